@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The canonical text of documents: the bytes that people read are the bytes that they sign.
+
+A document is one JSON object (RFC 8259) in one spelling: two-space indent, LF line ends, printable
+ASCII (also after unescaping), integers only, keys in the order of the schema, none twice, none
+unknown.  `parse_object` is strict about all that can be seen without a schema; the schema's module
+reads the values through `Fields` and then calls `verify_canonical`, which demands that rendering
+the value gives back the very bytes.  That one comparison refuses every other spelling.
+
+This module knows no document, and it never sees a signature: callers verify first, then parse.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import NoReturn, TypeAlias, TypeVar
+
+from breakglass.core import limits
+from breakglass.core.names import quoted
+from breakglass.errors import Malformed
+
+Json: TypeAlias = "str | int | bool | None | list[Json] | dict[str, Json]"
+T = TypeVar("T")
+
+_BYTES = re.compile(rb"[\x20-\x7e\n]*")
+_TEXT = re.compile(r"[\x20-\x7e]*", re.ASCII)
+_DEPTH_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
+
+def render(document: Mapping[str, Json]) -> bytes:
+    """Return the canonical bytes of a document whose keys stand in the schema's order."""
+    return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+
+
+def parse_object(raw: bytes, *, max_bytes: int) -> dict[str, Json]:
+    """Return the JSON object in `raw`.
+
+    Raises:
+        Malformed: it is longer than `max_bytes`, not printable ASCII, not one JSON object, nested
+            deeper than `limits.MAX_JSON_DEPTH`, or holds a duplicate key or a number that is not
+            an exact integer.
+    """
+    if len(raw) > max_bytes:
+        raise Malformed(f"expected at most {max_bytes} bytes, got {len(raw)}")
+    if not _BYTES.fullmatch(raw):
+        raise Malformed("expected printable ASCII and line feeds, got another byte")
+    _verify_depth(raw)
+    try:
+        value = json.loads(
+            raw,
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_no_number,
+            parse_constant=_no_number,
+        )
+    except json.JSONDecodeError as error:
+        raise Malformed(f"expected JSON, got an error at line {error.lineno}: {error.msg}") from error
+    if not isinstance(value, dict):
+        raise Malformed("expected one JSON object, got another kind of value")
+    _verify_strings(value)
+    return value
+
+
+def verify_canonical(raw: bytes, document: Mapping[str, Json]) -> None:
+    """Raise `Malformed` unless `raw` is exactly the rendering of `document`."""
+    rendered = render(document)
+    if raw == rendered:
+        return
+    pairs = zip(raw.split(b"\n"), rendered.split(b"\n"), strict=False)
+    line = next((number for number, (got, want) in enumerate(pairs, 1) if got != want), 0)
+    where = f"line {line}" if line else "its end"
+    raise Malformed(f"expected the one canonical spelling, got another at {where}", code="not-canonical")
+
+
+class Fields:
+    """A reader of one JSON object that accounts for every key.
+
+    Args:
+        value: the object, as `parse_object` returned it or as part of that.
+        path: where it stands, for messages; "" for the document itself.
+
+    Each reading method raises `Malformed` for an absent key or a value of another kind; `finish`
+    raises it for a key that nobody read.
+    """
+
+    def __init__(self, value: Json, path: str = "") -> None:
+        if not isinstance(value, dict):
+            raise Malformed(f"expected an object at {path or 'the top'}, got {_kind(value)}")
+        self._value = value
+        self._path = path
+        self._read: set[str] = set()
+
+    def _take(self, key: str) -> Json:
+        self._read.add(key)
+        if key not in self._value:
+            raise Malformed(f"expected the key {self.at(key)}, got none", code="missing-key")
+        return self._value[key]
+
+    def at(self, key: str) -> str:
+        """Return the place of `key`, for a message."""
+        return f"{self._path}.{key}" if self._path else key
+
+    def text(self, key: str, *, max_chars: int = limits.MAX_TEXT_CHARS) -> str:
+        """Return the text at `key`, at most `max_chars` long."""
+        value = self._take(key)
+        if not isinstance(value, str):
+            raise Malformed(f"expected text at {self.at(key)}, got {_kind(value)}")
+        if len(value) > max_chars:
+            raise Malformed(f"expected at most {max_chars} characters at {self.at(key)}, got {len(value)}")
+        return value
+
+    def parsed(
+        self, key: str, parse: Callable[[str], T], *, max_chars: int = limits.MAX_TEXT_CHARS
+    ) -> T:
+        """Return what `parse` makes of the text at `key`; its error tells the place."""
+        text = self.text(key, max_chars=max_chars)
+        try:
+            return parse(text)
+        except Malformed as error:
+            raise Malformed(f"{error.message} at {self.at(key)}", code=error.stable_code) from error
+
+    def integer(self, key: str, *, low: int, high: int) -> int:
+        """Return the integer at `key`, between `low` and `high`, both included."""
+        value = self._take(key)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise Malformed(f"expected an integer at {self.at(key)}, got {_kind(value)}")
+        if not low <= value <= high:
+            raise Malformed(f"expected {low} to {high} at {self.at(key)}, got {value}")
+        return value
+
+    def flag(self, key: str) -> bool:
+        """Return the true or false at `key`."""
+        value = self._take(key)
+        if not isinstance(value, bool):
+            raise Malformed(f"expected true or false at {self.at(key)}, got {_kind(value)}")
+        return value
+
+    def fields(self, key: str) -> "Fields":
+        """Return a reader of the object at `key`."""
+        return Fields(self._take(key), self.at(key))
+
+    def _items(self, key: str, max_items: int) -> list[Json]:
+        value = self._take(key)
+        if not isinstance(value, list):
+            raise Malformed(f"expected a list at {self.at(key)}, got {_kind(value)}")
+        if len(value) > max_items:
+            raise Malformed(f"expected at most {max_items} items at {self.at(key)}, got {len(value)}")
+        return value
+
+    def objects(self, key: str, *, max_items: int) -> tuple["Fields", ...]:
+        """Return a reader for each object of the list at `key`."""
+        items = self._items(key, max_items)
+        return tuple(Fields(item, f"{self.at(key)}[{place}]") for place, item in enumerate(items))
+
+    def texts(self, key: str, parse: Callable[[str], T], *, max_items: int) -> tuple[T, ...]:
+        """Return what `parse` makes of each text of the list at `key`; none may stand twice."""
+        items = self._items(key, max_items)
+        found: list[T] = []
+        for place, item in enumerate(items):
+            one = Fields({"": item}, f"{self.at(key)}[{place}]")
+            found.append(one.parsed("", parse))
+            if item in items[:place]:
+                raise Malformed(f"expected each item once at {self.at(key)}, got {quoted(str(item))} twice")
+        return tuple(found)
+
+    def lines(self, key: str, *, max_items: int) -> tuple[str, ...]:
+        """Return the list of texts at `key` as it stands, repetitions included."""
+        found = []
+        for place, item in enumerate(self._items(key, max_items)):
+            if not isinstance(item, str):
+                raise Malformed(f"expected text at {self.at(key)}[{place}], got {_kind(item)}")
+            found.append(item)
+        return tuple(found)
+
+    def finish(self) -> None:
+        """Raise `Malformed` when a key is left that nobody read."""
+        for key in self._value:
+            if key not in self._read:
+                raise Malformed(
+                    f"expected no key {quoted(self.at(key))}, got one",
+                    code="unknown-key",
+                    hint="a newer breakglass may have written this; nothing unknown is ever ignored",
+                )
+
+
+def _verify_depth(raw: bytes) -> None:
+    depth = 0
+    for token in _DEPTH_TOKENS.finditer(raw):
+        if token[0] in b"[{":
+            depth += 1
+            if depth > limits.MAX_JSON_DEPTH:
+                raise Malformed(f"expected at most {limits.MAX_JSON_DEPTH} levels, got more")
+        elif token[0] in b"]}":
+            depth -= 1
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for key, value in pairs:
+        if key in found:
+            raise Malformed(f"expected each key once, got {quoted(key)} twice", code="duplicate-key")
+        found[key] = value
+    return found
+
+
+def _integer(text: str) -> int:
+    if len(text) > len(str(limits.MAX_JSON_INTEGER)) + 1 or abs(int(text)) > limits.MAX_JSON_INTEGER:
+        raise Malformed(f"expected an integer below 2^53, got {quoted(text)}")
+    return int(text)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise Malformed(f"expected an integer, got {quoted(text)}")
+
+
+def _verify_strings(value: Json) -> None:
+    """Raise `Malformed` for a string that hides a control or foreign character behind an escape."""
+    if isinstance(value, str):
+        if not _TEXT.fullmatch(value):
+            raise Malformed(f"expected printable ASCII text, got {quoted(value)}")
+    elif isinstance(value, list):
+        for item in value:
+            _verify_strings(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _verify_strings(key)
+            _verify_strings(item)
+
+
+def _kind(value: Json) -> str:
+    kinds = {str: "text", bool: "true or false", int: "an integer", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "null")

@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entries of a node's audit log: what each kind says, and its one spelling in bytes.
+
+An entry is one line of JSON with its keys in the order of the class below: `kind`, then the stamp
+(`time` in UTC milliseconds, `mono_ms` since boot, `boot`), then the body.  Texts of documents stand
+as lists of lines, so that `jq` and a tired person can read them.  `parse_entry` is strict: it
+accepts exactly what `render_entry` writes.
+
+The classes are data only.  What they do to a node's state is in `fold`; whether their claims are
+true is in `recheck`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import TypeAlias, TypeVar, cast, get_args, get_type_hints
+
+from breakglass.core import limits
+from breakglass.core.canonical import Fields, Json, parse_object
+from breakglass.errors import Malformed
+
+MAX_ITEMS = 2_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """When an entry was written, by both clocks; `boot` is the kernel's boot id."""
+
+    time: str
+    mono_ms: int
+    boot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalMade:
+    """One person's approval as it counted; `flags` and `counter` are -1 for a key without them."""
+
+    person: str
+    key: str
+    kind: str
+    flags: int
+    counter: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedPod:
+    """A pod that a command will stop, with the containers that were live at that moment."""
+
+    uid: str
+    namespace: str
+    name: str
+    sandbox: str
+    containers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenContainer:
+    """What became of one container: the rung that was reached, and what was seen after it."""
+
+    id: str
+    name: str
+    rung: int
+    seen: str
+    kernel: str
+    ms: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenPod:
+    """What the last look of a command showed of one pod."""
+
+    uid: str
+    name: str
+    seen: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The agent started."""
+
+    version: str
+    domain: str
+    cluster: str
+    node: str
+    pool: str
+    trust_version: int
+    trust_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """The agent was asked to stop; `active` commands are left for its next start."""
+
+    active: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustTaken:
+    """The trust in force from here on, as its whole text."""
+
+    version: int
+    sha256: str
+    text: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A command was approved and is durable: from here on the node owes its end."""
+
+    id: str
+    sha256: str
+    mode: str
+    summary: str
+    created: str
+    not_after: str
+    skew_s: int
+    policies: tuple[str, ...]
+    approvals: tuple[ApprovalMade, ...]
+    peer: str
+    file: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedEntry:
+    """A document was refused; `file` is its text where it was a signed file of ours at all."""
+
+    sha256: str
+    size: int
+    code: str
+    needed: str
+    have: str
+    skew_s: int
+    peer: str
+    file: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suppressed:
+    """Refusals that came faster than they could be recorded one by one."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """The pods that a command will stop on this node."""
+
+    id: str
+    mode: str
+    pods: tuple[PlannedPod, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodEnded:
+    """One pod's outcome; `resumed` says that an earlier run of the agent had begun it."""
+
+    id: str
+    mode: str
+    uid: str
+    namespace: str
+    name: str
+    seen: str
+    resumed: bool
+    ms: int
+    containers: tuple[SeenContainer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A command's end: `result` is done, nothing, planned, incomplete, refused or interrupted."""
+
+    id: str
+    mode: str
+    result: str
+    code: str
+    note: str
+    pods: int
+    down: int
+    restarted: int
+    ms: int
+    observed: tuple[SeenPod, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockStepped:
+    """The node's clock went another way than time: by `step_ms`, forward or (`back`) backward."""
+
+    back: bool
+    step_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repaired:
+    """A torn last frame was found at start, kept aside in `copy`, and cut off."""
+
+    segment: str
+    offset: int
+    size: int
+    copy: str
+
+
+Body: TypeAlias = (
+    Started
+    | Stopped
+    | TrustTaken
+    | Accepted
+    | RefusedEntry
+    | Suppressed
+    | Planned
+    | PodEnded
+    | Finished
+    | ClockStepped
+    | Repaired
+)
+
+KINDS: Mapping[str, type[Body]] = {
+    "started": Started,
+    "stopped": Stopped,
+    "trust": TrustTaken,
+    "accepted": Accepted,
+    "refused": RefusedEntry,
+    "suppressed": Suppressed,
+    "planned": Planned,
+    "pod": PodEnded,
+    "finished": Finished,
+    "clock": ClockStepped,
+    "repaired": Repaired,
+}
+_NAMES = {body: kind for kind, body in KINDS.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry: when, and what."""
+
+    stamp: Stamp
+    body: Body
+
+    @property
+    def kind(self) -> str:
+        """The entry's kind, as it stands in its bytes."""
+        return _NAMES[type(self.body)]
+
+
+def render_instant(time: datetime) -> str:
+    """Return a UTC time in milliseconds, such as 2026-11-21T04:05:06.789Z."""
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z"
+
+
+def parse_instant(text: str) -> datetime:
+    """Return the time that `render_instant` wrote; raise `Malformed` for any other text."""
+    try:
+        time = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise Malformed("expected a UTC time in milliseconds, got another text") from error
+    if render_instant(time) != text:
+        raise Malformed("expected a UTC time in milliseconds, got another spelling")
+    return time
+
+
+def to_lines(text: bytes) -> tuple[str, ...]:
+    """Return a document's text as lines; `from_lines` gives the same bytes back."""
+    return tuple(text.decode("ascii").split("\n"))
+
+
+def from_lines(lines: tuple[str, ...]) -> bytes:
+    """Return the bytes of a text that `to_lines` took apart."""
+    return "\n".join(lines).encode("ascii")
+
+
+def render_entry(entry: Entry) -> bytes:
+    """Return the entry's bytes; raise `Malformed` when they are more than one entry may have."""
+    document = {"kind": entry.kind} | _plain(entry.stamp) | _plain(entry.body)
+    raw = json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode()
+    if len(raw) > limits.MAX_ENTRY_BYTES:
+        raise Malformed(
+            f"expected an entry of at most {limits.MAX_ENTRY_BYTES} bytes, got {len(raw)}",
+            code="too-large",
+        )
+    return raw
+
+
+def parse_entry(raw: bytes) -> Entry:
+    """Return the entry in `raw`; raise `Malformed` unless these are exactly its bytes."""
+    fields = Fields(parse_object(raw, max_bytes=limits.MAX_ENTRY_BYTES))
+    kind = fields.text("kind")
+    if kind not in KINDS:
+        raise Malformed(f"expected a known kind of entry, got {kind!r}", code="unknown-kind")
+    entry = Entry(stamp=_value(Stamp, fields), body=_value(KINDS[kind], fields))
+    fields.finish()
+    parse_instant(entry.stamp.time)
+    if render_entry(entry) != raw:
+        raise Malformed("expected the one spelling of an entry, got another", code="not-canonical")
+    return entry
+
+
+def _plain(value: object) -> dict[str, Json]:
+    """Return a dataclass as JSON; tuples become lists, keys keep the class's order."""
+    plain: dict[str, Json] = {}
+    for field in dataclasses.fields(cast("Stamp", value)):
+        item = getattr(value, field.name)
+        if isinstance(item, tuple):
+            plain[field.name] = [one if isinstance(one, str) else _plain(one) for one in item]
+        else:
+            plain[field.name] = item
+    return plain
+
+
+@cache
+def _hints(kind: type[object]) -> dict[str, object]:
+    return get_type_hints(kind)
+
+
+def _value(kind: type[T], fields: Fields) -> T:
+    """Return a value of the dataclass `kind`, each field read by its type."""
+    found: dict[str, object] = {}
+    for name, hint in _hints(kind).items():
+        if hint is str:
+            found[name] = fields.text(name, max_chars=limits.MAX_ENTRY_BYTES)
+        elif hint is int:
+            found[name] = fields.integer(name, low=-1, high=limits.MAX_JSON_INTEGER)
+        elif hint is bool:
+            found[name] = fields.flag(name)
+        else:
+            inner = get_args(hint)[0]
+            if inner is str:
+                found[name] = fields.lines(name, max_items=MAX_ITEMS)
+            else:
+                items = fields.objects(name, max_items=MAX_ITEMS)
+                found[name] = tuple(_closed(inner, item) for item in items)
+    return kind(**found)
+
+
+def _closed(kind: type[T], fields: Fields) -> T:
+    value = _value(kind, fields)
+    fields.finish()
+    return value

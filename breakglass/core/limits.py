@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every limit on what comes from outside, in one place: the unit in the name, the reason beside it."""
+
+# Documents.  A log entry must stay below 65,535 bytes (the length prefix of C2SP tlog-tiles is
+# 16 bits) and holds a whole signed file as one JSON string, so files stay well below that.
+MAX_COMMAND_BYTES = 16 * 1024  # the longest drill command is 2 KiB
+MAX_TRUST_BYTES = 48 * 1024  # about 100 people with one Ed25519 key each
+MAX_SIGNED_FILE_BYTES = 40 * 1024
+MAX_ENTRY_BYTES = 65_535
+MAX_JSON_DEPTH = 6
+MAX_JSON_INTEGER = 2**53 - 1  # what every JSON reader keeps exact (RFC 8259, section 6)
+MAX_TEXT_CHARS = 512  # reason, incident, labels
+MAX_NAME_CHARS = 63  # a DNS label (RFC 1035, section 2.3.4)
+MAX_WORKLOAD_CHARS = 253  # a DaemonSet's name is a DNS subdomain
+
+# SSH signatures and keys.  Armored sizes: Ed25519 322 B, P-521 598 B, RSA-4096 1,584 B.
+MAX_SIGNATURES = 16
+MAX_ARMOR_BYTES = 8 * 1024
+MAX_PUBLIC_KEY_BYTES = 4 * 1024
+MIN_RSA_BITS = 3072  # NIST SP 800-57 part 1: 128-bit strength
+MAX_RSA_BITS = 8192  # verification time grows with the square
+MAX_SSH_APPLICATION_CHARS = 128
+
+# Trust.
+MAX_PEOPLE = 200
+MAX_KEYS_PER_PERSON = 8
+MAX_GROUPS = 32
+MAX_POLICIES = 32
+MAX_QUORUM_GROUPS = 8
+MAX_COURIERS = 64
+MIN_APPROVALS_TO_STOP = 2  # two people is the point of the tool
+
+# Commands.
+MAX_CLUSTERS = 64
+MAX_PATTERNS = 256
+MAX_PATTERN_STARS = 4  # matching stays polynomial in a short name
+MAX_NODES = 100_000
+MAX_PODS_PER_NODE = 1_000
+MAX_PARALLEL = 10_000
+MAX_GRACE_S = 3_600
+MAX_HOLD_S = 7 * 24 * 3_600
+MAX_WINDOW_S = 24 * 3_600  # from not_before to not_after
+DEFAULT_SKEW_S = 300
+MAX_SKEW_S = 3_600
+
+# The container runtime.  110 pods make 31 kB of sandboxes and 44 kB of containers (measured).
+MAX_RUNTIME_MESSAGE_BYTES = 16 * 1024 * 1024  # the limit that kubelet sets
+RUNTIME_CALL_TIMEOUT_S = 2.0  # a list takes 1-3 ms; 99th percentile 90 ms
+STOP_MARGIN_S = 10.0  # beyond the grace: containerd kills at grace + a few hundred ms
+KILL_TIMEOUT_S = 10.0  # StopContainer with timeout 0: 0.03-0.1 s when healthy
+QUIET_TIMEOUT_S = 3.0  # a container in CREATED starts or fails within this
+LOOK_INTERVAL_S = 0.05
+MAX_PARALLEL_STOPS = 8  # more gains nothing on a node (measured)
+
+# The agent's door.
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_METADATA_BYTES = 8 * 1024
+MAX_CONCURRENT_RPCS = 32
+MAX_CONNECTIONS = 64
+MAX_ACTIVE_COMMANDS = 16
+HANDSHAKE_TIMEOUT_MS = 3_000
+MAX_REFUSALS_BURST = 64  # full refusal entries before they are only counted
+REFUSAL_REFILL_S = 1.0
+MAX_ENTRIES_PER_READ = 512
+
+# The log's files.
+SEGMENT_BYTES = 4 * 1024 * 1024
+BALLAST_BYTES = 1024 * 1024
+MAX_LOG_BYTES = 4 * 1024 * 1024 * 1024
+
+# The bastion.
+MAX_INVENTORY_BYTES = 64 * 1024 * 1024
+DEFAULT_PARALLEL = 128  # beyond this the gRPC client only gets unfair (measured)
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 10.0

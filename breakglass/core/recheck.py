@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decide again every decision that a log claims, from the trust and the signatures it holds.
+
+A log whose tree is whole may still have been written by somebody who lied from the start.  So this
+module takes nothing from an entry that it can compute: an accepted command's text and signatures
+are given to `decide` under the trust that the log had in force and at the time the entry gives, and
+the answer must be the one recorded.  Refusals that carry their file are decided again too; a refusal
+for a reason only the node could know (which node it is, what it protects) is counted, not judged.
+
+The tree, the checkpoint and the node's key are not looked at here: see `checkpoint` and `merkle`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from breakglass.core.decide import Approved, decide
+from breakglass.core.entries import (
+    Accepted,
+    Entry,
+    RefusedEntry,
+    TrustTaken,
+    from_lines,
+    parse_entry,
+    parse_instant,
+)
+from breakglass.core.fold import State, fold
+from breakglass.core.reasons import NODE_REASONS
+from breakglass.core.signed_file import digest, parse_signed_file
+from breakglass.core.trust import Trust, parse_trust
+from breakglass.errors import LogTampered, Malformed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One entry that does not hold, and why."""
+
+    index: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recheck:
+    """What deciding everything again showed; `unjudged` refusals rest on the node's own word."""
+
+    entries: int = 0
+    approved: int = 0
+    refused: int = 0
+    unjudged: int = 0
+    unfinished: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def recheck_log(entries: Iterable[bytes], *, trust_sha256: str = "") -> Recheck:
+    """Return what deciding each decision of a whole log again shows.
+
+    Args:
+        entries: the raw entries from the first on.
+        trust_sha256: the pin of the trust that the log must have begun with; "" to take its word.
+    """
+    state, trust, report = State(), None, Recheck()
+    for index, raw in enumerate(entries):
+        report = replace(report, entries=index + 1)
+        try:
+            entry = parse_entry(raw)
+            trust = _trust_after(entry, trust, trust_sha256)
+            report = _decided_again(entry, trust, report)
+            state = fold(state, entry)
+        except (Malformed, LogTampered) as error:
+            finding = Finding(index=index, message=error.message)
+            report = replace(report, findings=(*report.findings, finding))
+    return replace(report, unfinished=tuple(one.id for one in state.unfinished))
+
+
+def _trust_after(entry: Entry, trust: Trust | None, pin: str) -> Trust | None:
+    if not isinstance(entry.body, TrustTaken):
+        return trust
+    taken = parse_trust(from_lines(entry.body.text))
+    if (taken.version, taken.sha256) != (entry.body.version, entry.body.sha256):
+        raise LogTampered("expected the trust's own version and digest, got others")
+    if trust is not None and taken.sha256 != trust.sha256:
+        raise LogTampered("expected one trust, got a second that no rule of this version lets in")
+    if pin and taken.sha256 != pin:
+        raise LogTampered(f"expected the pinned trust {pin}, got {taken.sha256}")
+    return taken
+
+
+def _decided_again(entry: Entry, trust: Trust | None, report: Recheck) -> Recheck:
+    match entry.body:
+        case Accepted() as body:
+            _verify_accepted(entry, body, trust)
+            return replace(report, approved=report.approved + 1)
+        case RefusedEntry() as body if body.code in NODE_REASONS or not body.file:
+            return replace(report, unjudged=report.unjudged + 1)
+        case RefusedEntry() as body:
+            _verify_refused(entry, body, trust)
+            return replace(report, refused=report.refused + 1)
+        case _:
+            return report
+
+
+def _verify_accepted(entry: Entry, body: Accepted, trust: Trust | None) -> None:
+    if trust is None:
+        raise LogTampered("expected a trust before the first decision, got none")
+    file = parse_signed_file(from_lines(body.file))
+    now = parse_instant(entry.stamp.time)
+    verdict = decide(file.text, file.armors, trust, now, skew_s=body.skew_s)
+    if not isinstance(verdict, Approved):
+        raise LogTampered(f"expected an approved command, got one refused for {verdict.reason}")
+    recorded = (body.id, body.sha256, body.mode, body.summary, body.policies)
+    command = verdict.command
+    found = (command.id, digest(file.text), str(command.mode), command.summary, verdict.policies)
+    if recorded != found:
+        raise LogTampered("expected the accepted command's own fields, got others")
+    people = tuple((one.person, one.fingerprint) for one in verdict.approvals)
+    if people != tuple((one.person, one.key) for one in body.approvals):
+        raise LogTampered("expected the approvals that the signatures prove, got others")
+
+
+def _verify_refused(entry: Entry, body: RefusedEntry, trust: Trust | None) -> None:
+    if trust is None:
+        raise LogTampered("expected a trust before the first decision, got none")
+    file = parse_signed_file(from_lines(body.file))
+    now = parse_instant(entry.stamp.time)
+    verdict = decide(file.text, file.armors, trust, now, skew_s=body.skew_s)
+    if isinstance(verdict, Approved):
+        raise LogTampered(f"expected a refusal for {body.code}, got an approved command")
+    if str(verdict.reason) != body.code or digest(file.text) != body.sha256:
+        raise LogTampered(f"expected the refusal {verdict.reason}, got {body.code}")
