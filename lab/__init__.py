@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real things to try breakglass against: a containerd of one's own, pods shaped as kubelet shapes them, two hosts.
+
+For tests, benchmarks and the demo, never for the product: nothing under `breakglass/` imports this package, and it is
+in no wheel.  Everything started here is ended here, by the process ids, the directories and the cgroups it made itself;
+a containerd, a cgroup or a network namespace that was there before is never touched.
+"""
+
+
+class LabUnavailable(Exception):
+    """This machine cannot run that part of the lab; the message says what is missing."""

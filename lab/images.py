@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two container images from one static busybox, as an OCI archive: no registry, no compiler, no network.
+
+`PAUSE` is what holds a sandbox's namespaces; `WORKLOAD` is what pods run.  Both share one layer and differ in their
+entry point.  The archive is what `ctr images import` reads; the same busybox gives the same bytes.
+
+It does not import anything into a runtime: that is `lab.containerd`.
+"""
+
+import hashlib
+import io
+import json
+import platform
+import tarfile
+from pathlib import Path
+
+from lab import LabUnavailable
+
+PAUSE = "localhost/pause:1"
+WORKLOAD = "localhost/telemetry:1"
+BUSYBOX = Path("/bin/busybox")
+
+APPLETS = ("sh", "sleep", "cat", "echo", "true")
+# The first process of a pid namespace ignores TERM unless it handles it, so a bare sleep is killed only by SIGKILL:
+# enough for a sandbox, and just what a pod that ignores its grace period does.
+DEAF = ("/bin/busybox", "sleep", "2147483647")
+OBEDIENT = ("/bin/busybox", "sh", "-c", 'trap "exit 0" TERM; while :; do sleep 3600 & wait $!; done')
+
+_OCI = "application/vnd.oci.image."
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def write_archive(path: Path, busybox: Path = BUSYBOX) -> None:
+    """Write both images to `path` as one OCI archive.
+
+    Raises:
+        LabUnavailable: there is no statically linked busybox, or no name for this machine's architecture.
+    """
+    layer = _layer(_static(busybox))
+    blobs: dict[str, bytes] = {}
+    manifests = [
+        _image(reference, entry, layer, blobs) for reference, entry in ((PAUSE, DEAF), (WORKLOAD, OBEDIENT))
+    ]
+    index = json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
+    files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": index}
+    files |= {f"blobs/sha256/{digest}": blob for digest, blob in blobs.items()}
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            _add(archive, name, content, mode=0o644)
+
+
+def _static(busybox: Path) -> bytes:
+    try:
+        program = busybox.read_bytes()
+    except OSError as error:
+        msg = f"expected a busybox at {busybox}, got {error.strerror} (Debian: busybox-static)"
+        raise LabUnavailable(msg) from error
+    # A dynamic program names its loader near the start of the file; in an image without libraries it cannot run.
+    if b"/ld-" in program[:4096]:
+        msg = f"expected a static busybox at {busybox}, got a dynamic one (Debian: busybox-static)"
+        raise LabUnavailable(msg)
+    return program
+
+
+def _layer(busybox: bytes) -> bytes:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        for directory in ("bin", "tmp", "proc", "sys", "dev", "etc"):
+            entry = tarfile.TarInfo(directory)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+        _add(archive, "bin/busybox", busybox, mode=0o755)
+        for applet in APPLETS:
+            entry = tarfile.TarInfo(f"bin/{applet}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(entry)
+    return raw.getvalue()
+
+
+def _image(reference: str, entry: tuple[str, ...], layer: bytes, blobs: dict[str, bytes]) -> dict[str, object]:
+    """Put one image's blobs into `blobs` and return its row of the index."""
+    config = {
+        "architecture": _architecture(),
+        "os": "linux",
+        "config": {"Entrypoint": list(entry), "Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + _digest(layer)]},
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": _OCI + "manifest.v1+json",
+        "config": _store(json.dumps(config).encode(), "config.v1+json", blobs),
+        "layers": [_store(layer, "layer.v1.tar", blobs)],
+    }
+    row = _store(json.dumps(manifest).encode(), "manifest.v1+json", blobs)
+    row["annotations"] = {
+        "io.containerd.image.name": reference,
+        "org.opencontainers.image.ref.name": reference.rpartition(":")[2],
+    }
+    row["platform"] = {"architecture": _architecture(), "os": "linux"}
+    return row
+
+
+def _store(blob: bytes, kind: str, blobs: dict[str, bytes]) -> dict[str, object]:
+    digest = _digest(blob)
+    blobs[digest] = blob
+    return {"mediaType": _OCI + kind, "digest": f"sha256:{digest}", "size": len(blob)}
+
+
+def _architecture() -> str:
+    machine = platform.machine()
+    if machine not in _ARCHITECTURES:
+        msg = f"expected one of {', '.join(_ARCHITECTURES)}, got {machine}"
+        raise LabUnavailable(msg)
+    return _ARCHITECTURES[machine]
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes, *, mode: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(content), mode
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def _digest(blob: bytes) -> str:
+    return hashlib.sha256(blob).hexdigest()
