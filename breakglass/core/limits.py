@@ -34,6 +34,8 @@ MIN_APPROVALS_TO_STOP = 2  # two people is the point of the tool
 MAX_CLUSTERS = 64
 MAX_PATTERNS = 256
 MAX_PATTERN_STARS = 4  # matching stays polynomial in a short name
+MAX_PATTERN_CHARS = 128  # a name of 63 with ranges in it
+MAX_SUMMARY_CHARS = 4_096  # four items shown of each list
 MAX_NODES = 100_000
 MAX_PODS_PER_NODE = 1_000
 MAX_PARALLEL = 10_000
@@ -50,6 +52,7 @@ STOP_MARGIN_S = 10.0  # beyond the grace: containerd kills at grace + a few hund
 KILL_TIMEOUT_S = 10.0  # StopContainer with timeout 0: 0.03-0.1 s when healthy
 QUIET_TIMEOUT_S = 3.0  # a container in CREATED starts or fails within this
 LOOK_INTERVAL_S = 0.05
+RUNTIME_PATIENCE_S = 10.0  # containerd is back 0.1-0.6 s after a restart (measured)
 MAX_PARALLEL_STOPS = 8  # more gains nothing on a node (measured)
 
 # The agent's door.

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command: what should happen, as the canonical text that people read and sign.
+
+Rules:
+
+- One text per command and one command per text: `parse_command` refuses every other spelling, and
+  `summary` must be what `summary_of` makes of the other fields.  Nothing outside the text changes
+  what happens (P3).
+- Every field is present; "" and empty lists are said, not left out.
+- Making a `Command` or a part of one proves what holds between its fields; the spelling of each
+  text is proven by `parse_command`, through which every received or drafted command passes.
+
+It holds no signature and no authority: that is `decide`'s.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from typing import TypeVar
+
+from breakglass.core import canonical, limits, names
+from breakglass.core.canonical import Fields, Json
+from breakglass.core.targets import EVERY_NODE, Targets, parse_pattern
+from breakglass.errors import Malformed
+
+__all__ = [
+    "NAMESPACE",
+    "Action",
+    "Caps",
+    "Command",
+    "Mode",
+    "Rollout",
+    "Targets",
+    "TrustPin",
+    "Verb",
+    "parse_command",
+    "parse_verb",
+    "render_command",
+    "summary_of",
+]
+
+NAMESPACE = "breakglass-command-v1"  # the document's type and its SSHSIG namespace
+
+_SHOWN_ITEMS = 4
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+class Verb(StrEnum):
+    """What a command does; a policy may name any, `parse_command` reads those built so far."""
+
+    STOP = "stop"
+    EVICT = "evict"
+    RELEASE = "release"
+    EXTEND = "extend"
+
+
+class Mode(StrEnum):
+    """How far a command goes."""
+
+    EXECUTE = "execute"
+    DRY_RUN = "dry-run"
+    DRILL = "drill"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustPin:
+    """The one trust document that a command is to be decided by."""
+
+    version: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What to do: `revision` is "" for any; times are whole seconds."""
+
+    verb: Verb
+    namespace: str
+    name: str
+    revision: str
+    grace_s: int
+    hold_s: int
+
+    def __post_init__(self) -> None:
+        """Raise `Malformed` for a verb whose fields this version does not know."""
+        if self.verb is not Verb.STOP:
+            raise Malformed(
+                f"expected the verb stop, got {self.verb}",
+                code="verb-unsupported",
+                hint="this version only stops; nothing was done",
+            )
+
+    @property
+    def workload(self) -> str:
+        """The DaemonSet as "namespace/name"."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """How much a command may touch at most."""
+
+    max_nodes: int
+    max_pods_per_node: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """How the bastion goes through the nodes; a node does not care."""
+
+    canary: int
+    max_parallel: int
+    max_failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What should happen; equal commands have equal texts."""
+
+    id: str
+    domain: str
+    trust: TrustPin
+    action: Action
+    targets: Targets
+    caps: Caps
+    rollout: Rollout
+    mode: Mode
+    incident: str
+    reason: str
+    requester: str
+    created: datetime
+    not_before: datetime
+    not_after: datetime
+
+    def __post_init__(self) -> None:
+        """Raise `Malformed` for a window that is backwards, empty or too long, or no reason."""
+        if not self.reason.strip():
+            raise Malformed("expected a reason, got none")
+        if not self.created <= self.not_before < self.not_after:
+            raise Malformed("expected created <= not_before < not_after, got another order")
+        if self.not_after - self.not_before > timedelta(seconds=limits.MAX_WINDOW_S):
+            longest = names.render_duration(limits.MAX_WINDOW_S)
+            raise Malformed(f"expected a window of at most {longest}, got a longer one")
+
+    @property
+    def summary(self) -> str:
+        """One line that says what the command does, as it stands in the text."""
+        return summary_of(self)
+
+
+def parse_command(raw: bytes) -> Command:
+    """Return the command that `raw` is the text of.
+
+    Raises:
+        Malformed: it is not the canonical text of a command; the code says which rule it breaks.
+    """
+    fields = Fields(canonical.parse_object(raw, max_bytes=limits.MAX_COMMAND_BYTES))
+    canonical_type = fields.text("type")
+    if canonical_type != NAMESPACE:
+        raise Malformed(
+            f"expected the type {NAMESPACE}, got {names.quoted(canonical_type)}", code="wrong-type"
+        )
+    summary = fields.text("summary", max_chars=limits.MAX_SUMMARY_CHARS)
+    command = Command(
+        id=fields.parsed("id", names.parse_id),
+        domain=fields.parsed("domain", names.parse_name),
+        trust=_trust_pin(fields.fields("trust")),
+        action=_action(fields.fields("action")),
+        targets=_targets(fields.fields("targets")),
+        caps=_caps(fields.fields("limits")),
+        rollout=_rollout(fields.fields("rollout")),
+        mode=fields.parsed("mode", partial(_choice, Mode)),
+        incident=fields.text("incident"),
+        reason=fields.text("reason"),
+        requester=fields.parsed("requester", names.parse_name),
+        created=fields.parsed("created", names.parse_time),
+        not_before=fields.parsed("not_before", names.parse_time),
+        not_after=fields.parsed("not_after", names.parse_time),
+    )
+    fields.finish()
+    canonical.verify_canonical(raw, _document(command, summary))
+    if summary != summary_of(command):
+        raise Malformed(
+            f"expected the summary {names.quoted(summary_of(command))}, got {names.quoted(summary)}",
+            code="summary-mismatch",
+            hint="the summary is not what the command does; find out who wrote it",
+        )
+    return command
+
+
+def render_command(command: Command) -> bytes:
+    """Return the one text of a command: the bytes that people sign."""
+    return canonical.render(_document(command, summary_of(command)))
+
+
+def summary_of(command: Command) -> str:
+    """Return one line that says what the command does; long lists are cut, with their count."""
+    action, caps = command.action, command.caps
+    mark = {Mode.EXECUTE: "", Mode.DRY_RUN: "DRY RUN: ", Mode.DRILL: "DRILL: "}[command.mode]
+    revision = f"revision {action.revision}" if action.revision else "any revision"
+    hold = f"hold {names.render_duration(action.hold_s)}" if action.hold_s else "no hold"
+    return (
+        f"{mark}{action.verb.upper()} {action.workload}, {revision},"
+        f" on {_where(command.targets)}:"
+        f" at most {_counted(caps.max_nodes, 'node')}, {_counted(caps.max_pods_per_node, 'pod')} each,"
+        f" grace {names.render_duration(action.grace_s)}, {hold}"
+    )
+
+
+def _where(targets: Targets) -> str:
+    chosen = [
+        *([f"nodes {_listed(targets.nodes)}"] if targets.nodes else []),
+        *([f"pools {_listed(targets.pools)}"] if targets.pools else []),
+    ]
+    nodes = "every node" if EVERY_NODE in targets.nodes else " and ".join(chosen)
+    excepted = f" except nodes {_listed(targets.excepted)}" if targets.excepted else ""
+    return f"{nodes} of {_listed(targets.clusters)}{excepted}"
+
+
+def _listed(items: tuple[str, ...]) -> str:
+    if len(items) <= _SHOWN_ITEMS:
+        return ", ".join(items)
+    return f"{', '.join(items[: _SHOWN_ITEMS - 1])} and {len(items) - _SHOWN_ITEMS + 1} more"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def parse_verb(text: str) -> Verb:
+    """Return a verb, known to this version's documents even where it is not acted on."""
+    return _choice(Verb, text)
+
+
+def _choice(choices: type[_Choice], text: str) -> _Choice:
+    for choice in choices:
+        if choice.value == text:
+            return choice
+    raise Malformed(f"expected one of {', '.join(choices)}, got {names.quoted(text)}")
+
+
+def _trust_pin(fields: Fields) -> TrustPin:
+    pin = TrustPin(
+        version=fields.integer("version", low=1, high=limits.MAX_JSON_INTEGER),
+        sha256=fields.parsed("sha256", names.parse_sha256),
+    )
+    fields.finish()
+    return pin
+
+
+def _action(fields: Fields) -> Action:
+    namespace, name = fields.parsed("workload", names.parse_workload)
+    revision = fields.text("revision")
+    action = Action(
+        verb=fields.parsed("verb", parse_verb),
+        namespace=namespace,
+        name=name,
+        revision=names.parse_revision(revision) if revision else "",
+        grace_s=fields.parsed("grace", partial(names.parse_duration, max_s=limits.MAX_GRACE_S)),
+        hold_s=fields.parsed("hold", partial(names.parse_duration, max_s=limits.MAX_HOLD_S)),
+    )
+    fields.finish()
+    return action
+
+
+def _targets(fields: Fields) -> Targets:
+    targets = Targets(
+        clusters=fields.texts("clusters", names.parse_name, max_items=limits.MAX_CLUSTERS),
+        nodes=fields.texts("nodes", parse_pattern, max_items=limits.MAX_PATTERNS),
+        pools=fields.texts("pools", names.parse_name, max_items=limits.MAX_PATTERNS),
+        excepted=fields.texts("except", parse_pattern, max_items=limits.MAX_PATTERNS),
+    )
+    fields.finish()
+    return targets
+
+
+def _caps(fields: Fields) -> Caps:
+    caps = Caps(
+        max_nodes=fields.integer("max_nodes", low=1, high=limits.MAX_NODES),
+        max_pods_per_node=fields.integer("max_pods_per_node", low=1, high=limits.MAX_PODS_PER_NODE),
+    )
+    fields.finish()
+    return caps
+
+
+def _rollout(fields: Fields) -> Rollout:
+    rollout = Rollout(
+        canary=fields.integer("canary", low=0, high=limits.MAX_NODES),
+        max_parallel=fields.integer("max_parallel", low=1, high=limits.MAX_PARALLEL),
+        max_failures=fields.integer("max_failures", low=0, high=limits.MAX_NODES),
+    )
+    fields.finish()
+    return rollout
+
+
+def _document(command: Command, summary: str) -> dict[str, Json]:
+    action, targets = command.action, command.targets
+    return {
+        "type": NAMESPACE,
+        "summary": summary,
+        "id": command.id,
+        "domain": command.domain,
+        "trust": {"version": command.trust.version, "sha256": command.trust.sha256},
+        "action": {
+            "verb": action.verb.value,
+            "workload": action.workload,
+            "revision": action.revision,
+            "grace": names.render_duration(action.grace_s),
+            "hold": names.render_duration(action.hold_s),
+        },
+        "targets": {
+            "clusters": list(targets.clusters),
+            "nodes": list(targets.nodes),
+            "pools": list(targets.pools),
+            "except": list(targets.excepted),
+        },
+        "limits": {
+            "max_nodes": command.caps.max_nodes,
+            "max_pods_per_node": command.caps.max_pods_per_node,
+        },
+        "rollout": {
+            "canary": command.rollout.canary,
+            "max_parallel": command.rollout.max_parallel,
+            "max_failures": command.rollout.max_failures,
+        },
+        "mode": command.mode.value,
+        "incident": command.incident,
+        "reason": command.reason,
+        "requester": command.requester,
+        "created": names.render_time(command.created),
+        "not_before": names.render_time(command.not_before),
+        "not_after": names.render_time(command.not_after),
+    }

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decision: have enough distinct people signed exactly this text, for this, now?
+
+`decide` is pure.  Its steps:
+
+ (1) bounds: the size of the text, and one to `MAX_SIGNATURES` signatures
+ (2) each signature on its own: parse it, find its key in the trust, verify it over the text.  A
+     defective one is remembered and never fatal, because anyone who carries the file can add one
+ (3) without a valid one, the first defect is the reason: text that nobody trusted is not parsed
+ (4) the text: canonical, complete, nothing unknown, its summary true
+ (5) the domain, and the one trust document that the command names
+ (6) the window, with the tolerated skew of the clock
+ (7) what this version can do
+ (8) the policies: the first that governs, for each named cluster; every one found must be
+     satisfied, so that naming a lax cluster beside a strict one weakens nothing
+ (9) the policies' caps
+(10) the quorum: distinct people, the requester not among them unless the policy says so
+
+Only people have authority (P2), and only `decide` makes an `Approved`.  It knows no node: which
+cluster this is, what is protected and what was seen before come after it.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import InitVar, dataclass
+from datetime import datetime, timedelta
+from typing import NoReturn, TypeAlias
+
+from breakglass.core import limits, names
+from breakglass.core.command import NAMESPACE, Command, parse_command
+from breakglass.core.reasons import (
+    HINTS,
+    Reason,
+    Refused,
+    needed_and_have,
+    reason_of,
+    refused_as_malformed,
+)
+from breakglass.core.sshsig import parse_armor, verify_signature
+from breakglass.core.trust import Policy, QuorumPart, Trust
+from breakglass.errors import BadSignature, Malformed
+
+__all__ = [
+    "Approval",
+    "Approved",
+    "Defect",
+    "Reason",
+    "Refused",
+    "Tally",
+    "Verdict",
+    "count_people",
+    "decide",
+    "objections",
+]
+
+_MADE_BY_DECIDE = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """One valid signature of one person; flags and counter are a security key's own."""
+
+    person: str
+    fingerprint: str
+    key_kind: str
+    flags: int | None
+    counter: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defect:
+    """One signature that does not count; `person` is "" when its key is nobody's."""
+
+    reason: Reason
+    person: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What the signatures of a file are worth, in the file's order."""
+
+    approvals: tuple[Approval, ...]
+    defects: tuple[Defect, ...]
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """The distinct people who approved, in the order of their first approvals."""
+        return tuple(dict.fromkeys(one.person for one in self.approvals))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approved:
+    """Enough people signed exactly this; nothing but `decide` can make one.
+
+    Attributes:
+        command: what to do.
+        text: the bytes that were signed.
+        sha256: their digest.
+        approvals: one per person.
+        policies: the names of the policies that were satisfied.
+        decided_at: the clock reading that the decision was made with.
+    """
+
+    command: Command
+    text: bytes
+    sha256: str
+    approvals: tuple[Approval, ...]
+    policies: tuple[str, ...]
+    decided_at: datetime
+    proof: InitVar[object]
+
+    def __post_init__(self, proof: object) -> None:
+        """Refuse to be made by anybody else, and to be copied with changes."""
+        if proof is not _MADE_BY_DECIDE:
+            raise TypeError("only decide makes an Approved")
+
+    def __bool__(self) -> NoReturn:
+        """Refuse to be a condition: whoever writes `if verdict` has forgotten one of the two."""
+        raise TypeError("a verdict has no truth value; look at its type")
+
+
+Verdict: TypeAlias = Approved | Refused
+
+
+def decide(
+    text: bytes, armors: tuple[bytes, ...], trust: Trust, now: datetime, *, skew_s: int
+) -> Verdict:
+    """Return whether enough people approved exactly `text`, and if not, why not.
+
+    Args:
+        text: the command's bytes as received.
+        armors: the signature blocks that came with it.
+        trust: the trust in force, from which every key is taken.
+        now: one reading of the clock, in UTC.
+        skew_s: how far that clock may be off, in whole seconds.
+    """
+    if not 0 <= skew_s <= limits.MAX_SKEW_S:
+        raise ValueError(f"expected a skew of 0 to {limits.MAX_SKEW_S} s, got {skew_s}")
+    refused = next(_beyond_bounds(text, armors), None)  # (1)
+    if refused is not None:
+        return refused
+    tally = count_people(text, armors, trust)  # (2)
+    if not tally.approvals:  # (3)
+        return _refused_by(tally.defects[0])
+    try:
+        command = parse_command(text)  # (4)
+    except Malformed as error:
+        return refused_as_malformed(error)
+    refused = next(objections(command, tally, trust, now, skew_s=skew_s), None)  # (5) to (10)
+    if refused is not None:
+        return refused
+    first = {one.person: one for one in reversed(tally.approvals)}
+    return Approved(
+        command=command,
+        text=text,
+        sha256=hashlib.sha256(text).hexdigest(),
+        approvals=tuple(first[person] for person in tally.people),
+        policies=tuple(policy.name for policy in _policies(command, trust)),
+        decided_at=now,
+        proof=_MADE_BY_DECIDE,
+    )
+
+
+def count_people(text: bytes, armors: tuple[bytes, ...], trust: Trust) -> Tally:
+    """Return what each signature over `text` is worth under `trust`; it decides nothing."""
+    found = tuple(_weigh(text, armor, trust) for armor in armors)
+    return Tally(
+        approvals=tuple(one for one in found if isinstance(one, Approval)),
+        defects=tuple(one for one in found if isinstance(one, Defect)),
+    )
+
+
+def objections(
+    command: Command, tally: Tally, trust: Trust, now: datetime, *, skew_s: int
+) -> Iterator[Refused]:
+    """Yield everything that stands against carrying out a command, the first reason first."""
+    yield from _for_others(command, trust)  # (5)
+    yield from _outside_window(command, now, timedelta(seconds=skew_s))  # (6)
+    yield from _unsupported(command)  # (7)
+    yield from _ungoverned(command, trust)  # (8)
+    policies = _policies(command, trust)
+    for policy in policies:
+        yield from _beyond_caps(command, policy)  # (9)
+    for policy in policies:
+        yield from _short(command, policy, tally, trust)  # (10)
+
+
+def _beyond_bounds(text: bytes, armors: tuple[bytes, ...]) -> Iterator[Refused]:
+    if len(text) > limits.MAX_COMMAND_BYTES:
+        needed = f"at most {limits.MAX_COMMAND_BYTES} bytes of text"
+        yield Refused(reason=Reason.TOO_LARGE, needed=needed, have=str(len(text)))
+    if len(armors) > limits.MAX_SIGNATURES:
+        needed = f"at most {limits.MAX_SIGNATURES} signatures"
+        yield Refused(reason=Reason.TOO_LARGE, needed=needed, have=str(len(armors)))
+    if not armors:
+        yield Refused(reason=Reason.UNSIGNED, needed="signatures of people", have="none")
+
+
+def _weigh(text: bytes, armor: bytes, trust: Trust) -> Approval | Defect:
+    try:
+        signature = parse_armor(armor)
+    except Malformed as error:
+        return Defect(reason=Reason.SIGNATURE_MALFORMED, person="", message=error.message)
+    # The key inside a signature is its maker's claim.  It is only used to find the trusted key;
+    # type, algorithm and demands all come from there.
+    owner = trust.person_of(signature.key_blob)
+    if owner is None:
+        message = f"expected a key that the trust lists, got {_fingerprint(signature.key_blob)}"
+        return Defect(reason=Reason.SIGNATURE_STRANGER, person="", message=message)
+    person, trusted = owner
+    try:
+        verify_signature(
+            signature,
+            trusted.key,
+            text,
+            namespace=NAMESPACE,
+            verify_required=trusted.verify_required,
+        )
+    except BadSignature as error:
+        reason = reason_of(error.stable_code, otherwise=Reason.SIGNATURE_INVALID)
+        return Defect(reason=reason, person=person.name, message=error.message)
+    return Approval(
+        person=person.name,
+        fingerprint=trusted.key.fingerprint,
+        key_kind=trusted.key.kind,
+        flags=signature.flags,
+        counter=signature.counter,
+    )
+
+
+def _fingerprint(key_blob: bytes) -> str:
+    digest = base64.b64encode(hashlib.sha256(key_blob).digest()).decode().rstrip("=")
+    return f"SHA256:{digest}"
+
+
+def _refused_by(defect: Defect) -> Refused:
+    needed, have = needed_and_have(defect.message)
+    whose = f" in the approval of {defect.person}" if defect.person else ""
+    return Refused(reason=defect.reason, needed=needed, have=have + whose)
+
+
+def _for_others(command: Command, trust: Trust) -> Iterator[Refused]:
+    if command.domain != trust.domain:
+        yield Refused(
+            reason=Reason.WRONG_DOMAIN,
+            needed=f"a command for domain {trust.domain}",
+            have=f"one for {command.domain}",
+        )
+    if (command.trust.version, command.trust.sha256) != (trust.version, trust.sha256):
+        yield Refused(
+            reason=Reason.WRONG_TRUST,
+            needed=f"a command under trust version {trust.version} ({trust.sha256[:16]})",
+            have=f"version {command.trust.version} ({command.trust.sha256[:16]})",
+        )
+
+
+def _outside_window(command: Command, now: datetime, skew: timedelta) -> Iterator[Refused]:
+    if not command.not_before - skew <= now <= command.not_after + skew:
+        first, last = names.render_time(command.not_before), names.render_time(command.not_after)
+        yield Refused(
+            reason=Reason.EXPIRED if now > command.not_after else Reason.NOT_YET_VALID,
+            needed=f"a clock between {first} and {last}",
+            have=f"{names.render_time(now)} here",
+        )
+
+
+def _unsupported(command: Command) -> Iterator[Refused]:
+    if command.action.hold_s:
+        hold = names.render_duration(command.action.hold_s)
+        yield Refused(reason=Reason.HOLD_UNSUPPORTED, needed="a hold of 0s", have=hold)
+
+
+def _policies(command: Command, trust: Trust) -> tuple[Policy, ...]:
+    """Return each policy that governs on one of the named clusters, once."""
+    found = (_policy_on(cluster, command, trust) for cluster in command.targets.clusters)
+    return tuple(dict.fromkeys(policy for policy in found if policy is not None))
+
+
+def _policy_on(cluster: str, command: Command, trust: Trust) -> Policy | None:
+    return trust.policy_for(command.action.verb, cluster, command.action.namespace)
+
+
+def _ungoverned(command: Command, trust: Trust) -> Iterator[Refused]:
+    for cluster in command.targets.clusters:
+        if _policy_on(cluster, command, trust) is None:
+            yield Refused(
+                reason=Reason.NO_POLICY,
+                needed=f"a policy for {command.action.verb} in namespace"
+                f" {command.action.namespace} on cluster {cluster}",
+                have="none",
+            )
+
+
+def _beyond_caps(command: Command, policy: Policy) -> Iterator[Refused]:
+    if command.action.hold_s > policy.max_hold_s:
+        yield Refused(
+            reason=Reason.HOLD_TOO_LONG,
+            needed=f"a hold of at most {names.render_duration(policy.max_hold_s)}",
+            have=names.render_duration(command.action.hold_s),
+        )
+    if command.caps.max_nodes > policy.max_nodes:
+        yield Refused(
+            reason=Reason.TOO_MANY_NODES,
+            needed=f"a limit of at most {policy.max_nodes} nodes",
+            have=str(command.caps.max_nodes),
+        )
+
+
+def _short(command: Command, policy: Policy, tally: Tally, trust: Trust) -> Iterator[Refused]:
+    barred = "" if policy.requester_may_approve else command.requester
+    for part in policy.quorum:
+        members = trust.members(part.group)
+        counted = tuple(one for one in tally.people if one in members and one != barred)
+        if len(counted) < part.approvals:
+            able = [one for one in members if one not in counted and one != barred]
+            reason = _why_short(part, counted, tally, barred=barred if barred in members else "")
+            yield Refused(
+                reason=reason,
+                needed=f"{part.approvals} of {part.group} ({', '.join(members)})",
+                have=f"{len(counted)} ({', '.join(counted)})" if counted else "0",
+                hint=f"{HINTS[reason]}; policy {policy.name} still needs"
+                f" {part.approvals - len(counted)} of {', '.join(able) or 'nobody left'}",
+            )
+
+
+def _why_short(part: QuorumPart, counted: tuple[str, ...], tally: Tally, *, barred: str) -> Reason:
+    """Return the most telling reason why a group's approvals are too few."""
+    if tally.defects:
+        return tally.defects[0].reason
+    if sum(one.person in counted for one in tally.approvals) >= part.approvals:
+        return Reason.SAME_PERSON
+    if barred in tally.people:
+        return Reason.REQUESTER_APPROVED
+    return Reason.QUORUM_SHORT

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trust: who may approve what, as the canonical text that a node is pinned to.
+
+Rules:
+
+- Making a `Trust` proves it sound (`trust_lint`): a document with a shared key, an unreachable
+  quorum or an unknown group never becomes a value.
+- Policies are ordered; the first that matches decides; none matches = refused.
+- It does not expire: an outage is when a lapsed root would lock everybody out.
+
+A trust's own signatures, and the step from version N to N+1, are not looked at here: version 1 is
+pinned by its digest on each node.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from types import MappingProxyType
+
+from breakglass.core import canonical, limits, names, trust_lint
+from breakglass.core.canonical import Fields, Json
+from breakglass.core.command import Verb, parse_verb
+from breakglass.core.sshkey import SshKey, parse_public_key
+from breakglass.core.targets import matches, parse_pattern
+from breakglass.errors import Malformed
+
+NAMESPACE = "breakglass-trust-v1"  # the document's type and its SSHSIG namespace
+NO_PREVIOUS = "0" * 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedKey:
+    """One key of a person; `verify_required` asks a security key for its PIN or fingerprint."""
+
+    key: SshKey
+    label: str
+    verify_required: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Who; a person with several keys is still counted once."""
+
+    name: str
+    groups: tuple[str, ...]
+    keys: tuple[TrustedKey, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumPart:
+    """How many distinct people of one group must approve."""
+
+    group: str
+    approvals: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Which approvals a command needs, and how much it may then touch at most."""
+
+    name: str
+    verbs: tuple[Verb, ...]
+    clusters: tuple[str, ...]
+    namespaces: tuple[str, ...]
+    quorum: tuple[QuorumPart, ...]
+    requester_may_approve: bool
+    max_hold_s: int
+    max_nodes: int
+
+    def governs(self, verb: Verb, cluster: str, namespace: str) -> bool:
+        """Tell whether this policy is about such a command on that cluster."""
+        return (
+            verb in self.verbs
+            and any(matches(pattern, cluster) for pattern in self.clusters)
+            and any(matches(pattern, namespace) for pattern in self.namespaces)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Courier:
+    """A TLS client that may deliver and read; it has no authority."""
+
+    name: str
+    spki_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """Who may approve what.
+
+    Attributes:
+        sha256: the digest of the text, by which commands and nodes pin this very document.
+    """
+
+    domain: str
+    version: int
+    previous_sha256: str
+    created: datetime
+    people: tuple[Person, ...]
+    policies: tuple[Policy, ...]
+    couriers: tuple[Courier, ...]
+    sha256: str = field(init=False, compare=False)
+    _owners: Mapping[bytes, tuple[Person, TrustedKey]] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        """Raise `Malformed` unless the document is sound; index the keys."""
+        trust_lint.verify_sound(self)
+        owners = {one.key.blob: (person, one) for person in self.people for one in person.keys}
+        object.__setattr__(self, "_owners", MappingProxyType(owners))
+        object.__setattr__(self, "sha256", hashlib.sha256(render_trust(self)).hexdigest())
+
+    def person_of(self, key_blob: bytes) -> tuple[Person, TrustedKey] | None:
+        """Return who owns the key with exactly this blob, and the key as the trust lists it."""
+        return self._owners.get(key_blob)
+
+    def members(self, group: str) -> tuple[str, ...]:
+        """Return the names of the people in `group`, in the document's order."""
+        return tuple(person.name for person in self.people if group in person.groups)
+
+    def policy_for(self, verb: Verb, cluster: str, namespace: str) -> Policy | None:
+        """Return the first policy about such a command on that cluster."""
+        governing = (one for one in self.policies if one.governs(verb, cluster, namespace))
+        return next(governing, None)
+
+    def courier_of(self, spki_sha256: str) -> Courier | None:
+        """Return the courier whose TLS public key has this digest."""
+        return next((one for one in self.couriers if one.spki_sha256 == spki_sha256), None)
+
+
+def parse_trust(raw: bytes) -> Trust:
+    """Return the trust that `raw` is the text of.
+
+    Raises:
+        Malformed: it is not the canonical text of a sound trust; the code says which rule it breaks.
+    """
+    fields = Fields(canonical.parse_object(raw, max_bytes=limits.MAX_TRUST_BYTES))
+    kind = fields.text("type")
+    if kind != NAMESPACE:
+        raise Malformed(
+            f"expected the type {NAMESPACE}, got {names.quoted(kind)}", code="wrong-type"
+        )
+    people = fields.objects("people", max_items=limits.MAX_PEOPLE)
+    policies = fields.objects("policies", max_items=limits.MAX_POLICIES)
+    couriers = fields.objects("couriers", max_items=limits.MAX_COURIERS)
+    trust = Trust(
+        domain=fields.parsed("domain", names.parse_name),
+        version=fields.integer("version", low=1, high=limits.MAX_JSON_INTEGER),
+        previous_sha256=fields.parsed("previous_sha256", names.parse_sha256),
+        created=fields.parsed("created", names.parse_time),
+        people=tuple(_person(one) for one in people),
+        policies=tuple(_policy(one) for one in policies),
+        couriers=tuple(_courier(one) for one in couriers),
+    )
+    fields.finish()
+    canonical.verify_canonical(raw, _document(trust))
+    return trust
+
+
+def render_trust(trust: Trust) -> bytes:
+    """Return the one text of a trust: the bytes that a pin is the digest of."""
+    return canonical.render(_document(trust))
+
+
+def _person(fields: Fields) -> Person:
+    keys = fields.objects("keys", max_items=limits.MAX_KEYS_PER_PERSON)
+    person = Person(
+        name=fields.parsed("name", names.parse_name),
+        groups=fields.texts("groups", names.parse_name, max_items=limits.MAX_GROUPS),
+        keys=tuple(_key(one) for one in keys),
+    )
+    fields.finish()
+    return person
+
+
+def _key(fields: Fields) -> TrustedKey:
+    key = TrustedKey(
+        key=fields.parsed("key", parse_public_key, max_chars=limits.MAX_PUBLIC_KEY_BYTES),
+        label=fields.text("label"),
+        verify_required=fields.flag("verify_required"),
+    )
+    fields.finish()
+    return key
+
+
+def _policy(fields: Fields) -> Policy:
+    parts = fields.objects("quorum", max_items=limits.MAX_QUORUM_GROUPS)
+    policy = Policy(
+        name=fields.parsed("name", names.parse_name),
+        verbs=fields.texts("verbs", parse_verb, max_items=len(Verb)),
+        clusters=fields.texts("clusters", parse_pattern, max_items=limits.MAX_CLUSTERS),
+        namespaces=fields.texts("namespaces", parse_pattern, max_items=limits.MAX_PATTERNS),
+        quorum=tuple(_quorum_part(one) for one in parts),
+        requester_may_approve=fields.flag("requester_may_approve"),
+        max_hold_s=fields.parsed(
+            "max_hold", partial(names.parse_duration, max_s=limits.MAX_HOLD_S)
+        ),
+        max_nodes=fields.integer("max_nodes", low=1, high=limits.MAX_NODES),
+    )
+    fields.finish()
+    return policy
+
+
+def _quorum_part(fields: Fields) -> QuorumPart:
+    part = QuorumPart(
+        group=fields.parsed("group", names.parse_name),
+        approvals=fields.integer("approvals", low=1, high=limits.MAX_SIGNATURES),
+    )
+    fields.finish()
+    return part
+
+
+def _courier(fields: Fields) -> Courier:
+    courier = Courier(
+        name=fields.parsed("name", names.parse_name),
+        spki_sha256=fields.parsed("spki_sha256", names.parse_sha256),
+    )
+    fields.finish()
+    return courier
+
+
+def _document(trust: Trust) -> dict[str, Json]:
+    return {
+        "type": NAMESPACE,
+        "domain": trust.domain,
+        "version": trust.version,
+        "previous_sha256": trust.previous_sha256,
+        "created": names.render_time(trust.created),
+        "people": [_person_document(one) for one in trust.people],
+        "policies": [_policy_document(one) for one in trust.policies],
+        "couriers": [{"name": one.name, "spki_sha256": one.spki_sha256} for one in trust.couriers],
+    }
+
+
+def _person_document(person: Person) -> Json:
+    return {
+        "name": person.name,
+        "groups": list(person.groups),
+        "keys": [
+            {"key": one.key.line, "label": one.label, "verify_required": one.verify_required}
+            for one in person.keys
+        ],
+    }
+
+
+def _policy_document(policy: Policy) -> Json:
+    return {
+        "name": policy.name,
+        "verbs": [verb.value for verb in policy.verbs],
+        "clusters": list(policy.clusters),
+        "namespaces": list(policy.namespaces),
+        "quorum": [{"group": one.group, "approvals": one.approvals} for one in policy.quorum],
+        "requester_may_approve": policy.requester_may_approve,
+        "max_hold": names.render_duration(policy.max_hold_s),
+        "max_nodes": policy.max_nodes,
+    }

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What makes a trust unsound although it is well written, each with its own code.
+
+A trust is signed once and then rules an emergency, so what would only show there is refused here:
+one key counted as two people, a quorum that nobody can reach, one person filling two groups, a
+policy by which one person alone stops pods.  This module reads values; spelling is `trust`'s.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from breakglass.core import limits
+from breakglass.core.command import Verb
+from breakglass.core.names import quoted
+from breakglass.errors import Malformed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from breakglass.core.trust import Person, Policy, QuorumPart, Trust, TrustedKey
+
+_STOPPING = frozenset({Verb.STOP, Verb.EVICT})
+_ZEROS = "0" * 64
+
+
+def verify_sound(trust: Trust) -> None:
+    """Raise `Malformed` unless the trust can be relied on in an emergency."""
+    if (trust.version == 1) != (trust.previous_sha256 == _ZEROS):
+        raise Malformed(
+            "expected version 1 and no other to have zeros as previous_sha256, got otherwise",
+            code="trust-first-version",
+        )
+    _verify_people(trust)
+    _verify_once("policy", (policy.name for policy in trust.policies))
+    _verify_once("courier", (courier.name for courier in trust.couriers))
+    _verify_once("courier's spki_sha256", (courier.spki_sha256 for courier in trust.couriers))
+    _verify_filled("policies", trust.policies)
+    for policy in trust.policies:
+        _verify_policy(trust, policy)
+
+
+def _verify_people(trust: Trust) -> None:
+    _verify_filled("people", trust.people)
+    _verify_once("person", (person.name for person in trust.people))
+    _verify_groups(trust)
+    owner: dict[bytes, str] = {}
+    for person in trust.people:
+        _verify_filled(f"keys of {person.name}", person.keys)
+        _verify_filled(f"groups of {person.name}", person.groups)
+        for trusted in person.keys:
+            _verify_key(person, trusted, owner)
+
+
+def _verify_key(person: Person, trusted: TrustedKey, owner: dict[bytes, str]) -> None:
+    # The raw key, without a security key's application and type: one key under two names would be
+    # one person counted twice (python-tuf CVE-2020-6174, go-tuf GHSA-3633-5h82-39pq).
+    material = trusted.key.material
+    if material in owner:
+        raise Malformed(
+            f"expected each key once, got one of {owner[material]} again for {person.name}",
+            code="trust-shared-key",
+        )
+    owner[material] = person.name
+    if trusted.verify_required and not trusted.key.is_sk:
+        raise Malformed(
+            f"expected verify_required on security keys only, got it on {trusted.key.kind}"
+            f" of {person.name}",
+            code="trust-verify-required",
+        )
+
+
+def _verify_groups(trust: Trust) -> None:
+    groups = {group for person in trust.people for group in person.groups}
+    if len(groups) > limits.MAX_GROUPS:
+        raise Malformed(f"expected at most {limits.MAX_GROUPS} groups, got {len(groups)}")
+
+
+def _verify_policy(trust: Trust, policy: Policy) -> None:
+    _verify_filled(f"verbs of policy {policy.name}", policy.verbs)
+    _verify_filled(f"clusters of policy {policy.name}", policy.clusters)
+    _verify_filled(f"namespaces of policy {policy.name}", policy.namespaces)
+    _verify_filled(f"quorum of policy {policy.name}", policy.quorum)
+    _verify_once("group in a quorum", (part.group for part in policy.quorum))
+    place: dict[str, str] = {}
+    for part in policy.quorum:
+        members = trust.members(part.group)
+        _verify_reachable(policy, part, len(members))
+        for member in members:
+            if member in place:
+                raise Malformed(
+                    f"expected each person in one group of policy {policy.name}, got {member} in"
+                    f" {place[member]} and {part.group}",
+                    code="trust-overlapping-groups",
+                )
+            place[member] = part.group
+    approvals = sum(part.approvals for part in policy.quorum)
+    if _STOPPING & set(policy.verbs) and approvals < limits.MIN_APPROVALS_TO_STOP:
+        raise Malformed(
+            f"expected at least {limits.MIN_APPROVALS_TO_STOP} approvals in policy {policy.name},"
+            f" which stops pods, got {approvals}",
+            code="trust-small-quorum",
+        )
+
+
+def _verify_reachable(policy: Policy, part: QuorumPart, members: int) -> None:
+    if not members:
+        raise Malformed(
+            f"expected a group that has people in policy {policy.name}, got {quoted(part.group)}",
+            code="trust-unknown-group",
+        )
+    if part.approvals > members:
+        raise Malformed(
+            f"expected at most {members} approvals of {part.group} in policy {policy.name},"
+            f" got {part.approvals}",
+            code="trust-unreachable-quorum",
+        )
+
+
+def _verify_filled(what: str, items: tuple[object, ...]) -> None:
+    if not items:
+        raise Malformed(f"expected at least one in the {what}, got none", code="trust-empty-list")
+
+
+def _verify_once(what: str, items: Iterable[str]) -> None:
+    repeated = next((item for item, count in Counter(items).items() if count > 1), None)
+    if repeated is not None:
+        raise Malformed(
+            f"expected each {what} once, got {quoted(repeated)} twice", code="trust-duplicate-name"
+        )
