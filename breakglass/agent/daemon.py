@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent as a process: wiring, readiness, signals, and a clean end.
+
+Start, in order: settings and files -> the log, replayed -> the runtime client -> commands that a
+crash left behind -> the door (unix socket, then TCP) -> ready.  A runtime that does not answer does
+not keep the agent from starting: being there when other things are not is its purpose.
+
+A failed sync of the log ends the process: only a new start can find out what reached the disk.
+On SIGTERM the door closes, commands under way get a while to end, and what is left is resolved at
+the next start, in the log.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import grpc
+import structlog
+
+from breakglass import __version__
+from breakglass.agent.auditlog import AuditLog
+from breakglass.agent.carry_out import CarryOut
+from breakglass.agent.cgroups import CgroupKernel, Kernel
+from breakglass.agent.clock import Clock, SystemClock
+from breakglass.agent.config import Config, Identity, read_identity
+from breakglass.agent.cri import CriRuntime
+from breakglass.agent.journal import Journal
+from breakglass.agent.procedure import Procedure, Site
+from breakglass.agent.runtime import Runtime
+from breakglass.agent.service import Parts, Service, handlers
+from breakglass.core import limits
+from breakglass.core.checkpoint import LogSigner
+from breakglass.core.entries import Started, Stopped, TrustTaken, to_lines
+from breakglass.errors import ConfigInvalid, LogUnknown, NodeError
+
+DRAIN_S = 20.0  # below systemd's TimeoutStopSec in our unit
+# TLS 1.2 has no suite in common with an ECDSA certificate here, so only 1.3 is left (RFC 8446).
+_ONLY_TLS13 = "ECDHE-RSA-AES256-GCM-SHA384"
+_RESOLVER_EVENTS = frozenset(
+    {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"}
+)
+_SERVER_OPTIONS = (
+    ("grpc.max_receive_message_length", limits.MAX_REQUEST_BYTES),
+    ("grpc.max_metadata_size", limits.MAX_METADATA_BYTES),
+    ("grpc.max_concurrent_streams", limits.MAX_CONCURRENT_RPCS),
+    ("grpc.max_allowed_incoming_connections", limits.MAX_CONNECTIONS),
+    ("grpc.server_handshake_timeout_ms", limits.HANDSHAKE_TIMEOUT_MS),
+    ("grpc.max_connection_idle_ms", 10 * 60 * 1_000),
+    ("grpc.max_connection_age_ms", 60 * 60 * 1_000),
+    ("grpc.max_connection_age_grace_ms", 60 * 60 * 1_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.so_reuseport", 0),  # a second process must not be able to share our port
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+def forbid_name_resolution() -> None:
+    """Make every attempt of this process to resolve a name an error, from now on (P1)."""
+
+    def refuse(event: str, _: tuple[object, ...]) -> None:
+        if event in _RESOLVER_EVENTS:
+            raise ConfigInvalid(f"expected no name to be resolved, got {event}", code="name-resolution")
+
+    sys.addaudithook(refuse)
+
+
+def log_as_json() -> None:
+    """Send structured log lines to stdout, one JSON object each."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+    )
+
+
+def notify(message: str) -> None:
+    """Tell systemd a state, where it asked to be told (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.sendto(message.encode(), address)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What the agent touches the world through; the defaults are the real things."""
+
+    open_log: Callable[[Path, LogSigner], AuditLog] = AuditLog.open
+    runtime: Callable[[Path], Runtime] = CriRuntime
+    kernel: Callable[[], Kernel] = CgroupKernel
+    clock: Callable[[], Clock] = SystemClock
+
+
+def serve(config: Config, ports: Ports | None = None) -> None:
+    """Run the agent until SIGTERM or SIGINT.
+
+    Raises:
+        InputError: a setting or file cannot be used.
+        NodeError: the state directory or the log cannot be used.
+        EvidenceError: the log contradicts itself.
+    """
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = _ONLY_TLS13
+    identity = read_identity(config)
+    signer = LogSigner(origin=config.origin, seed=identity.log_seed)
+    ports = ports or Ports()
+    audit = ports.open_log(config.state_directory / "log", signer)
+    try:
+        asyncio.run(_serve(config, identity, audit, ports))
+    except* LogUnknown as group:
+        raise group.exceptions[0] from group
+    finally:
+        audit.close()
+
+
+async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Ports) -> None:
+    log, clock = structlog.get_logger("daemon"), ports.clock()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    journal = Journal(audit, clock)
+    await _record_start(journal, config, identity)
+    runtime = ports.runtime(config.runtime_endpoint)
+    await _look_at_runtime(runtime)
+    site = Site(
+        domain=config.domain,
+        cluster=config.cluster,
+        node=config.name,
+        pool=config.pool,
+        protected=config.protected,
+        skew_s=config.skew_s,
+    )
+    carry_out = CarryOut(journal=journal, runtime=runtime, kernel=ports.kernel(), clock=clock)
+    async with asyncio.TaskGroup() as tasks:
+        procedure = Procedure(
+            site=site, trust=identity.trust, journal=journal, carry_out=carry_out, clock=clock, tasks=tasks
+        )
+        parts = Parts(
+            site=site,
+            trust=identity.trust,
+            journal=journal,
+            procedure=procedure,
+            runtime=runtime,
+            clock=clock,
+            is_ready=lambda: not (stop.is_set() or journal.broken.is_set()),
+        )
+        procedure.resume()
+        async with _door(config, identity, Service(parts)) as address:
+            log.info("ready", version=__version__, node=config.name, address=address, socket=str(config.socket))
+            notify(f"READY=1\nSTATUS=trust {identity.trust.version}, {journal.state.size} entries")
+            await _until_stopped(stop, journal)
+            notify("STOPPING=1")
+        if journal.broken.is_set():
+            raise LogUnknown("expected a durable log, got a failed sync")
+        await _drain(procedure, clock)
+        await journal.record(Stopped(active=procedure.active))
+        log.info("stopped", active=procedure.active)
+        for task in procedure.tasks():
+            task.cancel()
+    await runtime.close()
+
+
+async def _record_start(journal: Journal, config: Config, identity: Identity) -> None:
+    await journal.record_repairs()
+    trust = identity.trust
+    known = journal.state.trust_sha256
+    if known and known != trust.sha256:
+        raise ConfigInvalid(
+            f"expected the trust of this log {known}, got {trust.sha256}",
+            code="trust-mismatch",
+            hint="a new trust needs the quorum of the old one; put the old file back",
+        )
+    started = Started(
+        version=__version__,
+        domain=config.domain,
+        cluster=config.cluster,
+        node=config.name,
+        pool=config.pool,
+        trust_version=trust.version,
+        trust_sha256=trust.sha256,
+    )
+    await journal.record(started)
+    if not known:
+        text = to_lines(identity.trust_text)
+        await journal.record(TrustTaken(version=trust.version, sha256=trust.sha256, text=text))
+
+
+async def _look_at_runtime(runtime: Runtime) -> None:
+    """Say at once when the runtime is not there or too old; go on all the same."""
+    log = structlog.get_logger("daemon")
+    try:
+        found = await runtime.version()
+        log.info("runtime", name=found.name, version=found.version)
+    except NodeError as error:
+        log.error("runtime", code=error.stable_code, error=error.message, hint=error.hint)
+
+
+@contextlib.asynccontextmanager
+async def _door(config: Config, identity: Identity, service: Service) -> AsyncIterator[str]:
+    """Serve on the unix socket and, where there is an address, on mTLS; yield the TCP address."""
+    server = grpc.aio.server(maximum_concurrent_rpcs=limits.MAX_CONCURRENT_RPCS, options=_SERVER_OPTIONS)
+    server.add_generic_rpc_handlers(handlers(service))
+    _prepare_socket(config.socket)
+    mask = os.umask(0o177)
+    try:
+        _bind(lambda: server.add_insecure_port(f"unix:{config.socket}"), str(config.socket))
+    finally:
+        os.umask(mask)
+    address = ""
+    if config.address:
+        credentials = grpc.ssl_server_credentials(
+            [(identity.tls_key, identity.tls_certificate)],
+            root_certificates=identity.tls_ca,
+            require_client_auth=True,
+        )
+        port = _bind(lambda: server.add_secure_port(config.address, credentials), config.address)
+        address = f"{config.address.rpartition(':')[0]}:{port}"
+    await server.start()
+    try:
+        yield address
+    finally:
+        await server.stop(grace=None)
+        config.socket.unlink(missing_ok=True)
+
+
+def _prepare_socket(path: Path) -> None:
+    """Make the socket's folder root-only and clear a stale socket; refuse anything else there."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.is_socket():
+            path.unlink()
+        elif path.exists():
+            raise ConfigInvalid(f"expected a free path for the socket, got a file at {path}")
+    except OSError as error:
+        raise ConfigInvalid(f"expected to make the socket {path}, got: {error.strerror}") from error
+
+
+def _bind(bind: Callable[[], int], where: str) -> int:
+    try:
+        port = bind()
+    except RuntimeError as error:
+        _cannot_listen(where, error)
+    return port or _cannot_listen(where, None)
+
+
+def _cannot_listen(where: str, error: Exception | None) -> NoReturn:
+    raise ConfigInvalid(
+        f"expected to listen on {where}, got a refusal of the system",
+        code="address-in-use",
+        hint="another agent may be running, or the address is not this machine's",
+    ) from error
+
+
+async def _until_stopped(stop: asyncio.Event, journal: Journal) -> None:
+    """Wait for a signal or a broken log, telling systemd's watchdog that we are alive."""
+    interval_s = float(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000 / 2 or None
+    waiting = {asyncio.create_task(stop.wait()), asyncio.create_task(journal.broken.wait())}
+    try:
+        while True:
+            done, _ = await asyncio.wait(waiting, timeout=interval_s, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return
+            notify("WATCHDOG=1")
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+async def _drain(procedure: Procedure, clock: Clock) -> None:
+    deadline_ms = clock.monotonic_ms() + round(DRAIN_S * 1_000)
+    while procedure.active and clock.monotonic_ms() < deadline_ms:
+        await clock.sleep(limits.LOOK_INTERVAL_S)
