@@ -9,7 +9,6 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
@@ -28,12 +27,6 @@ _CURVES: dict[int, tuple[ec.EllipticCurve, hashes.HashAlgorithm]] = {
 }
 
 
-class _OpenSshPrivate(Protocol):
-    def private_bytes(
-        self, encoding: Encoding, format: PrivateFormat, encryption_algorithm: NoEncryption
-    ) -> bytes: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class SigningKey:
     """A private key: its public blob, and how it signs."""
@@ -41,7 +34,7 @@ class SigningKey:
     kind: str
     blob: bytes
     sign_bytes: Callable[[bytes], bytes] = field(repr=False)
-    private: _OpenSshPrivate | None = field(default=None, repr=False)
+    private: Ed25519PrivateKey | ec.EllipticCurvePrivateKey | None = field(default=None, repr=False)
 
     @property
     def line(self) -> str:

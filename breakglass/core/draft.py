@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a person asks for to a command that may be shown to others.
+
+A draft is refused here, with the word to change, where the same text would only be refused on the
+nodes: an empty or wild target, a window that no command may have, a hold that this version cannot
+keep.  Every draft goes through `parse_command`, so what comes out is what the nodes will read.
+
+Nothing is signed, delivered or written here; the clock reading and the entropy are arguments.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from breakglass.core import limits, names
+from breakglass.core.command import (
+    Action,
+    Caps,
+    Command,
+    Mode,
+    Rollout,
+    Targets,
+    TrustPin,
+    Verb,
+    parse_command,
+    render_command,
+)
+from breakglass.core.targets import EVERY_NODE
+from breakglass.errors import UsageError
+
+_WILD = frozenset("*?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopAsked:
+    """What a person asked to stop, in the person's own spelling.
+
+    Attributes:
+        workload: "namespace/daemonset" or "namespace/daemonset@revision".
+        clusters: their names, at least one.
+        nodes: patterns; with no pools either, every node of the clusters is meant.
+        max_nodes: how many nodes the inventory has for these targets.
+    """
+
+    workload: str
+    clusters: tuple[str, ...]
+    reason: str
+    requester: str
+    max_nodes: int
+    nodes: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
+    excepted: tuple[str, ...] = ()
+    incident: str = ""
+    grace: str = "30s"
+    hold: str = "0s"
+    valid: str = "1h"
+    mode: Mode = Mode.EXECUTE
+    max_pods_per_node: int = 10
+    max_parallel: int = limits.DEFAULT_PARALLEL
+
+
+def draft_stop(
+    asked: StopAsked, *, domain: str, trust: TrustPin, now: datetime, entropy: bytes
+) -> Command:
+    """Return the command that stops what was asked for.
+
+    Args:
+        asked: what to stop, and where.
+        domain: whose nodes they are.
+        trust: the trust in force.
+        now: one reading of the clock, in UTC; the window begins there.
+        entropy: ten random bytes for the id.
+
+    Raises:
+        UsageError: the target is empty ("empty-target") or wild ("wild-target"), the reason is
+            missing, or a hold is asked for ("hold-unsupported").
+        Malformed: a name, pattern or duration is not one.
+    """
+    _verify_targets(asked)
+    if not asked.reason.strip():
+        raise UsageError("expected a reason, got none", hint="say why with --reason")
+    workload, at, revision = asked.workload.partition("@")
+    if at:
+        names.parse_revision(revision)
+    namespace, name = names.parse_workload(workload)
+    begins = now.replace(microsecond=0)
+    command = Command(
+        id=names.render_id(int(now.timestamp() * 1000), entropy),
+        domain=domain,
+        trust=trust,
+        action=Action(
+            verb=Verb.STOP,
+            namespace=namespace,
+            name=name,
+            revision=revision,
+            grace_s=names.parse_duration(asked.grace, max_s=limits.MAX_GRACE_S),
+            hold_s=_hold_s(asked.hold),
+        ),
+        targets=Targets(
+            clusters=asked.clusters,
+            nodes=asked.nodes or (() if asked.pools else (EVERY_NODE,)),
+            pools=asked.pools,
+            excepted=asked.excepted,
+        ),
+        caps=Caps(max_nodes=asked.max_nodes, max_pods_per_node=asked.max_pods_per_node),
+        rollout=Rollout(
+            canary=0,
+            max_parallel=asked.max_parallel,
+            max_failures=asked.max_nodes,  # a stop in an emergency is not halted by a bad node
+        ),
+        mode=asked.mode,
+        incident=asked.incident,
+        reason=asked.reason,
+        requester=asked.requester,
+        created=begins,
+        not_before=begins,
+        not_after=begins + timedelta(seconds=_valid_s(asked.valid)),
+    )
+    return parse_command(render_command(command))
+
+
+def _verify_targets(asked: StopAsked) -> None:
+    if not asked.workload:
+        raise UsageError(
+            "expected a workload, got none",
+            code="empty-target",
+            hint="name one DaemonSet as namespace/name",
+        )
+    if not asked.clusters or not all((*asked.clusters, *asked.nodes, *asked.pools)):
+        raise UsageError(
+            "expected clusters, nodes and pools by name, got an empty one",
+            code="empty-target",
+            hint="name each cluster with --cluster",
+        )
+    for exact in (asked.workload, *asked.clusters, *asked.pools):
+        if _WILD & set(exact):
+            raise UsageError(
+                f"expected an exact name, got {names.quoted(exact)}",
+                code="wild-target",
+                hint="workloads, clusters and pools are named exactly, one by one",
+            )
+    for pattern in asked.nodes:
+        if set(pattern) <= _WILD:
+            raise UsageError(
+                f"expected a pattern with part of a name, got {names.quoted(pattern)}",
+                code="wild-target",
+                hint="leave out --node to mean every node of the named clusters",
+            )
+
+
+def _hold_s(text: str) -> int:
+    hold_s = names.parse_duration(text, max_s=limits.MAX_HOLD_S)
+    if hold_s:
+        raise UsageError(
+            f"expected no hold, got {text}",
+            code="hold-unsupported",
+            hint="this version stops without holding; leave out --hold",
+        )
+    return hold_s
+
+
+def _valid_s(text: str) -> int:
+    valid_s = names.parse_duration(text, max_s=limits.MAX_WINDOW_S)
+    if not valid_s:
+        raise UsageError("expected a time to be valid for, got 0s", hint="give --valid, such as 1h")
+    return valid_s
