@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command: one text per command, and nothing outside the text changes what happens (P3)."""
+
+import dataclasses
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from breakglass.core import canonical, limits
+from breakglass.core.command import Command, parse_command, render_command
+from breakglass.errors import Malformed
+from tests.support import properties
+from tests.support.organisation import Organisation, edited
+from tests.support.properties import property_test
+
+
+@pytest.fixture(scope="module")
+def org() -> Organisation:
+    """Three people, two of whom stop things."""
+    return Organisation("ana bo luc", quorum=2)
+
+
+def code_of(raw: bytes) -> str:
+    """Return the code with which a text is refused."""
+    with pytest.raises(Malformed) as refusal:
+        parse_command(raw)
+    return refusal.value.stable_code
+
+
+def test_a_command_is_read_back(org: Organisation) -> None:
+    """The text of a command gives that command, and the command gives that text."""
+    drafted = org.draft(revision="5d4f8c", pools="gpu", excepted="web-[01-03]", mode="drill")
+    text = render_command(drafted)
+    assert parse_command(text) == drafted
+    assert render_command(parse_command(text)) == text
+
+
+@property_test
+@given(properties.command())
+def test_every_command_is_read_back(command: Command) -> None:
+    """Rendering and parsing give back the same command, whatever it is, within the size limit."""
+    text = render_command(command)
+    assert len(text) <= limits.MAX_COMMAND_BYTES
+    assert parse_command(text) == command
+
+
+@property_test
+@given(st.data())
+def test_p3_only_one_text_is_read_as_a_command(data: st.DataObject) -> None:
+    """A changed text is malformed, or it is the one text of another command."""
+    whole = Organisation("ana bo").command()
+    raw = data.draw(properties.broken(whole))
+    try:
+        assert render_command(parse_command(raw)) == raw
+    except Malformed as error:
+        assert error.message.startswith("expected")
+
+
+@property_test
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_command_or_malformed(raw: bytes) -> None:
+    """Parsing raises Malformed and nothing else."""
+    with pytest.raises(Malformed):
+        parse_command(raw)
+
+
+def test_p3_the_summary_is_what_the_command_does(org: Organisation) -> None:
+    """A summary that says less than the command does is refused."""
+    text = org.command(max_nodes=3)
+    assert code_of(text.replace(b"at most 3 nodes", b"at most 1 node")) == "summary-mismatch"
+    assert code_of(edited(text, "limits.max_nodes", 4)) == "summary-mismatch"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "summary"),
+    [
+        (
+            {},
+            "STOP monitoring/telemetry, any revision, on every node of prod-a:"
+            " at most 3 nodes, 10 pods each, grace 30s, no hold",
+        ),
+        (
+            {"mode": "drill", "revision": "5d4f8c", "max_nodes": 1, "max_pods_per_node": 1},
+            "DRILL: STOP monitoring/telemetry, revision 5d4f8c, on every node of prod-a:"
+            " at most 1 node, 1 pod each, grace 30s, no hold",
+        ),
+        (
+            {"mode": "dry-run", "nodes": "web-* db-?", "clusters": "prod-a prod-b", "hold_s": 7200},
+            "DRY RUN: STOP monitoring/telemetry, any revision, on nodes web-*, db-? of"
+            " prod-a, prod-b: at most 3 nodes, 10 pods each, grace 30s, hold 2h",
+        ),
+        (
+            {"nodes": "", "pools": "gpu", "excepted": "web-1", "grace_s": 0},
+            "STOP monitoring/telemetry, any revision, on pools gpu of prod-a except nodes web-1:"
+            " at most 3 nodes, 10 pods each, grace 0s, no hold",
+        ),
+        (
+            {"nodes": "web-*", "pools": "gpu", "clusters": "a b c d e"},
+            "STOP monitoring/telemetry, any revision, on nodes web-* and pools gpu of"
+            " a, b, c and 2 more: at most 3 nodes, 10 pods each, grace 30s, no hold",
+        ),
+        (
+            {"nodes": "* web-1", "pools": "gpu", "clusters": "a b c d"},
+            "STOP monitoring/telemetry, any revision, on every node of a, b, c, d:"
+            " at most 3 nodes, 10 pods each, grace 30s, no hold",
+        ),
+    ],
+)
+def test_the_summary_in_words(
+    org: Organisation, overrides: dict[str, str | int], summary: str
+) -> None:
+    """One line says verb, workload, where, and how much at most."""
+    assert org.draft(**overrides).summary == summary  # type: ignore[arg-type]
+
+
+def test_the_longest_summary_fits(org: Organisation) -> None:
+    """A command with the longest names and lists still has a text that is read back."""
+    longest = {
+        "workload": f"{'n' * 63}/{'.'.join(['w' * 61] * 4)}",
+        "clusters": " ".join(f"{place:063d}" for place in range(64)),
+        "nodes": " ".join(f"{place:0128d}" for place in range(9)),
+        "pools": " ".join(f"{place:063d}" for place in range(9)),
+        "excepted": " ".join(f"{place:0128d}" for place in range(9)),
+    }
+    text = org.command(**longest)
+    assert render_command(parse_command(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "code"),
+    [
+        ("type", "breakglass-trust-v1", "wrong-type"),
+        ("summary", 7, "malformed"),
+        ("id", "0193-7", "malformed"),
+        ("domain", "", "malformed"),
+        ("trust.version", 0, "malformed"),
+        ("trust.sha256", "00", "malformed"),
+        ("trust.extra", 1, "unknown-key"),
+        ("action.verb", "evict", "verb-unsupported"),
+        ("action.verb", "explode", "malformed"),
+        ("action.workload", "*/telemetry", "malformed"),
+        ("action.workload", "monitoring/*", "malformed"),
+        ("action.workload", "", "malformed"),
+        ("action.revision", "zz", "malformed"),
+        ("action.grace", "120s", "malformed"),
+        ("action.grace", "2h", "malformed"),
+        ("action.hold", "999h", "malformed"),
+        ("action.evict", True, "unknown-key"),
+        ("targets.clusters", [], "empty-target"),
+        ("targets.clusters", ["*"], "malformed"),
+        ("targets.clusters", ["prod-a", "prod-a"], "malformed"),
+        ("targets.nodes", [], "empty-target"),
+        ("targets.nodes", ["**"], "malformed"),
+        ("targets.nodes", "*", "malformed"),
+        ("targets.pools", ["g*"], "malformed"),
+        ("targets.except", ["*"], "empty-target"),
+        ("targets.all", True, "unknown-key"),
+        ("limits.max_nodes", 0, "malformed"),
+        ("limits.max_nodes", True, "malformed"),
+        ("limits.max_pods_per_node", 10_000, "malformed"),
+        ("limits.force", True, "unknown-key"),
+        ("rollout.canary", -1, "malformed"),
+        ("rollout.max_parallel", 0, "malformed"),
+        ("rollout.max_failures", "1", "malformed"),
+        ("rollout.pace", 1, "unknown-key"),
+        ("mode", "rehearse", "malformed"),
+        ("incident", "x" * 513, "malformed"),
+        ("reason", "  ", "malformed"),
+        ("requester", "Ana", "malformed"),
+        ("created", "2026-11-21 04:00:00Z", "malformed"),
+        ("created", "2026-11-21T04:00:01Z", "malformed"),
+        ("not_after", "2026-11-21T04:00:00Z", "malformed"),
+        ("not_after", "2026-11-22T04:00:01Z", "malformed"),
+        ("force", True, "unknown-key"),
+    ],
+)
+def test_a_command_that_is_none(org: Organisation, place: str, value: object, code: str) -> None:
+    """Each rule of the format refuses its own violation, with its own code."""
+    assert code_of(edited(org.command(), place, value)) == code
+
+
+def test_p8_an_unknown_field_refuses_the_command(org: Organisation) -> None:
+    """Nothing that this version does not know is ignored, wherever it stands."""
+    for place in ("x", "trust.x", "action.x", "targets.x", "limits.x", "rollout.x"):
+        assert code_of(edited(org.command(), place, 1)) == "unknown-key"
+
+
+def test_p8_every_field_must_be_there(org: Organisation) -> None:
+    """No field has a default: leaving any out refuses the command."""
+    document = canonical.parse_object(org.command(), max_bytes=limits.MAX_COMMAND_BYTES)
+    for key in document:
+        left = {name: value for name, value in document.items() if name != key}
+        assert code_of(canonical.render(left)) == "missing-key"
+
+
+def test_p3_another_order_of_keys_is_another_text(org: Organisation) -> None:
+    """The same fields in another order are refused."""
+    document = canonical.parse_object(org.command(), max_bytes=limits.MAX_COMMAND_BYTES)
+    assert code_of(canonical.render(dict(reversed(document.items())))) == "not-canonical"
+
+
+def test_a_command_has_a_size(org: Organisation) -> None:
+    """A text beyond the limit is refused before it is read."""
+    assert code_of(org.command() + b" " * limits.MAX_COMMAND_BYTES) == "malformed"
+
+
+def test_making_a_command_proves_its_window(org: Organisation) -> None:
+    """A command made inside the program obeys the same rules."""
+    good = org.draft()
+    with pytest.raises(Malformed, match="window"):
+        dataclasses.replace(good, not_after=good.not_before + timedelta(days=2))
+    with pytest.raises(Malformed, match="order"):
+        dataclasses.replace(good, not_before=good.not_after)
+    with pytest.raises(Malformed, match="reason"):
+        dataclasses.replace(good, reason="")
