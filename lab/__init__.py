@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real things to try breakglass against: a containerd of one's own, pods shaped as kubelet shapes them, two hosts.
+"""Real things to try breakglass against: a containerd, pods as kubelet shapes them, two hosts.
 
-For tests, benchmarks and the demo, never for the product: nothing under `breakglass/` imports this package, and it is
-in no wheel.  Everything started here is ended here, by the process ids, the directories and the cgroups it made itself;
-a containerd, a cgroup or a network namespace that was there before is never touched.
+For tests, benchmarks and the demo, never for the product: nothing under `breakglass/` imports this
+package, and it is in no wheel.  Everything started here is ended here, by the process ids, the
+directories and the cgroups it made itself; a containerd, a cgroup or a network namespace that was
+there before is never touched.
 """
 
 
-class LabUnavailable(Exception):
-    """This machine cannot run that part of the lab; the message says what is missing."""
+class LabUnavailable(Exception):  # noqa: N818 - a state of the machine, not an error in it
+    """What that part of the lab needs is missing on this machine; the message says what."""

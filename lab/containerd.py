@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A containerd of one's own: its own configuration, root, state and sockets, and nothing left of it afterwards.
+"""A containerd of one's own, with its own root, state and sockets, and nothing left afterwards.
 
     with Containerd(directory) as containerd:
         make_pod(containerd.socket, namespace="monitoring", daemonset="telemetry")
 
 Rules:
 
-- Sockets, state and the runtime's files live in a short directory below /tmp, because a unix socket's path must be
-  shorter than 108 bytes; the rest lives in `directory`.
-- Pods use the host's network, so no CNI plugin is needed.  The OOM score is left to the kernel where this process may
-  not lower it (`restrict_oom_score_adj`).
-- Leaving the context ends the containers, the shims, the mounts and the cgroups, also when containerd is stopped,
-  dead or never became ready.  Only what this object started is ended.
+- Sockets, state and the runtime's files live in a short directory below /tmp, because a unix
+  socket's path must be shorter than 108 bytes; the rest lives in `directory`.
+- Pods use the host's network, so no CNI plugin is needed.  The OOM score is left alone where this
+  process may not lower it (`restrict_oom_score_adj`).
+- Leaving the context ends the containers, the shims, the mounts and the cgroups, also when
+  containerd is stopped, dead or never became ready.  Only what this object started is ended.
 
 It does not install anything and does not look at any other containerd.
 """
@@ -33,7 +33,7 @@ import grpc
 from lab import LabUnavailable, images, leftovers
 
 READY_S = 30.0
-# Reconnect fast: the default back-off is still waiting long after a restarted containerd answers again.
+# Reconnect fast: the default back-off still waits long after a restarted containerd answers.
 CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -44,8 +44,8 @@ _TOOLS = ("containerd", "containerd-shim-runc-v2", "runc", "ctr", "umount")
 _PROBE_S = 2.0
 _LOOK_S = 0.01
 
-# Version 2 of the configuration is read by every containerd from 1.6 on.  What has a machine-wide default (the NRI
-# socket, /opt, runc's own state) gets a path of its own, so that two labs do not meet.
+# Version 2 of the configuration is read by every containerd from 1.6 on.  What has a machine-wide
+# default (the NRI socket, /opt, runc's own state) gets a path of its own: two labs must not meet.
 _CONFIG = """version = 2
 root = "{root}"
 state = "{short}/state"
@@ -74,7 +74,7 @@ state = "{short}/state"
 
 
 def why_not() -> str:
-    """Why this machine cannot run a containerd of the lab's own; empty when it can."""
+    """Say why this machine cannot run a containerd of the lab's own; empty when it can."""
     if os.geteuid() != 0:
         return "needs root"
     missing = [tool for tool in _TOOLS if _tool(tool) is None]
@@ -84,7 +84,10 @@ def why_not() -> str:
 
 
 def cgroup_root(socket: Path) -> str:
-    """The cgroup below which the pods of the lab's containerd behind `socket` live, as kubelet's `cgroupRoot`."""
+    """Return the cgroup below which the pods of the lab's containerd behind `socket` live.
+
+    It is what kubelet calls its `cgroupRoot`, one per lab, so that two labs do not meet.
+    """
     return f"/{socket.parent.name}"
 
 
@@ -114,7 +117,7 @@ class Containerd:
 
     @property
     def state(self) -> Path:
-        """containerd's state directory, with the bundles of running containers."""
+        """The state directory, with the bundles of running containers."""
         return self._short / "state"
 
     @property
@@ -124,7 +127,7 @@ class Containerd:
 
     @property
     def pid(self) -> int:
-        """containerd's process id; a new one after every restart."""
+        """The process id; a new one after every restart."""
         return self._running().pid
 
     @property
@@ -133,10 +136,11 @@ class Containerd:
         return cgroup_root(self.socket)
 
     def __enter__(self) -> Self:
+        reason = why_not()
+        if reason:
+            self.close()
+            raise LabUnavailable(reason)
         try:
-            reason = why_not()
-            if reason:
-                raise LabUnavailable(reason)
             self._write_config()
             self.start()
             self._import_images()
@@ -154,7 +158,7 @@ class Containerd:
         self.close()
 
     def start(self) -> None:
-        """Start it and wait until it answers `Version`; pods of an earlier start are found again."""
+        """Start it and wait until it answers; pods of an earlier start are found again."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._enter, _tool("containerd") or "containerd", "--config", self._config],
@@ -189,8 +193,8 @@ class Containerd:
     def close(self) -> None:
         """End everything this object started; each step runs even if one before it failed.
 
-        (1) containerd, so that it restarts nothing, (2) the processes in its pods' cgroups, (3) the shims that reap
-        them, (4) the shims' sockets, (5) mounts, (6) cgroups, (7) files.
+        (1) containerd, so that it restarts nothing, (2) the processes in its pods' cgroups,
+        (3) the shims that reap them, (4) the shims' sockets, (5) mounts, (6) cgroups, (7) files.
         """
         with contextlib.ExitStack() as steps:  # runs the last one first
             if self._directory != self._short:
@@ -225,13 +229,17 @@ class Containerd:
     def _wait_ready(self) -> None:
         process, end = self._running(), time.monotonic() + READY_S
         with grpc.insecure_channel(self.endpoint, options=CHANNEL_OPTIONS) as channel:
-            version = channel.unary_unary("/runtime.v1.RuntimeService/Version")
+            version: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                "/runtime.v1.RuntimeService/Version"
+            )
             while True:
                 try:
                     version(b"", timeout=_PROBE_S, wait_for_ready=True)
                 except grpc.RpcError as error:
                     if process.poll() is None and time.monotonic() < end:
-                        time.sleep(_LOOK_S)  # the socket may answer before the plugin behind it does
+                        time.sleep(
+                            _LOOK_S
+                        )  # the socket may answer before the plugin behind it does
                         continue
                     msg = f"expected containerd to answer, got {error}\n{self._log_tail()}"
                     raise RuntimeError(msg) from error
@@ -249,8 +257,10 @@ class Containerd:
         """Wait until the CRI plugin has heard of the images; it learns of an import by an event."""
         end = time.monotonic() + READY_S
         with grpc.insecure_channel(self.endpoint, options=CHANNEL_OPTIONS) as channel:
-            images_of = channel.unary_unary("/runtime.v1.ImageService/ListImages")
-            # The reply is searched as bytes: names stand in it as they are, and no schema is needed for that.
+            images_of: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                "/runtime.v1.ImageService/ListImages"
+            )
+            # The reply is searched as bytes: names stand in it as they are, without a schema.
             while not all(name.encode() in images_of(b"", timeout=_PROBE_S) for name in references):
                 if time.monotonic() > end:
                     msg = f"expected images {', '.join(references)} to be listed, got some missing"

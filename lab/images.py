@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two container images from one static busybox, as an OCI archive: no registry, no compiler, no network.
+"""Two container images from one static busybox, as an OCI archive: no registry, no compiler.
 
-`PAUSE` is what holds a sandbox's namespaces; `WORKLOAD` is what pods run.  Both share one layer and differ in their
-entry point.  The archive is what `ctr images import` reads; the same busybox gives the same bytes.
+`PAUSE` is what holds a sandbox's namespaces; `WORKLOAD` is what pods run.  Both share one layer and
+differ in their entry point.  The archive is what `ctr images import` reads; the same busybox gives
+the same bytes.
 
 It does not import anything into a runtime: that is `lab.containerd`.
 """
@@ -21,10 +22,15 @@ WORKLOAD = "localhost/telemetry:1"
 BUSYBOX = Path("/bin/busybox")
 
 APPLETS = ("sh", "sleep", "cat", "echo", "true")
-# The first process of a pid namespace ignores TERM unless it handles it, so a bare sleep is killed only by SIGKILL:
-# enough for a sandbox, and just what a pod that ignores its grace period does.
+# The first process of a pid namespace ignores TERM unless it handles it, so a bare sleep dies only
+# of SIGKILL: enough for a sandbox, and just what a pod that ignores its grace period does.
 DEAF = ("/bin/busybox", "sleep", "2147483647")
-OBEDIENT = ("/bin/busybox", "sh", "-c", 'trap "exit 0" TERM; while :; do sleep 3600 & wait $!; done')
+OBEDIENT = (
+    "/bin/busybox",
+    "sh",
+    "-c",
+    'trap "exit 0" TERM; while :; do sleep 3600 & wait $!; done',
+)
 
 _OCI = "application/vnd.oci.image."
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -34,12 +40,13 @@ def write_archive(path: Path, busybox: Path = BUSYBOX) -> None:
     """Write both images to `path` as one OCI archive.
 
     Raises:
-        LabUnavailable: there is no statically linked busybox, or no name for this machine's architecture.
+        LabUnavailable: there is no static busybox, or no name for this architecture.
     """
     layer = _layer(_static(busybox))
     blobs: dict[str, bytes] = {}
     manifests = [
-        _image(reference, entry, layer, blobs) for reference, entry in ((PAUSE, DEAF), (WORKLOAD, OBEDIENT))
+        _image(reference, entry, layer, blobs)
+        for reference, entry in ((PAUSE, DEAF), (WORKLOAD, OBEDIENT))
     ]
     index = json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
     files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": index}
@@ -55,7 +62,7 @@ def _static(busybox: Path) -> bytes:
     except OSError as error:
         msg = f"expected a busybox at {busybox}, got {error.strerror} (Debian: busybox-static)"
         raise LabUnavailable(msg) from error
-    # A dynamic program names its loader near the start of the file; in an image without libraries it cannot run.
+    # A dynamic program names its loader near its start, and cannot run in an image without one.
     if b"/ld-" in program[:4096]:
         msg = f"expected a static busybox at {busybox}, got a dynamic one (Debian: busybox-static)"
         raise LabUnavailable(msg)
@@ -77,7 +84,9 @@ def _layer(busybox: bytes) -> bytes:
     return raw.getvalue()
 
 
-def _image(reference: str, entry: tuple[str, ...], layer: bytes, blobs: dict[str, bytes]) -> dict[str, object]:
+def _image(
+    reference: str, entry: tuple[str, ...], layer: bytes, blobs: dict[str, bytes]
+) -> dict[str, object]:
     """Put one image's blobs into `blobs` and return its row of the index."""
     config = {
         "architecture": _architecture(),

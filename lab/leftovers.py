@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ending what a containerd leaves behind: processes in a cgroup, shims, mounts, cgroups.
 
-Rule: a process is ended only if it is in the lab's own cgroup or is a shim whose command line names the lab's own
-socket.  Nothing is ended by a program's name.  Every wait here is bounded; what is then still there raises.
+Rule: a process is ended only if it is in the lab's own cgroup or is a shim whose command line names
+the lab's own socket.  Nothing is ended by a program's name.  Every wait here is bounded; what is
+then still there raises.
 """
 
 import os
@@ -17,7 +18,7 @@ _LOOK_S = 0.005
 
 
 def hierarchies() -> tuple[Path, ...]:
-    """Where the cgroup trees are mounted: one (v2), or one per v1 controller and a v2 one beside them."""
+    """Return where the cgroup trees are mounted: one (v2), or one per v1 controller and more."""
     points = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
@@ -27,7 +28,11 @@ def hierarchies() -> tuple[Path, ...]:
 
 
 def end_cgroup(cgroup: str) -> None:
-    """Kill every process below `cgroup` (absolute, as in a cgroup parent) in every tree, thawing what is frozen."""
+    """Kill every process below `cgroup` in every tree, thawing what is frozen.
+
+    Args:
+        cgroup: absolute, as in a cgroup parent.
+    """
     for tree in _trees(cgroup):
         for frozen in ("freezer.state", "cgroup.freeze"):
             for path in tree.rglob(frozen):
@@ -41,12 +46,14 @@ def remove_cgroup(cgroup: str) -> None:
 
 
 def shims(socket: Path) -> tuple[int, ...]:
-    """The process ids of the shims that were started by the containerd behind `socket`."""
-    return tuple(pid for pid, argv in _processes() if _is_shim(argv) and _address(argv) == str(socket))
+    """Return the process ids of the shims started by the containerd behind `socket`."""
+    return tuple(
+        pid for pid, argv in _processes() if _is_shim(argv) and _address(argv) == str(socket)
+    )
 
 
 def end_shims(socket: Path) -> None:
-    """Kill those shims; the containers they watched must be dead already, or nobody would reap them."""
+    """Kill those shims; their containers must be dead already, or nobody would reap them."""
 
     def none_left() -> bool:
         left = shims(socket)
@@ -58,7 +65,7 @@ def end_shims(socket: Path) -> None:
 
 
 def remove_shim_sockets(state: Path) -> None:
-    """Unlink the sockets of shims that could not do it themselves; each bundle under `state` names its own."""
+    """Unlink the sockets of killed shims; each bundle under `state` names its own."""
     for address in state.glob("io.containerd.runtime.v2.task/*/*/address"):
         Path(address.read_text().removeprefix("unix://")).unlink(missing_ok=True)
 
@@ -76,7 +83,7 @@ def unmount_below(directory: Path) -> None:
 
 def processes_in(cgroup: str) -> tuple[int, ...]:
     """Every process id below `cgroup`, in any tree, without zombies."""
-    found = set()
+    found: set[int] = set()
     for tree in _trees(cgroup):
         for path in tree.rglob("cgroup.procs"):
             found.update(int(pid) for pid in _read(path).split())

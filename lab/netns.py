@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bastion and a node as two network namespaces with one wire between them, and nothing else.
 
-Neither has a default route, a resolver (`/etc/resolv.conf` is empty, by a mount namespace of its own) or any interface but
-loopback and its end of the wire: what works here needs nothing but an address.
+Neither has a default route, a resolver (`/etc/resolv.conf` is empty, by a mount namespace of its
+own) or any interface but loopback and its end of the wire: what works here needs nothing but an
+address.
 
     with Wire() as wire:
         subprocess.run(wire.node.command("breakglass-agent", "serve", ...), check=True)
 
-Each namespace lives as long as one process that holds it; nothing is written below /run/netns, so when the holders are
-gone, so is everything.  It does not touch the network namespace it is started in.
+Each namespace lives as long as one process that holds it; nothing is written below /run/netns, so
+when the holders are gone, so is everything.  It does not touch the network namespace it is started
+in.
 """
 
 import contextlib
@@ -25,11 +27,14 @@ BASTION_ADDRESS = "192.0.2.1"
 NODE_ADDRESS = "192.0.2.2"
 _PREFIX = 30
 _TOOLS = ("unshare", "nsenter", "ip", "mount", "sh")
-_HOLD = "mount --bind /dev/null /etc/resolv.conf && ip link set lo up && echo held && exec sleep infinity"
+_HOLD = (
+    "mount --bind /dev/null /etc/resolv.conf && ip link set lo up && echo held"
+    " && exec sleep infinity"
+)
 
 
 def why_not() -> str:
-    """Why this machine cannot make network namespaces; empty when it can."""
+    """Say why this machine cannot make network namespaces; empty when it can."""
     if os.geteuid() != 0:
         return "needs root"
     missing = [tool for tool in _TOOLS if shutil.which(tool, path=_path()) is None]
@@ -45,7 +50,12 @@ class Host:
     holder: int
 
     def command(self, *argv: str, mounts: bool = True) -> list[str]:
-        """`argv` as a command that runs on this host; without `mounts` it keeps the caller's file system view."""
+        """Return `argv` as a command that runs on this host.
+
+        Args:
+            argv: the program and its arguments.
+            mounts: whether it sees this host's file system too, or keeps the caller's.
+        """
         spaces = [f"--net=/proc/{self.holder}/ns/net"]
         if mounts:
             spaces.append(f"--mount=/proc/{self.holder}/ns/mnt")
@@ -57,7 +67,9 @@ class Host:
         Raises:
             subprocess.CalledProcessError: it failed.
         """
-        return subprocess.run(self.command(*argv), check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            self.command(*argv), check=True, capture_output=True, text=True
+        ).stdout
 
 
 class Wire:
@@ -100,7 +112,7 @@ class Wire:
 
 @contextlib.contextmanager
 def _held() -> Iterator[int]:
-    """A process that holds a network and a mount namespace of its own; yields its id when both are ready."""
+    """Yield the id of a process that holds a network and a mount namespace of its own."""
     argv = [_tool("unshare"), "--net", "--mount", "--propagation", "slave", "sh", "-c", _HOLD]
     environment = os.environ | {"PATH": _path()}
     with subprocess.Popen(
