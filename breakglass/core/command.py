@@ -180,9 +180,9 @@ def parse_command(raw: bytes) -> Command:
     )
     fields.finish()
     canonical.verify_canonical(raw, _document(command, summary))
-    if summary != summary_of(command):
+    if summary != command.summary:
         raise Malformed(
-            f"expected the summary {names.quoted(summary_of(command))}, got {names.quoted(summary)}",
+            f"expected the summary {names.quoted(command.summary)}, got {names.quoted(summary)}",
             code="summary-mismatch",
             hint="the summary is not what the command does; find out who wrote it",
         )
@@ -203,7 +203,8 @@ def summary_of(command: Command) -> str:
     return (
         f"{mark}{action.verb.upper()} {action.workload}, {revision},"
         f" on {_where(command.targets)}:"
-        f" at most {_counted(caps.max_nodes, 'node')}, {_counted(caps.max_pods_per_node, 'pod')} each,"
+        f" at most {_counted(caps.max_nodes, 'node')},"
+        f" {_counted(caps.max_pods_per_node, 'pod')} each,"
         f" grace {names.render_duration(action.grace_s)}, {hold}"
     )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The decision: have enough distinct people signed exactly this text, for this, now?
+"""The decision: whether enough distinct people signed exactly this text, for this, now.
 
 `decide` is pure.  Its steps:
 

@@ -66,6 +66,9 @@ class Reason(StrEnum):
     TRUST_MISMATCH = "trust-mismatch"
     COURIER_UNKNOWN = "courier-unknown"
     TLS_VERSION = "tls-version"
+    TLS_NO_CERTIFICATE = "tls-no-certificate"
+    TLS_UNTRUSTED = "tls-untrusted"
+    TLS_FAILED = "tls-failed"
     BUSY = "busy"
     STOPPING = "stopping"
     RUNTIME_UNAVAILABLE = "runtime-unavailable"
@@ -87,6 +90,9 @@ NODE_REASONS = frozenset(
         Reason.TRUST_MISMATCH,
         Reason.COURIER_UNKNOWN,
         Reason.TLS_VERSION,
+        Reason.TLS_NO_CERTIFICATE,
+        Reason.TLS_UNTRUSTED,
+        Reason.TLS_FAILED,
         Reason.BUSY,
         Reason.STOPPING,
         Reason.RUNTIME_UNAVAILABLE,
@@ -123,7 +129,7 @@ HINTS: dict[Reason, str] = {
     Reason.SIGNATURE_HASH: "sign with sha512, which is ssh-keygen's default, or with sha256",
     Reason.SIGNATURE_PRESENCE: "touch the security key when it blinks; no-touch keys do not count",
     Reason.SIGNATURE_VERIFY_REQUIRED: "sign with the key's PIN or fingerprint, as the trust asks",
-    Reason.SIGNATURE_INVALID: "the text may have changed since that person approved it; compare codes",
+    Reason.SIGNATURE_INVALID: "the text may have changed since that approval; compare codes",
     Reason.WRONG_DOMAIN: "the command is for another domain's nodes; draft it there",
     Reason.WRONG_TRUST: _DRAFT_AGAIN,
     Reason.NOT_YET_VALID: "wait, or compare the node's clock with a good one",
@@ -142,10 +148,13 @@ HINTS: dict[Reason, str] = {
     Reason.NOT_DAEMONSET: "name a DaemonSet; pods of anything else are never touched",
     Reason.TOO_MANY_PODS: "the node has more such pods than that; draft it with a higher limit",
     Reason.ID_REUSED: "the same id came with other bytes before; keep both files and find out why",
-    Reason.ENDED_BEFORE_FLOOR: "this node has accepted a newer command since it ended; draft it again",
+    Reason.ENDED_BEFORE_FLOOR: "the node accepted a newer command after its end; draft it again",
     Reason.TRUST_MISMATCH: "install the trust file that this node is pinned to",
     Reason.COURIER_UNKNOWN: "deliver it as a courier of the trust, or through the node's socket",
     Reason.TLS_VERSION: "connect with TLS 1.3",
+    Reason.TLS_NO_CERTIFICATE: "connect with a courier's certificate",
+    Reason.TLS_UNTRUSTED: "connect with a certificate of this domain's own authority",
+    Reason.TLS_FAILED: "connect with TLS 1.3 and a courier's certificate",
     Reason.BUSY: "the node is at its limit of active commands; deliver the same file again",
     Reason.STOPPING: "deliver the same file again when the agent is back",
     Reason.RUNTIME_UNAVAILABLE: _LOOK_AT_NODE,

@@ -135,7 +135,7 @@ def parse_trust(raw: bytes) -> Trust:
     """Return the trust that `raw` is the text of.
 
     Raises:
-        Malformed: it is not the canonical text of a sound trust; the code says which rule it breaks.
+        Malformed: it is not the canonical text of a sound trust; the code names the broken rule.
     """
     fields = Fields(canonical.parse_object(raw, max_bytes=limits.MAX_TRUST_BYTES))
     kind = fields.text("type")

@@ -53,9 +53,10 @@ def test_p3_only_one_text_is_read_as_a_command(data: st.DataObject) -> None:
     whole = Organisation("ana bo").command()
     raw = data.draw(properties.broken(whole))
     try:
-        assert render_command(parse_command(raw)) == raw
-    except Malformed as error:
-        assert error.message.startswith("expected")
+        command = parse_command(raw)
+    except Malformed:
+        return
+    assert render_command(command) == raw
 
 
 @property_test
@@ -78,33 +79,45 @@ def test_p3_the_summary_is_what_the_command_does(org: Organisation) -> None:
     [
         (
             {},
-            "STOP monitoring/telemetry, any revision, on every node of prod-a:"
-            " at most 3 nodes, 10 pods each, grace 30s, no hold",
+            (
+                "STOP monitoring/telemetry, any revision, on every node of prod-a:"
+                " at most 3 nodes, 10 pods each, grace 30s, no hold"
+            ),
         ),
         (
             {"mode": "drill", "revision": "5d4f8c", "max_nodes": 1, "max_pods_per_node": 1},
-            "DRILL: STOP monitoring/telemetry, revision 5d4f8c, on every node of prod-a:"
-            " at most 1 node, 1 pod each, grace 30s, no hold",
+            (
+                "DRILL: STOP monitoring/telemetry, revision 5d4f8c, on every node of prod-a:"
+                " at most 1 node, 1 pod each, grace 30s, no hold"
+            ),
         ),
         (
             {"mode": "dry-run", "nodes": "web-* db-?", "clusters": "prod-a prod-b", "hold_s": 7200},
-            "DRY RUN: STOP monitoring/telemetry, any revision, on nodes web-*, db-? of"
-            " prod-a, prod-b: at most 3 nodes, 10 pods each, grace 30s, hold 2h",
+            (
+                "DRY RUN: STOP monitoring/telemetry, any revision, on nodes web-*, db-? of"
+                " prod-a, prod-b: at most 3 nodes, 10 pods each, grace 30s, hold 2h"
+            ),
         ),
         (
             {"nodes": "", "pools": "gpu", "excepted": "web-1", "grace_s": 0},
-            "STOP monitoring/telemetry, any revision, on pools gpu of prod-a except nodes web-1:"
-            " at most 3 nodes, 10 pods each, grace 0s, no hold",
+            (
+                "STOP monitoring/telemetry, any revision, on pools gpu of prod-a except nodes"
+                " web-1: at most 3 nodes, 10 pods each, grace 0s, no hold"
+            ),
         ),
         (
             {"nodes": "web-*", "pools": "gpu", "clusters": "a b c d e"},
-            "STOP monitoring/telemetry, any revision, on nodes web-* and pools gpu of"
-            " a, b, c and 2 more: at most 3 nodes, 10 pods each, grace 30s, no hold",
+            (
+                "STOP monitoring/telemetry, any revision, on nodes web-* and pools gpu of"
+                " a, b, c and 2 more: at most 3 nodes, 10 pods each, grace 30s, no hold"
+            ),
         ),
         (
             {"nodes": "* web-1", "pools": "gpu", "clusters": "a b c d"},
-            "STOP monitoring/telemetry, any revision, on every node of a, b, c, d:"
-            " at most 3 nodes, 10 pods each, grace 30s, no hold",
+            (
+                "STOP monitoring/telemetry, any revision, on every node of a, b, c, d:"
+                " at most 3 nodes, 10 pods each, grace 30s, no hold"
+            ),
         ),
     ],
 )

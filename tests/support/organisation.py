@@ -118,7 +118,7 @@ class Organisation:
         created: datetime | None = None,
         starts_s: int = 0,
         valid_s: int = 3600,
-        id: str = "",
+        as_id: str = "",
         domain: str = "",
         trust_version: int = 1,
         trust_sha256: str = "",
@@ -128,7 +128,7 @@ class Organisation:
         created = created or self.now
         namespace, name = names.parse_workload(workload)
         return Command(
-            id=id or command_id(created, self._drafted),
+            id=as_id or command_id(created, self._drafted),
             domain=domain or self.domain,
             trust=TrustPin(version=trust_version, sha256=trust_sha256 or self.trust.sha256),
             action=Action(

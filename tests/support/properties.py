@@ -66,7 +66,9 @@ def command(draw: st.DrawFn) -> Command:
     waits = timedelta(seconds=draw(st.integers(0, 1_000_000)))
     lasts = timedelta(seconds=draw(st.integers(1, limits.MAX_WINDOW_S)))
     return Command(
-        id=names.render_id(draw(st.integers(0, 2**48 - 1)), draw(st.binary(min_size=10, max_size=10))),
+        id=names.render_id(
+            draw(st.integers(0, 2**48 - 1)), draw(st.binary(min_size=10, max_size=10))
+        ),
         domain=draw(name),
         trust=TrustPin(version=draw(st.integers(1, 2**53 - 1)), sha256=draw(digest)),
         action=Action(

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drafts: what a person asks for becomes a command, and an empty or wild target does not (P8)."""
+
+from typing import Any
+
+import pytest
+
+from breakglass.core.command import Command, Mode, TrustPin, parse_command, render_command
+from breakglass.core.draft import StopAsked, draft_stop
+from breakglass.errors import InputError, Malformed, UsageError
+from tests.support.organisation import NOW
+
+PIN = TrustPin(version=1, sha256="ab" * 32)
+
+
+def draft(**asked: Any) -> Command:
+    """Return the draft of a stop of telemetry on prod-a, with some things asked otherwise."""
+    usual: dict[str, Any] = {
+        "workload": "monitoring/telemetry",
+        "clusters": ("prod-a",),
+        "reason": "telemetry floods the API servers",
+        "requester": "olga",
+        "max_nodes": 3,
+    }
+    stop = StopAsked(**{**usual, **asked})
+    return draft_stop(stop, domain="example", trust=PIN, now=NOW, entropy=bytes(10))
+
+
+def refused(**asked: Any) -> InputError:
+    """Return the error with which a draft is refused."""
+    with pytest.raises(InputError) as refusal:
+        draft(**asked)
+    return refusal.value
+
+
+def test_a_draft_is_a_command() -> None:
+    """A draft has a text that is read back as the same command."""
+    command = draft(workload="monitoring/telemetry@5d4f8c", mode=Mode.DRILL)
+    assert parse_command(render_command(command)) == command
+    assert (command.action.revision, command.mode) == ("5d4f8c", Mode.DRILL)
+    assert command.summary.startswith("DRILL: STOP monitoring/telemetry, revision 5d4f8c")
+
+
+def test_the_window_begins_now() -> None:
+    """A draft is valid from the clock reading on, for as long as asked."""
+    command = draft(valid="30m")
+    assert command.created == command.not_before == NOW
+    assert (command.not_after - NOW).total_seconds() == 1800
+
+
+def test_without_nodes_every_node_of_the_named_clusters_is_meant() -> None:
+    """Leaving out nodes and pools says every node, in the text."""
+    assert draft().targets.nodes == ("*",)
+    assert draft(pools=("gpu",)).targets.nodes == ()
+    assert draft(nodes=("web-*",), pools=("gpu",)).targets.nodes == ("web-*",)
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        {"workload": ""},
+        {"clusters": ()},
+        {"clusters": ("",)},
+        {"nodes": ("",)},
+        {"pools": ("gpu", "")},
+        {"excepted": ("*",)},
+    ],
+)
+def test_p8_an_empty_target_is_not_drafted(empty: dict[str, Any]) -> None:
+    """Nothing empty is taken to mean everything."""
+    assert refused(**empty).stable_code == "empty-target"
+
+
+@pytest.mark.parametrize(
+    "wild",
+    [
+        {"workload": "monitoring/*"},
+        {"workload": "*/telemetry"},
+        {"workload": "monitoring/telemetr?"},
+        {"clusters": ("prod-*",)},
+        {"clusters": ("prod-a", "*")},
+        {"pools": ("*",)},
+        {"nodes": ("*",)},
+        {"nodes": ("web-1", "?*")},
+    ],
+)
+def test_p8_a_wild_target_is_not_drafted(wild: dict[str, Any]) -> None:
+    """Workloads, clusters and pools are exact, and a node pattern has part of a name."""
+    assert refused(**wild).stable_code == "wild-target"
+
+
+def test_the_hint_says_how_to_mean_every_node() -> None:
+    """Whoever types a star for the nodes is told to leave it out."""
+    assert "leave out --node" in refused(nodes=("*",)).hint
+
+
+def test_a_draft_needs_a_reason() -> None:
+    """People who approve must read why."""
+    assert isinstance(refused(reason=" "), UsageError)
+
+
+def test_a_hold_is_not_drafted_yet() -> None:
+    """A hold that the nodes would refuse is refused at once."""
+    assert refused(hold="2h").stable_code == "hold-unsupported"
+
+
+def test_a_draft_is_valid_for_some_time() -> None:
+    """A window of no length is refused, and so is one beyond the limit."""
+    assert isinstance(refused(valid="0s"), UsageError)
+    assert isinstance(refused(valid="25h"), Malformed)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"workload": "telemetry"},
+        {"workload": "monitoring/telemetry@"},
+        {"workload": "monitoring/telemetry@zz"},
+        {"clusters": ("Prod",)},
+        {"nodes": ("web-[1-20]",)},
+        {"grace": "forever"},
+        {"max_nodes": 0},
+        {"requester": "olga b"},
+        {"reason": "tab\there"},
+    ],
+)
+def test_a_draft_has_the_rules_of_the_text(bad: dict[str, Any]) -> None:
+    """What could not be read from a text is not drafted either."""
+    assert isinstance(refused(**bad), Malformed)
