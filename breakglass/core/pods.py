@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods as the container runtime shows them, and whose they are.
+
+The API server is not there to ask for owners, so a DaemonSet's pod is recognised from what kubelet
+wrote on its sandbox (containers carry no pod labels):
+
+- it came from the API server (`kubernetes.io/config.source`), not from a file on the node;
+- its revision label has the shape that only the DaemonSet controller writes: the bare hash;
+- it has no label of another controller;
+- its name is `(daemonset + "-")[:58]` and five characters of Kubernetes' safe alphabet.
+
+That is strong evidence, not proof: whoever may write such labels can look like a DaemonSet.  For a
+DaemonSet's name of 58 characters and more the name rule is necessary but not sufficient (two such
+sets of one namespace may share the first 58); `Belongs.exact` says so.
+
+A pod is one UID.  Its newest sandbox stands for it and its containers are those of all its
+sandboxes: an application survives the death of an older sandbox's pause process.  This module
+never looks at a runtime and decides nothing about authority.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import NoReturn
+
+from breakglass.core.targets import matches
+
+Pairs = tuple[tuple[str, str], ...]
+
+_BASE_CHARS = 58  # 63 characters of a DNS label less the five that the API server appends
+_SUFFIX = re.compile(r"[bcdfghjklmnpqrstvwxz2456789]{5}", re.ASCII)
+_SUFFIX_CHARS = 5
+_REVISION = re.compile(r"[456789bcdf]{1,10}", re.ASCII)
+_REVISION_LABEL = "controller-revision-hash"
+_SOURCE = "kubernetes.io/config.source"
+_OTHER_CONTROLLERS = (
+    ("pod-template-hash", "a Deployment or ReplicaSet"),
+    ("statefulset.kubernetes.io/pod-name", "a StatefulSet"),
+    ("apps.kubernetes.io/pod-index", "a StatefulSet"),
+    ("batch.kubernetes.io/job-name", "a Job"),
+    ("job-name", "a Job"),
+)
+
+
+class ContainerState(StrEnum):
+    """What the runtime says a container is."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """One container; `grace_s` is the pod's own grace period, None where nobody wrote it down."""
+
+    id: str
+    name: str
+    state: ContainerState
+    attempt: int = 0
+    image: str = ""
+    created_ns: int = 0
+    grace_s: int | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether it runs, may run, or may yet start: everything but exited."""
+        return self.state is not ContainerState.EXITED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One pod by its newest sandbox, with the containers of all its sandboxes."""
+
+    uid: str
+    name: str
+    namespace: str
+    sandbox_id: str
+    attempt: int = 0
+    ready: bool = False
+    labels: Pairs = ()
+    annotations: Pairs = ()
+    created_ns: int = 0
+    containers: tuple[Container, ...] = ()
+
+    @classmethod
+    def vanished(cls, *, uid: str, namespace: str, name: str, sandbox_id: str) -> "Pod":
+        """Return a pod that was known once and that the runtime no longer lists."""
+        return cls(uid=uid, namespace=namespace, name=name, sandbox_id=sandbox_id)
+
+    @property
+    def live(self) -> bool:
+        """Whether any of its containers is live."""
+        return any(container.live for container in self.containers)
+
+    def label(self, key: str) -> str | None:
+        """Return the value of a label, or None."""
+        return _value(self.labels, key)
+
+    def annotation(self, key: str) -> str | None:
+        """Return the value of an annotation, or None."""
+        return _value(self.annotations, key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedContainer:
+    """A container with the sandbox and pod that the runtime says it is of."""
+
+    container: Container
+    sandbox_id: str
+    uid: str
+    name: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A DaemonSet, or one revision of it."""
+
+    namespace: str
+    name: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which DaemonSet a pod seems to be of.
+
+    Attributes:
+        daemonset: its name, or None when the pod is no DaemonSet's; the first 58 characters of it
+            when `exact` is false.
+        revision: the revision's hash, or None.
+        exact: whether the pod's name gives the DaemonSet's whole name for certain.
+        why_not: why the pod is no DaemonSet's; "" when it is one's.
+    """
+
+    daemonset: str | None
+    revision: str | None
+    exact: bool
+    why_not: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belongs:
+    """Whether a pod is of a workload, why, and whether its name alone proves it."""
+
+    member: bool
+    exact: bool
+    reason: str
+
+    def __bool__(self) -> NoReturn:
+        """Refuse to be a condition; `member` is the answer."""
+        raise TypeError("a verdict has no truth value; look at its member")
+
+
+def identify(pod: Pod) -> Identity:
+    """Return which DaemonSet a pod is of, as far as its sandbox shows."""
+    why_not = _why_no_daemonset(pod)
+    if why_not:
+        return Identity(daemonset=None, revision=None, exact=False, why_not=why_not)
+    base = pod.name[:-_SUFFIX_CHARS]
+    exact = len(base) < _BASE_CHARS
+    return Identity(
+        daemonset=base[:-1] if exact else base,
+        revision=pod.label(_REVISION_LABEL),
+        exact=exact,
+        why_not="",
+    )
+
+
+def belongs(pod: Pod, workload: Workload) -> Belongs:
+    """Return whether a pod is of a workload; the rule is this module's."""
+    reason = _why_not_of(pod, workload)
+    exact = len(workload.name) < _BASE_CHARS
+    if reason:
+        return Belongs(member=False, exact=exact, reason=reason)
+    return Belongs(member=True, exact=exact, reason="its labels and name say so")
+
+
+def is_protected(workload: str, patterns: Iterable[str]) -> bool:
+    """Tell whether "namespace/name" fits one of the owner's patterns, each "pattern/pattern".
+
+    A star does not cross the slash, so "kube-system/*" is that namespace and no other.
+    """
+    namespace, _, name = workload.partition("/")
+    for pattern in patterns:
+        of_namespace, _, of_name = pattern.partition("/")
+        if matches(of_namespace, namespace) and matches(of_name, name):
+            return True
+    return False
+
+
+def join_pods(sandboxes: Iterable[Pod], listed: Iterable[ListedContainer]) -> tuple[Pod, ...]:
+    """Return one pod per UID from the runtime's two lists, oldest first.
+
+    Args:
+        sandboxes: each sandbox as a pod without containers.
+        listed: all containers.  One whose sandbox is in no list makes a pod of its own, without
+            labels: it runs, so it must be seen.
+    """
+    newest: dict[tuple[str, str, str], Pod] = {}
+    of_sandbox: dict[str, tuple[str, str, str]] = {}
+    for sandbox in sandboxes:
+        key = (sandbox.namespace, sandbox.name, sandbox.uid)
+        of_sandbox[sandbox.sandbox_id] = key
+        known = newest.get(key)
+        if known is None or _age(known) < _age(sandbox):
+            newest[key] = sandbox
+    containers: dict[tuple[str, str, str], list[Container]] = {}
+    for one in listed:
+        key = of_sandbox.get(one.sandbox_id, (one.namespace, one.name, one.uid))
+        if key not in newest:
+            newest[key] = Pod.vanished(
+                namespace=key[0], name=key[1], uid=key[2], sandbox_id=one.sandbox_id
+            )
+        containers.setdefault(key, []).append(one.container)
+    pods = (replace(pod, containers=tuple(containers.get(key, ()))) for key, pod in newest.items())
+    return tuple(sorted(pods, key=lambda pod: (pod.created_ns, pod.namespace, pod.name, pod.uid)))
+
+
+def _value(pairs: Pairs, key: str) -> str | None:
+    return next((value for name, value in pairs if name == key), None)
+
+
+def _age(sandbox: Pod) -> tuple[int, int]:
+    return sandbox.attempt, sandbox.created_ns
+
+
+def _why_no_daemonset(pod: Pod) -> str:
+    source = pod.annotation(_SOURCE)
+    if source != "api":
+        return f"not from the API server: config source {source or 'unknown'}"
+    for label, controller in _OTHER_CONTROLLERS:
+        if pod.label(label) is not None:
+            return f"of {controller}: label {label}"
+    revision = pod.label(_REVISION_LABEL)
+    if revision is None:
+        return f"no label {_REVISION_LABEL}"
+    if not _REVISION.fullmatch(revision):
+        return "of another controller: its revision label is not a bare hash"
+    base = pod.name[:-_SUFFIX_CHARS]
+    if len(base) > _BASE_CHARS or not _SUFFIX.fullmatch(pod.name[-_SUFFIX_CHARS:]):
+        return "its name does not end as a controller's does"
+    if len(base) < _BASE_CHARS and (not base.endswith("-") or base == "-"):
+        return "its name does not end as a controller's does"
+    return ""
+
+
+def _why_not_of(pod: Pod, workload: Workload) -> str:
+    if pod.namespace != workload.namespace:
+        return f"in namespace {pod.namespace}"
+    why_not = _why_no_daemonset(pod)
+    if why_not:
+        return why_not
+    # Never startswith: "telemetry" must not reach "telemetry-agent".
+    if pod.name[:-_SUFFIX_CHARS] != f"{workload.name}-"[:_BASE_CHARS]:
+        return "of another DaemonSet by its name"
+    revision = pod.label(_REVISION_LABEL)
+    if workload.revision is not None and revision != workload.revision:
+        return f"of revision {revision}"
+    return ""
