@@ -22,15 +22,12 @@ WORKLOAD = "localhost/telemetry:1"
 BUSYBOX = Path("/bin/busybox")
 
 APPLETS = ("sh", "sleep", "cat", "echo", "true")
-# The first process of a pid namespace ignores TERM unless it handles it, so a bare sleep dies only
-# of SIGKILL: enough for a sandbox, and just what a pod that ignores its grace period does.
-DEAF = ("/bin/busybox", "sleep", "2147483647")
-OBEDIENT = (
-    "/bin/busybox",
-    "sh",
-    "-c",
-    'trap "exit 0" TERM; while :; do sleep 3600 & wait $!; done',
-)
+HOLDER = ("/bin/busybox", "sleep", "2147483647")
+# A process that handles TERM, for the first one of a pid namespace does not get it otherwise.  The
+# stubborn one goes on, with one child more for each TERM: that can be seen from outside.
+_UNTIL_TERM = 'trap "{action}" TERM; while :; do sleep 3600 & wait $!; done'
+OBEDIENT = ("/bin/busybox", "sh", "-c", _UNTIL_TERM.format(action="exit 0"))
+STUBBORN = ("/bin/busybox", "sh", "-c", _UNTIL_TERM.format(action=":"))
 
 _OCI = "application/vnd.oci.image."
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -46,7 +43,7 @@ def write_archive(path: Path, busybox: Path = BUSYBOX) -> None:
     blobs: dict[str, bytes] = {}
     manifests = [
         _image(reference, entry, layer, blobs)
-        for reference, entry in ((PAUSE, DEAF), (WORKLOAD, OBEDIENT))
+        for reference, entry in ((PAUSE, HOLDER), (WORKLOAD, OBEDIENT))
     ]
     index = json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
     files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": index}
