@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m benchmarks [NAME]`: one JSON line per measurement on stdout, talk on stderr.
+
+Exit status 0 when everything asked for was measured, 2 when a name is unknown, belongs to a later
+release, or needs what this machine does not have.
+"""
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+
+from lab import LabUnavailable
+
+NAMES = ("core", "stop", "agent")
+LATER = ("hold", "fanout")
+_UNUSABLE = 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the named measurement, or all of them, and return the exit status."""
+    unknown = [name for name in arguments if name not in (*NAMES, *LATER)]
+    if unknown or len(arguments) > 1:
+        return _say(f"expected one of {', '.join((*NAMES, *LATER))}, got {' '.join(arguments)}")
+    if arguments and arguments[0] in LATER:
+        return _say(f"{arguments[0]}: nothing to measure yet, it belongs to a later release")
+    return max(_measure(name) for name in arguments or NAMES)
+
+
+def _measure(name: str) -> int:
+    # Imported one by one: what one measurement loads must not be resident in another.
+    module = importlib.import_module(f"benchmarks.{name}")
+    try:
+        rows = module.measure()
+    except LabUnavailable as error:
+        return _say(f"{name}: not measured here: {error}")
+    for row in rows:
+        print(json.dumps(row), flush=True)
+    return 0
+
+
+def _say(message: str) -> int:
+    print(message, file=sys.stderr)
+    return _UNUSABLE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
