@@ -402,10 +402,11 @@ def test_p2_only_decide_makes_an_approved(org: Organisation) -> None:
     """An Approved can neither be made nor be copied with another command in it."""
     verdict = org.approved()
     fields = {one.name: getattr(verdict, one.name) for one in dataclasses.fields(verdict)}
+    other = org.draft(workload="kube-system/cni")
     with pytest.raises(TypeError, match="only decide"):
         Approved(**fields, proof=object())
     with pytest.raises(ValueError, match="proof"):
-        dataclasses.replace(verdict, command=org.draft(workload="kube-system/cni"))
+        dataclasses.replace(verdict, command=other)  # type: ignore[call-arg]
 
 
 def test_a_verdict_has_no_truth_value(org: Organisation) -> None:

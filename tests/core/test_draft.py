@@ -13,7 +13,7 @@ from tests.support.organisation import NOW
 PIN = TrustPin(version=1, sha256="ab" * 32)
 
 
-def draft(**asked: Any) -> Command:
+def draft(**asked: Any) -> Command:  # noqa: ANN401 - any field
     """Return the draft of a stop of telemetry on prod-a, with some things asked otherwise."""
     usual: dict[str, Any] = {
         "workload": "monitoring/telemetry",
@@ -26,7 +26,7 @@ def draft(**asked: Any) -> Command:
     return draft_stop(stop, domain="example", trust=PIN, now=NOW, entropy=bytes(10))
 
 
-def refused(**asked: Any) -> InputError:
+def refused(**asked: Any) -> InputError:  # noqa: ANN401 - any field
     """Return the error with which a draft is refused."""
     with pytest.raises(InputError) as refusal:
         draft(**asked)

@@ -31,7 +31,7 @@ def code_of(raw: bytes) -> str:
     return refusal.value.stable_code
 
 
-def founding_code(people: str = "ana bo luc", **world: Any) -> str:
+def founding_code(people: str = "ana bo luc", **world: Any) -> str:  # noqa: ANN401 - any argument
     """Return the code with which an organisation cannot even be founded."""
     with pytest.raises(Malformed) as refusal:
         Organisation(people, **world)

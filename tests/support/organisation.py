@@ -156,7 +156,7 @@ class Organisation:
             not_after=created + timedelta(seconds=starts_s + valid_s),
         )
 
-    def command(self, **overrides: Any) -> bytes:
+    def command(self, **overrides: Any) -> bytes:  # noqa: ANN401 - any of draft's
         """Return the text of a command; the overrides are those of `draft`."""
         return render_command(self.draft(**overrides))
 
@@ -187,7 +187,7 @@ class Organisation:
         now = self.now + timedelta(seconds=at_s)
         return decide(text, armors, self.trust, now, skew_s=skew_s)
 
-    def approved(self, people: str = "ana bo", **overrides: Any) -> Approved:
+    def approved(self, people: str = "ana bo", **overrides: Any) -> Approved:  # noqa: ANN401
         """Return an approved command."""
         verdict = self.decide(self.command(**overrides), *people.split())
         if not isinstance(verdict, Approved):
