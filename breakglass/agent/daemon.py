@@ -16,12 +16,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-import grpc
 import structlog
 
 from breakglass import __version__
@@ -31,10 +29,11 @@ from breakglass.agent.cgroups import CgroupKernel, Kernel
 from breakglass.agent.clock import Clock, SystemClock
 from breakglass.agent.config import Config, Identity, read_identity
 from breakglass.agent.cri import CriRuntime
+from breakglass.agent.door import open_door
 from breakglass.agent.journal import Journal
 from breakglass.agent.procedure import Procedure, Site
 from breakglass.agent.runtime import Runtime
-from breakglass.agent.service import Parts, Service, handlers
+from breakglass.agent.service import Parts, Service
 from breakglass.core import limits
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import Started, Stopped, TrustTaken, to_lines
@@ -46,20 +45,6 @@ _ONLY_TLS13 = "ECDHE-RSA-AES256-GCM-SHA384"
 _RESOLVER_EVENTS = frozenset(
     {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"}
 )
-_SERVER_OPTIONS = (
-    ("grpc.max_receive_message_length", limits.MAX_REQUEST_BYTES),
-    ("grpc.max_metadata_size", limits.MAX_METADATA_BYTES),
-    ("grpc.max_concurrent_streams", limits.MAX_CONCURRENT_RPCS),
-    ("grpc.max_allowed_incoming_connections", limits.MAX_CONNECTIONS),
-    ("grpc.server_handshake_timeout_ms", limits.HANDSHAKE_TIMEOUT_MS),
-    ("grpc.max_connection_idle_ms", 10 * 60 * 1_000),
-    ("grpc.max_connection_age_ms", 60 * 60 * 1_000),
-    ("grpc.max_connection_age_grace_ms", 60 * 60 * 1_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.so_reuseport", 0),  # a second process must not be able to share our port
-    ("grpc.enable_http_proxy", 0),
-)
-
 
 def forbid_name_resolution() -> None:
     """Make every attempt of this process to resolve a name an error, from now on (P1)."""
@@ -157,7 +142,7 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
             is_ready=lambda: not (stop.is_set() or journal.broken.is_set()),
         )
         procedure.resume()
-        async with _door(config, identity, Service(parts)) as address:
+        async with open_door(config, identity, Service(parts), procedure.refusals) as address:
             log.info("ready", version=__version__, node=config.name, address=address, socket=str(config.socket))
             notify(f"READY=1\nSTATUS=trust {identity.trust.version}, {journal.state.size} entries")
             await _until_stopped(stop, journal)
@@ -205,62 +190,6 @@ async def _look_at_runtime(runtime: Runtime) -> None:
         log.info("runtime", name=found.name, version=found.version)
     except NodeError as error:
         log.error("runtime", code=error.stable_code, error=error.message, hint=error.hint)
-
-
-@contextlib.asynccontextmanager
-async def _door(config: Config, identity: Identity, service: Service) -> AsyncIterator[str]:
-    """Serve on the unix socket and, where there is an address, on mTLS; yield the TCP address."""
-    server = grpc.aio.server(maximum_concurrent_rpcs=limits.MAX_CONCURRENT_RPCS, options=_SERVER_OPTIONS)
-    server.add_generic_rpc_handlers(handlers(service))
-    _prepare_socket(config.socket)
-    mask = os.umask(0o177)
-    try:
-        _bind(lambda: server.add_insecure_port(f"unix:{config.socket}"), str(config.socket))
-    finally:
-        os.umask(mask)
-    address = ""
-    if config.address:
-        credentials = grpc.ssl_server_credentials(
-            [(identity.tls_key, identity.tls_certificate)],
-            root_certificates=identity.tls_ca,
-            require_client_auth=True,
-        )
-        port = _bind(lambda: server.add_secure_port(config.address, credentials), config.address)
-        address = f"{config.address.rpartition(':')[0]}:{port}"
-    await server.start()
-    try:
-        yield address
-    finally:
-        await server.stop(grace=None)
-        config.socket.unlink(missing_ok=True)
-
-
-def _prepare_socket(path: Path) -> None:
-    """Make the socket's folder root-only and clear a stale socket; refuse anything else there."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.is_socket():
-            path.unlink()
-        elif path.exists():
-            raise ConfigInvalid(f"expected a free path for the socket, got a file at {path}")
-    except OSError as error:
-        raise ConfigInvalid(f"expected to make the socket {path}, got: {error.strerror}") from error
-
-
-def _bind(bind: Callable[[], int], where: str) -> int:
-    try:
-        port = bind()
-    except RuntimeError as error:
-        _cannot_listen(where, error)
-    return port or _cannot_listen(where, None)
-
-
-def _cannot_listen(where: str, error: Exception | None) -> NoReturn:
-    raise ConfigInvalid(
-        f"expected to listen on {where}, got a refusal of the system",
-        code="address-in-use",
-        hint="another agent may be running, or the address is not this machine's",
-    ) from error
 
 
 async def _until_stopped(stop: asyncio.Event, journal: Journal) -> None:

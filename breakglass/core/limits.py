@@ -53,6 +53,10 @@ KILL_TIMEOUT_S = 10.0  # StopContainer with timeout 0: 0.03-0.1 s when healthy
 QUIET_TIMEOUT_S = 3.0  # a container in CREATED starts or fails within this
 LOOK_INTERVAL_S = 0.05
 RUNTIME_PATIENCE_S = 10.0  # containerd is back 0.1-0.6 s after a restart (measured)
+SETTLE_TIMEOUT_S = 0.5  # from the answer to a stop until runtime and kernel show it
+MAX_STOP_TRIES = 3  # of one rung, while the runtime answers with errors or restarts
+MAX_CLIMB_ROUNDS = 3  # over containers that start while their pod is being stopped
+MAX_LEAF_PIDS = 100_000  # no group of one container is read further than this
 MAX_PARALLEL_STOPS = 8  # more gains nothing on a node (measured)
 
 # The agent's door.
@@ -65,6 +69,7 @@ HANDSHAKE_TIMEOUT_MS = 3_000
 MAX_REFUSALS_BURST = 64  # full refusal entries before they are only counted
 REFUSAL_REFILL_S = 1.0
 MAX_ENTRIES_PER_READ = 512
+MAX_STDERR_LINE_BYTES = 4 * 1024
 
 # The log's files.
 SEGMENT_BYTES = 4 * 1024 * 1024

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A signed file: a document's text, followed by armored SSH signatures over exactly that text.
+
+It is plain ASCII, so it survives chat, mail, paper and a stick; two files with the same text merge
+by the union of their signatures.  Nothing may stand between or after the blocks: what is not signed
+must not travel with what is.  This module finds the parts; it verifies nothing and believes nothing.
+"""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+from breakglass.core import limits
+from breakglass.core.sshsig import parse_armor
+from breakglass.errors import Malformed
+
+BEGIN = b"-----BEGIN SSH SIGNATURE-----\n"
+END = b"-----END SSH SIGNATURE-----\n"
+_BOM = b"\xef\xbb\xbf"
+_CODE_BYTES = 10  # 80 bits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedFile:
+    """A document's bytes, and the signature blocks that came with it, in their order."""
+
+    text: bytes
+    armors: tuple[bytes, ...]
+
+
+def parse_signed_file(raw: bytes) -> SignedFile:
+    """Return the parts of a signed file, or of a text that nobody signed yet.
+
+    Raises:
+        Malformed: it is too large, holds too many blocks, a block has no end, or something other
+            than blocks follows the text (code "trailing-text").
+    """
+    if len(raw) > limits.MAX_SIGNED_FILE_BYTES:
+        raise Malformed(
+            f"expected at most {limits.MAX_SIGNED_FILE_BYTES} bytes, got {len(raw)}", code="too-large"
+        )
+    text, begin, rest = raw.partition(BEGIN)
+    if not text.endswith(b"\n"):
+        raise Malformed("expected a text that ends with a line feed, got another end")
+    armors: list[bytes] = []
+    rest = begin + rest
+    while rest:
+        if not rest.startswith(BEGIN):
+            raise Malformed(
+                "expected nothing but signature blocks after the text, got something else",
+                code="trailing-text",
+                hint="cut off what stands between or after the signature blocks",
+            )
+        block, end, rest = rest.partition(END)
+        if not end:
+            raise Malformed("expected the end of a signature block, got none")
+        armors.append(block + end)
+        if len(armors) > limits.MAX_SIGNATURES:
+            raise Malformed(
+                f"expected at most {limits.MAX_SIGNATURES} signatures, got more", code="too-large"
+            )
+    return SignedFile(text=text, armors=tuple(armors))
+
+
+def render_signed_file(file: SignedFile) -> bytes:
+    """Return the bytes of a signed file."""
+    return file.text + b"".join(file.armors)
+
+
+def merge_signed_files(one: SignedFile, other: SignedFile) -> SignedFile:
+    """Return the text with the signatures of both; each once, those of `one` first.
+
+    Raises:
+        Malformed: the texts differ (code "different-text"), a block is no signature, or together
+            they are more than a signed file may have.
+    """
+    if one.text != other.text:
+        raise Malformed(
+            f"expected the same text in both files, got {code(one.text)} and {code(other.text)}",
+            code="different-text",
+            hint="find out which text people mean to approve; they read its code aloud",
+        )
+    union = {parse_armor(armor).blob: armor for armor in reversed((*one.armors, *other.armors))}
+    merged = SignedFile(text=one.text, armors=tuple(reversed(union.values())))
+    return parse_signed_file(render_signed_file(merged))
+
+
+def repair(raw: bytes) -> bytes:
+    """Undo what mail, chat and editors do to a file, where that is beyond doubt.
+
+    Line ends become LF, a byte order mark and surrounding blank lines go, and lines lose trailing
+    blanks.  No canonical text holds any of these, so the result is the file or it is malformed.
+    """
+    lines = raw.removeprefix(_BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    stripped = b"\n".join(line.rstrip(b" \t") for line in lines).strip(b"\n")
+    return stripped + b"\n" if stripped else b""
+
+
+def digest(text: bytes) -> str:
+    """Return the SHA-256 of a text, in hex."""
+    return hashlib.sha256(text).hexdigest()
+
+
+def code(text: bytes) -> str:
+    """Return what people read to each other: 80 bits of the SHA-256 as four groups of base32."""
+    letters = base64.b32encode(hashlib.sha256(text).digest()[:_CODE_BYTES]).decode().lower()
+    return "-".join(letters[place : place + 4] for place in range(0, len(letters), 4))

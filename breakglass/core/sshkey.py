@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SSH public keys, parsed from their blobs and held to a strict profile.
+
+`cryptography` can load OpenSSH keys, but drops what makes a security key one; so the blob is read
+here (RFC 4253 section 6.6, RFC 5656 section 3.1, RFC 8709 section 4, OpenSSH PROTOCOL.u2f) and only
+the arithmetic is the library's.  Refused: certificates, DSA, RSA below 3072 bits or with a small
+exponent, compressed points, Ed25519 points that are no point, not canonical, or of small order
+(anybody can sign for those), and FIDO applications that are not `ssh:`.
+"""
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from breakglass.core import limits
+from breakglass.core.names import quoted
+from breakglass.core.wire import Reader
+from breakglass.errors import BadSignature, Malformed
+
+PublicKey: TypeAlias = Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+ED25519 = "ssh-ed25519"
+RSA = "ssh-rsa"
+SK_ED25519 = "sk-ssh-ed25519@openssh.com"
+SK_ECDSA = "sk-ecdsa-sha2-nistp256@openssh.com"
+_CURVES: dict[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]] = {
+    "nistp256": (ec.SECP256R1(), hashes.SHA256()),
+    "nistp384": (ec.SECP384R1(), hashes.SHA384()),
+    "nistp521": (ec.SECP521R1(), hashes.SHA512()),
+}
+_ECDSA = {f"ecdsa-sha2-{curve}": curve for curve in _CURVES} | {SK_ECDSA: "nistp256"}
+_RSA_HASHES = {"rsa-sha2-256": hashes.SHA256(), "rsa-sha2-512": hashes.SHA512()}
+_MIN_RSA_EXPONENT = 65_537
+
+# Edwards curve 25519 (RFC 8032, section 5.1).
+_P = 2**255 - 19
+_D = -121665 * pow(121666, -1, _P) % _P
+# y of a point of order 8; with its negative, 0, 1 and -1 these are all y of small order.
+_Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER_Y = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshKey:
+    """A public key: its type, its exact blob, and for security keys the FIDO application."""
+
+    kind: str
+    blob: bytes
+    material: bytes
+    public: PublicKey
+    application: str = ""
+
+    @property
+    def is_sk(self) -> bool:
+        """Whether it lives in a security key."""
+        return self.kind in {SK_ED25519, SK_ECDSA}
+
+    @property
+    def line(self) -> str:
+        """The key as "type base64", as it stands in a trust."""
+        return f"{self.kind} {base64.b64encode(self.blob).decode()}"
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint that ssh-keygen shows."""
+        return fingerprint(self.blob)
+
+    @property
+    def algorithms(self) -> frozenset[str]:
+        """The signature algorithms that this key may use; the sender has no say in it."""
+        return frozenset(_RSA_HASHES) if self.kind == RSA else frozenset({self.kind})
+
+    def verify(self, algorithm: str, raw_signature: bytes, message: bytes) -> None:
+        """Raise `BadSignature` unless `raw_signature` is this key's over `message`."""
+        try:
+            self._verify(algorithm, raw_signature, message)
+        except (InvalidSignature, Malformed, ValueError) as error:
+            raise BadSignature(
+                f"expected a signature of {self.fingerprint}, got one that does not hold",
+                code="signature-invalid",
+            ) from error
+
+    def _verify(self, algorithm: str, raw_signature: bytes, message: bytes) -> None:
+        public = self.public
+        if isinstance(public, Ed25519PublicKey):
+            public.verify(raw_signature, message)
+        elif isinstance(public, rsa.RSAPublicKey):
+            size = (public.key_size + 7) // 8
+            # OpenSSH may leave leading zeros out; longer than the modulus is never right.
+            padded = raw_signature.rjust(size, b"\0")
+            public.verify(padded, message, padding.PKCS1v15(), _RSA_HASHES[algorithm])
+        else:
+            reader = Reader(raw_signature, "an ECDSA signature")
+            r, s = reader.integer(), reader.integer()
+            reader.finish()
+            digest = _CURVES[_ECDSA[self.kind]][1]
+            public.verify(utils.encode_dss_signature(r, s), message, ec.ECDSA(digest))
+
+
+def fingerprint(blob: bytes) -> str:
+    """Return the fingerprint of a key blob: "SHA256:" and base64 without padding."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def decode_base64(text: str) -> bytes:
+    """Return the bytes of canonical base64 (RFC 4648, section 4), or raise `Malformed`."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Malformed("expected base64, got something else") from error
+    if base64.b64encode(raw).decode() != text:
+        raise Malformed("expected base64 in its one spelling, got another")
+    return raw
+
+
+def parse_public_key(line: str) -> SshKey:
+    """Return the key of a line that is exactly "type base64"; raise `Malformed`."""
+    if len(line) > limits.MAX_PUBLIC_KEY_BYTES:
+        raise Malformed(f"expected a key of at most {limits.MAX_PUBLIC_KEY_BYTES} characters, got more")
+    kind, space, encoded = line.partition(" ")
+    if not space:
+        raise Malformed(f"expected a key as type and base64, got {quoted(line)}")
+    key = parse_key_blob(decode_base64(encoded))
+    if key.kind != kind:
+        raise Malformed(f"expected a key of the type {quoted(kind)}, got {quoted(key.kind)}")
+    return key
+
+
+def parse_public_key_file(text: str) -> tuple[SshKey, str]:
+    """Return the key and the comment of a `.pub` file; raise `Malformed` for anything but one key."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) != 1:
+        raise Malformed(f"expected one public key in the file, got {len(lines)} lines")
+    if "PRIVATE KEY" in lines[0]:
+        raise Malformed("expected a public key, got a private one", hint="give the .pub file")
+    kind, _, rest = lines[0].partition(" ")
+    encoded, _, comment = rest.strip().partition(" ")
+    return parse_public_key(f"{kind} {encoded}"), comment.strip()
+
+
+def parse_key_blob(blob: bytes) -> SshKey:
+    """Return the key of a blob; raise `Malformed` for a type or a value outside the profile."""
+    if len(blob) > limits.MAX_PUBLIC_KEY_BYTES:
+        raise Malformed(f"expected a key of at most {limits.MAX_PUBLIC_KEY_BYTES} bytes, got more")
+    reader = Reader(blob, "a public key")
+    kind = reader.name()
+    if kind in {ED25519, SK_ED25519}:
+        material = reader.string()
+        public: PublicKey = _ed25519(material)
+    elif kind in _ECDSA:
+        material, public = _ecdsa(reader, _ECDSA[kind])
+    elif kind == RSA:
+        material, public = _rsa(reader)
+    elif "-cert-" in kind:
+        raise Malformed(
+            f"expected a plain key, got the certificate type {quoted(kind)}",
+            hint="sign with the plain key file, not with -cert.pub",
+        )
+    else:
+        raise Malformed(f"expected a supported key type, got {quoted(kind)}")
+    application = _application(reader.name()) if kind in {SK_ED25519, SK_ECDSA} else ""
+    reader.finish()
+    return SshKey(kind=kind, blob=blob, material=material, public=public, application=application)
+
+
+def _application(text: str) -> str:
+    if not text.startswith("ssh:") or len(text) > limits.MAX_SSH_APPLICATION_CHARS:
+        raise Malformed(f"expected a FIDO application that starts with ssh:, got {quoted(text)}")
+    return text
+
+
+def _ed25519(raw: bytes) -> Ed25519PublicKey:
+    if len(raw) != 32:
+        raise Malformed(f"expected 32 bytes of an Ed25519 key, got {len(raw)}")
+    y = int.from_bytes(raw, "little") & ~(1 << 255)
+    # A point of small order verifies signatures that nobody made; one above p has two spellings.
+    if y >= _P or y in _SMALL_ORDER_Y or not _is_on_curve(y):
+        raise Malformed("expected an Ed25519 key of large order, got a weak or impossible one")
+    return Ed25519PublicKey.from_public_bytes(raw)
+
+
+def _is_on_curve(y: int) -> bool:
+    """Whether some x makes (x, y) a point: (y^2 - 1) / (d y^2 + 1) is a square (RFC 8032, 5.1.3)."""
+    square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    return pow(square, (_P - 1) // 2, _P) == 1
+
+
+def _ecdsa(reader: Reader, curve: str) -> tuple[bytes, ec.EllipticCurvePublicKey]:
+    named = reader.name()
+    if named != curve:
+        raise Malformed(f"expected the curve {curve}, got {quoted(named)}")
+    point = reader.string()
+    if point[:1] != b"\x04":
+        raise Malformed("expected an uncompressed point, got another form")
+    try:
+        return point, ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[curve][0], point)
+    except ValueError as error:
+        raise Malformed(f"expected a point of {curve}, got none") from error
+
+
+def _rsa(reader: Reader) -> tuple[bytes, rsa.RSAPublicKey]:
+    exponent, modulus = reader.integer(), reader.integer()
+    if not limits.MIN_RSA_BITS <= modulus.bit_length() <= limits.MAX_RSA_BITS:
+        raise Malformed(
+            f"expected an RSA key of {limits.MIN_RSA_BITS} to {limits.MAX_RSA_BITS} bits,"
+            f" got {modulus.bit_length()}"
+        )
+    if exponent < _MIN_RSA_EXPONENT or exponent % 2 == 0 or exponent.bit_length() > 64:
+        raise Malformed(f"expected an odd RSA exponent of at least {_MIN_RSA_EXPONENT}, got another")
+    try:
+        public = rsa.RSAPublicNumbers(exponent, modulus).public_key()
+    except ValueError as error:
+        raise Malformed("expected an RSA key, got impossible numbers") from error
+    return modulus.to_bytes((modulus.bit_length() + 7) // 8, "big"), public

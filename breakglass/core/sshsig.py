@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SSHSIG, the signatures of `ssh-keygen -Y sign` (OpenSSH PROTOCOL.sshsig), read strictly.
+
+What ssh-keygen tolerates and we refuse: another version, bytes in the reserved field, loose base64,
+text around the armor, a security key that nobody touched.  The key and the algorithm come from the
+caller's trusted key, never from the signature; the key inside is only compared.
+
+    signed = "SSHSIG" | namespace | reserved | hash name | H(message)
+    blob   = "SSHSIG" | version 1 | public key | namespace | reserved | hash name | signature
+"""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+from breakglass.core import limits
+from breakglass.core.names import quoted
+from breakglass.core.sshkey import SshKey, decode_base64
+from breakglass.core.wire import Reader, string
+from breakglass.errors import BadSignature, Malformed
+
+_MAGIC = b"SSHSIG"
+_BEGIN = "-----BEGIN SSH SIGNATURE-----"
+_END = "-----END SSH SIGNATURE-----"
+_COLUMNS = 70  # as ssh-keygen wraps
+_HASHES = ("sha256", "sha512")
+_SK_PREFIXES = ("sk-", "webauthn-sk-")
+_USER_PRESENT = 0x01
+_USER_VERIFIED = 0x04
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshSignature:
+    """A signature as its maker claims it; flags and counter are a security key's own."""
+
+    key_blob: bytes
+    namespace: str
+    hash_name: str
+    algorithm: str
+    raw_signature: bytes
+    flags: int | None
+    counter: int | None
+    blob: bytes
+
+
+def render_armor(blob: bytes) -> bytes:
+    """Return a blob as ssh-keygen would armor it."""
+    text = base64.b64encode(blob).decode()
+    lines = [text[place : place + _COLUMNS] for place in range(0, len(text), _COLUMNS)]
+    return "\n".join([_BEGIN, *lines, _END, ""]).encode()
+
+
+def parse_armor(armor: bytes) -> SshSignature:
+    """Return the signature in one armored block; raise `Malformed` for any looseness."""
+    if len(armor) > limits.MAX_ARMOR_BYTES:
+        raise Malformed(f"expected a signature of at most {limits.MAX_ARMOR_BYTES} bytes, got {len(armor)}")
+    if not armor.isascii():
+        raise Malformed("expected an ASCII signature block, got another byte")
+    lines = armor.decode("ascii").split("\n")
+    if len(lines) < 4 or lines[0] != _BEGIN or lines[-2:] != [_END, ""]:
+        raise Malformed("expected one armored SSH signature, got something else")
+    body = lines[1:-2]
+    if not all(body):
+        raise Malformed("expected no blank line in a signature block, got one")
+    return parse_blob(decode_base64("".join(body)))
+
+
+def parse_blob(blob: bytes) -> SshSignature:
+    """Return the signature in a blob; raise `Malformed` when it is not exactly one."""
+    reader = Reader(blob, "a signature")
+    if reader.take(len(_MAGIC)) != _MAGIC:
+        raise Malformed("expected an SSH signature, got another magic")
+    version = reader.number()
+    if version != 1:
+        raise Malformed(f"expected version 1 of SSHSIG, got {version}")
+    key_blob = reader.string()
+    namespace = reader.name()
+    if not namespace:
+        raise Malformed("expected a namespace, got none")
+    if reader.string():
+        raise Malformed("expected nothing in the reserved field, got something")
+    hash_name = reader.name()
+    signature = Reader(reader.string(), "a signature's inner part")
+    reader.finish()
+    algorithm, raw_signature = signature.name(), signature.string()
+    flags = counter = None
+    if algorithm.startswith(_SK_PREFIXES):
+        flags, counter = signature.take(1)[0], signature.number()
+    signature.finish()
+    return SshSignature(
+        key_blob=key_blob,
+        namespace=namespace,
+        hash_name=hash_name,
+        algorithm=algorithm,
+        raw_signature=raw_signature,
+        flags=flags,
+        counter=counter,
+        blob=blob,
+    )
+
+
+def signed_bytes(namespace: str, hash_name: str, message: bytes) -> bytes:
+    """Return the bytes that an SSHSIG is a signature over."""
+    digest = hashlib.new(hash_name, message).digest()
+    parts = (namespace.encode(), b"", hash_name.encode(), digest)
+    return _MAGIC + b"".join(string(part) for part in parts)
+
+
+def verify_signature(
+    signature: SshSignature,
+    key: SshKey,
+    message: bytes,
+    *,
+    namespace: str,
+    verify_required: bool = False,
+) -> None:
+    """Raise `BadSignature` unless this is `key`'s signature over `message` for `namespace`.
+
+    Args:
+        signature: the claim.
+        key: the trusted key; type, algorithm and demands come from here.
+        message: the exact bytes.
+        namespace: the only one that counts, so that a signature for another purpose never does.
+        verify_required: whether a security key must have asked for PIN or fingerprint.
+    """
+    if signature.key_blob != key.blob:
+        raise _bad("key", f"a signature of {key.fingerprint}", "one of another key")
+    if signature.namespace != namespace:
+        raise _bad("namespace", f"the namespace {namespace}", quoted(signature.namespace))
+    if signature.hash_name not in _HASHES:
+        raise _bad("hash", "sha256 or sha512", quoted(signature.hash_name))
+    if signature.algorithm not in key.algorithms:
+        raise _bad("algorithm", " or ".join(sorted(key.algorithms)), quoted(signature.algorithm))
+    signed = signed_bytes(namespace, signature.hash_name, message)
+    if key.is_sk:
+        flags = signature.flags or 0
+        if not flags & _USER_PRESENT:
+            raise _bad("presence", "a touched security key", "a signature that nobody touched")
+        if verify_required and not flags & _USER_VERIFIED:
+            raise _bad("verify-required", "a PIN or fingerprint at the security key", "none")
+        # OpenSSH PROTOCOL.u2f: SHA256(application) | flags | counter | SHA256(message)
+        signed = (
+            hashlib.sha256(key.application.encode()).digest()
+            + bytes([flags])
+            + (signature.counter or 0).to_bytes(4, "big")
+            + hashlib.sha256(signed).digest()
+        )
+    elif verify_required:
+        raise _bad("verify-required", "a security key", key.kind)
+    key.verify(signature.algorithm, signature.raw_signature, signed)
+
+
+def _bad(what: str, needed: str, have: str) -> BadSignature:
+    return BadSignature(f"expected {needed}, got {have}", code=f"signature-{what}")
