@@ -18,7 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 PACKAGE = ROOT / "breakglass" / "_pb"
-_INIT = '# SPDX-License-Identifier: Apache-2.0\n"""Generated from proto/ by tools/protos.py; do not edit."""\n'
+_INIT = """\
+# SPDX-License-Identifier: Apache-2.0
+\"\"\"Generated from proto/ by tools/protos.py; do not edit.\"\"\"
+"""
 
 
 def generate(into: Path) -> None:
@@ -26,7 +29,7 @@ def generate(into: Path) -> None:
     sources = sorted(str(path.relative_to(PROTO)) for path in PROTO.rglob("*.proto"))
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(PROTO)]
     command += [f"--python_out={into}", f"--pyi_out={into}", *sources]
-    subprocess.run(command, check=True)  # noqa: S603 - our own interpreter, our own files
+    subprocess.run(command, check=True)
     for directory in (into, *(path for path in into.rglob("*") if path.is_dir())):
         (directory / "__init__.py").write_text(_INIT, encoding="ascii")
 
@@ -56,7 +59,9 @@ def main() -> int:
         differing = differences(made, PACKAGE)
         if check:
             for name in differing:
-                sys.stderr.write(f"expected breakglass/_pb/{name} as proto/ makes it, got another\n")
+                sys.stderr.write(
+                    f"expected breakglass/_pb/{name} as proto/ makes it, got another\n"
+                )
             return 1 if differing else 0
         shutil.rmtree(PACKAGE, ignore_errors=True)
         shutil.copytree(made, PACKAGE)

@@ -7,6 +7,7 @@ first line.  It never calls RemovePodSandbox, RemoveContainer or StopPodSandbox.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ _STATES: Mapping[int, ContainerState] = {
     pb.CONTAINER_EXITED: ContainerState.EXITED,
 }
 _GRACE = "io.kubernetes.pod.terminationGracePeriod"
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MAX_DETAILS_CHARS = 300
 _Call: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[Message, Message]"
 
@@ -243,7 +245,7 @@ def _listed(item: pb.Container) -> ListedContainer:
 
 
 def _grace_s(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+    return int(text) if _SECONDS.fullmatch(text) else None
 
 
 def _pid(info: str) -> int | None:

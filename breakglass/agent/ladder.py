@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bring pods down and say what was seen of them - never what was answered.
+
+The containers of a pod climb side by side (`rungs`), and so do the pods of a command, a bounded
+number at a time.  What starts in a pod while it is being stopped is stopped too, for a few rounds:
+a container that was created in the same instant must not be what survives.
+
+A pod's climb ends with a `PodOutcome` and never with the runtime's error.  It says "down" or "gone"
+only when the runtime shows nothing of it live and the kernel, where the group was known, no
+process.  Sandboxes are left alone and nothing is ever removed: that would reset kubelet's back-off.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from breakglass.agent.cgroups import Kernel
+from breakglass.agent.clock import Clock
+from breakglass.agent.looks import Look, Looks, Seen
+from breakglass.agent.rungs import ContainerOutcome, KernelSeen, Rungs
+from breakglass.agent.runtime import Runtime
+from breakglass.core import limits
+from breakglass.core.plan import Step
+from breakglass.core.pods import Container, Pod
+
+__all__ = ["ContainerOutcome", "KernelSeen", "PodOutcome", "Seen", "climb", "stop_pods"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodOutcome:
+    """One pod at the end of its climb; `ms` is the whole of it."""
+
+    uid: str
+    name: str
+    namespace: str
+    containers: tuple[ContainerOutcome, ...]
+    seen: Seen
+    ms: int
+
+
+async def stop_pods(
+    runtime: Runtime, kernel: Kernel, steps: Sequence[Step], clock: Clock
+) -> AsyncIterator[PodOutcome]:
+    """Climb all pods of a plan side by side; yield each outcome as soon as it is seen.
+
+    Whoever leaves the iteration early closes it (`contextlib.aclosing`), which cancels the climbs
+    under way.
+    """
+    ladder = _Ladder(runtime, kernel, clock)
+    ended: asyncio.Queue[PodOutcome | Exception] = asyncio.Queue()
+
+    async def climb_to_its_end(step: Step) -> None:
+        # An error in a task would cancel whoever iterates, in the middle of something else.
+        try:
+            ended.put_nowait(await ladder.climb(step))
+        except Exception as error:  # noqa: BLE001 - raised again below
+            ended.put_nowait(error)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(climb_to_its_end(step)) for step in steps]
+        try:
+            for _ in steps:
+                outcome = await ended.get()
+                if isinstance(outcome, Exception):
+                    raise outcome
+                yield outcome
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def climb(
+    runtime: Runtime,
+    kernel: Kernel,
+    pod: Pod,
+    containers: tuple[Container, ...],
+    *,
+    grace_s: int,
+    clock: Clock,
+) -> PodOutcome:
+    """Bring these containers of one pod down and return what was seen of it."""
+    step = Step(pod=pod, containers=containers, grace_s=grace_s)
+    return await _Ladder(runtime, kernel, clock).climb(step)
+
+
+class _Ladder:
+    """The climbs of one command: one limiter, and looks that all of them share."""
+
+    def __init__(self, runtime: Runtime, kernel: Kernel, clock: Clock) -> None:
+        self._clock = clock
+        self._looks = Looks(runtime, clock)
+        self._rungs = Rungs(runtime, kernel, clock, self._looks)
+        self._width = asyncio.Semaphore(limits.MAX_PARALLEL_STOPS)
+
+    async def climb(self, step: Step) -> PodOutcome:
+        begun_ms = self._clock.monotonic_ms()
+        known = {one.id for one in (*step.pod.containers, *step.containers)}
+        outcomes: tuple[ContainerOutcome, ...] = ()
+        pending, look = step.containers, None
+        for _ in range(limits.MAX_CLIMB_ROUNDS):
+            ended, look = await self._all_down(step, pending)
+            outcomes += ended
+            pending = _newcomers(look, step.pod, known)
+            # A pod that was down already when the climb began is only looked at.
+            if not pending or not step.containers:
+                break
+            known |= {one.id for one in pending}
+        return PodOutcome(
+            uid=step.pod.uid,
+            name=step.pod.name,
+            namespace=step.pod.namespace,
+            containers=outcomes,
+            seen=_pod_seen(outcomes, look, step.pod),
+            ms=self._clock.monotonic_ms() - begun_ms,
+        )
+
+    async def _all_down(
+        self, step: Step, containers: tuple[Container, ...]
+    ) -> tuple[tuple[ContainerOutcome, ...], Look | None]:
+        """Bring containers down; return their outcomes and a look that is later than all of it."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._one_down(step, one)) for one in containers]
+        ended = [task.result() for task in tasks]
+        outcomes = tuple(outcome for outcome, _ in ended)
+        looks = [look for _, look in ended if look is not None]
+        if any(outcome.seen is Seen.UNKNOWN for outcome in outcomes):
+            return outcomes, None  # it was waited for long enough
+        if looks and len(looks) == len(ended):
+            return outcomes, max(looks, key=lambda look: look.number)
+        return outcomes, await self._looks.patient()
+
+    async def _one_down(
+        self, step: Step, container: Container
+    ) -> tuple[ContainerOutcome, Look | None]:
+        async with self._width:
+            return await self._rungs.bring_down(step.pod, container, grace_s=step.grace_s)
+
+
+def _newcomers(look: Look | None, pod: Pod, known: set[str]) -> tuple[Container, ...]:
+    """Return the live containers of a pod that nobody has seen before."""
+    now = look.of(pod) if look is not None else None
+    return tuple(one for one in (now.containers if now else ()) if one.live and one.id not in known)
+
+
+def _pod_seen(outcomes: tuple[ContainerOutcome, ...], look: Look | None, pod: Pod) -> Seen:
+    """Return what is so of a whole pod: the worst of what was seen of its parts."""
+    seen = {one.seen for one in outcomes}
+    if Seen.RUNNING in seen or any(one.kernel is KernelSeen.ALIVE for one in outcomes):
+        return Seen.RUNNING
+    if look is None or Seen.UNKNOWN in seen:
+        return Seen.UNKNOWN
+    if Seen.CREATED in seen:
+        return Seen.CREATED
+    now = look.of(pod)
+    if now is None:
+        return Seen.GONE
+    return Seen.RESTARTED if now.live else Seen.DOWN

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One container, brought down rung by rung; every wait is timed here and by nobody else.
+
+ (a) before anything is touched, the kernel's group of its processes is noted;
+ (b) rung 1: StopContainer with the signed grace, awaited for the grace and a margin, because
+     containerd never kills once its caller has gone;
+ (c) rung 2: StopContainer with timeout 0;
+ (d) after each, looks that began after the answer, until it is down or the time is up;
+ (e) at last, the kernel's own look at the group of (a).
+
+An answer without an error is no evidence, and an error is none either: unknown ids are answered
+with OK, and a stop that did its work may end in an error.  A runtime that restarts meanwhile is
+waited for, and asked again with what is left of the grace.  A container that was only created
+cannot be stopped and may start yet, so it is looked at until it has or the time is up.
+
+The rungs that go around a runtime which does not answer belong after (c), in `_climb`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from breakglass.agent.cgroups import Kernel, Leaf
+from breakglass.agent.clock import Clock
+from breakglass.agent.looks import SEEN_OF_STATE, Look, Looks, Seen
+from breakglass.agent.runtime import TIMEOUT, Runtime
+from breakglass.core import limits
+from breakglass.core.pods import Container, Pod
+from breakglass.errors import RuntimeTooOld, RuntimeUnavailable
+
+_GRACEFUL, _AT_ONCE = 1, 2
+_SHOWN_PIDS = 8
+
+
+class KernelSeen(StrEnum):
+    """What the kernel shows of a container's processes."""
+
+    GONE = "gone"
+    ALIVE = "alive"
+    UNSEEN = "unseen"  # its group was not known, so nothing is claimed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerOutcome:
+    """One container at the end.
+
+    Attributes:
+        rung: the highest rung that was tried; 0 when none was needed.
+        seen: what the last look at the runtime showed.
+        kernel: what the kernel showed after that.
+        error: what the runtime said last where it was an error, and which processes are left.
+        ms: how long all of it took.
+    """
+
+    id: str
+    name: str
+    rung: int
+    seen: Seen
+    kernel: KernelSeen
+    error: str
+    ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Climbed:
+    """Where a container's climb ended, and the look that showed it; None when there was none."""
+
+    rung: int
+    seen: Seen
+    error: str
+    look: Look | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settled:
+    """What the looks after a stop came to; `started` when it was created first and runs now."""
+
+    seen: Seen
+    look: Look | None
+    started: bool = False
+
+
+class Rungs:
+    """The way down for the containers of one command."""
+
+    def __init__(self, runtime: Runtime, kernel: Kernel, clock: Clock, looks: Looks) -> None:
+        self._runtime = runtime
+        self._kernel = kernel
+        self._clock = clock
+        self._looks = looks
+
+    async def bring_down(
+        self, pod: Pod, container: Container, *, grace_s: int
+    ) -> tuple[ContainerOutcome, Look | None]:
+        """Return what became of one container, and the look that showed it."""
+        begun_ms = self._clock.monotonic_ms()
+        leaf, before = await self._before(container.id)  # (a)
+        climbed = Climbed(rung=0, seen=before, error="", look=None)
+        if not before.ended:
+            climbed = await self._climb(pod, container.id, grace_s)
+        kernel, left = await self._kernel_look(leaf, climbed.seen)  # (e)
+        outcome = ContainerOutcome(
+            id=container.id,
+            name=container.name,
+            rung=climbed.rung,
+            seen=climbed.seen,
+            kernel=kernel,
+            error="; ".join(part for part in (climbed.error, left) if part),
+            ms=self._clock.monotonic_ms() - begun_ms,
+        )
+        return outcome, climbed.look
+
+    async def _before(self, container_id: str) -> tuple[Leaf | None, Seen]:
+        """Return the kernel's group of a container, and how the container is before any stop."""
+        try:
+            now = await self._runtime.container(container_id)
+        except (RuntimeUnavailable, RuntimeTooOld):
+            return None, Seen.UNKNOWN  # the climb asks again, and reports
+        if now is None:
+            return None, Seen.GONE
+        leaf = self._kernel.leaf_of(now.pid, container_id) if now.pid is not None else None
+        return leaf, SEEN_OF_STATE[now.state]
+
+    async def _climb(self, pod: Pod, container_id: str, grace_s: int) -> Climbed:
+        rung, error = _GRACEFUL, ""
+        settled = _Settled(seen=Seen.UNKNOWN, look=None)
+        ends_ms = self._clock.monotonic_ms() + grace_s * 1_000
+        for rung in (_GRACEFUL, _AT_ONCE):  # (b), (c)
+            for tries in range(limits.MAX_STOP_TRIES):
+                left_s = -((self._clock.monotonic_ms() - ends_ms) // 1_000)
+                if rung == _GRACEFUL and tries and left_s <= 0:
+                    break
+                timeout_s = max(left_s, 0) if rung == _GRACEFUL else 0
+                said, again = await self._stop(container_id, timeout_s)
+                error = said or error
+                settled = await self._settle(pod, container_id)  # (d)
+                if settled.started:
+                    ends_ms = self._clock.monotonic_ms() + grace_s * 1_000
+                    again = True
+                if not again or settled.seen.ended or settled.seen is Seen.UNKNOWN:
+                    break
+            if settled.seen.ended:
+                break
+        return Climbed(rung=rung, seen=settled.seen, error=error, look=settled.look)
+
+    async def _stop(self, container_id: str, timeout_s: int) -> tuple[str, bool]:
+        """Ask the runtime; return what it said if that was an error, and whether to ask again."""
+        margin_s = limits.STOP_MARGIN_S if timeout_s else limits.KILL_TIMEOUT_S
+        try:
+            await self._runtime.stop_container(
+                container_id, timeout_s=timeout_s, deadline_s=timeout_s + margin_s
+            )
+        except RuntimeUnavailable as error:
+            return f"{error.stable_code}: {error.message}", error.stable_code != TIMEOUT
+        except RuntimeTooOld as error:
+            return f"{error.stable_code}: {error.message}", False
+        return "", False
+
+    async def _settle(self, pod: Pod, container_id: str) -> _Settled:
+        """Look until the container is down, has started after all, or the time for that is up."""
+        begun_ms = self._clock.monotonic_ms()
+        created = False
+        while True:
+            look: Look | None = None
+            try:
+                look = await self._looks.fresh()
+            except (RuntimeUnavailable, RuntimeTooOld):
+                seen, within_s = Seen.UNKNOWN, limits.RUNTIME_PATIENCE_S
+            else:
+                seen = look.seen(pod, container_id)
+                within_s = limits.SETTLE_TIMEOUT_S
+                if seen is Seen.CREATED:
+                    created, within_s = True, limits.QUIET_TIMEOUT_S
+                elif created and not seen.ended:
+                    return _Settled(seen=seen, look=look, started=True)
+            if seen.ended or self._elapsed_s(begun_ms) >= within_s:
+                return _Settled(seen=seen, look=look)
+            await self._clock.sleep(limits.LOOK_INTERVAL_S)
+
+    async def _kernel_look(self, leaf: Leaf | None, seen: Seen) -> tuple[KernelSeen, str]:
+        """Return what the kernel shows, giving processes that are dying the time to be gone."""
+        if leaf is None:
+            return KernelSeen.UNSEEN, ""
+        begun_ms = self._clock.monotonic_ms()
+        within_s = 0.0 if seen is Seen.RUNNING else limits.SETTLE_TIMEOUT_S
+        while True:
+            try:
+                pids = self._kernel.pids(leaf)
+            except OSError as error:
+                return KernelSeen.UNSEEN, f"control group unreadable: {error.strerror}"
+            if not pids:
+                return KernelSeen.GONE, ""
+            if self._elapsed_s(begun_ms) >= within_s:
+                shown = " ".join(str(pid) for pid in pids[:_SHOWN_PIDS])
+                return KernelSeen.ALIVE, f"{len(pids)} processes left: {shown}"
+            await self._clock.sleep(limits.LOOK_INTERVAL_S)
+
+    def _elapsed_s(self, since_ms: int) -> float:
+        return (self._clock.monotonic_ms() - since_ms) / 1_000
