@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import grpc
 
@@ -23,6 +24,10 @@ from breakglass._pb.health.v1 import health_pb2
 from lab.containerd import Containerd
 from tests.support.agent_process import NodeFiles, Tls
 from tests.support.organisation import Organisation
+
+_Check: TypeAlias = (
+    "grpc.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]"
+)
 
 ROUNDS = 9
 PATIENCE_S = 30.0
@@ -84,7 +89,7 @@ def _wait_healthy(path: Path, process: "subprocess.Popen[bytes]") -> None:
     while not _accepts(path):
         _go_on(process, end)
     with grpc.insecure_channel(f"unix:{path}") as channel:
-        check = channel.unary_unary(
+        check: _Check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
@@ -109,9 +114,7 @@ def _accepts(path: Path) -> bool:
     return True
 
 
-def _serves(
-    check: "grpc.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]",
-) -> bool:
+def _serves(check: "_Check") -> bool:
     try:
         answer = check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
     except grpc.RpcError:

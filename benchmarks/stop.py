@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -47,8 +48,8 @@ def measure() -> list[Row]:
                 return [
                     compare(
                         f"stop-{count}-pod{'s' if count > 1 else ''}",
-                        lambda count=count: ours.stop(count),
-                        lambda count=count: reference.stop(count),
+                        partial(ours.stop, count),
+                        partial(reference.stop, count),
                         rounds=rounds,
                         unit="ms",
                     )

@@ -8,5 +8,5 @@ there before is never touched.
 """
 
 
-class LabUnavailable(Exception):  # noqa: N818 - a state of the machine, not an error in it
+class LabUnavailable(Exception):
     """What that part of the lab needs is missing on this machine; the message says what."""

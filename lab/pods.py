@@ -46,7 +46,7 @@ class MadePod:
     cgroup: str
 
 
-def make_pod(  # noqa: PLR0913 - what a pod can be, each with its default
+def make_pod(
     socket: Path,
     *,
     namespace: str,

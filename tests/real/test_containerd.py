@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The signed stop on a real containerd, by a real agent process: its own pods, and no others.
+
+The kernel is asked each time, by the pods' own control groups: that is the observation nothing
+between us and the processes can dress up (P5).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from breakglass._pb.breakglass.v1 import agent_pb2 as pb
+from breakglass.core.entries import Finished, PodEnded, parse_entry
+from lab.containerd import Containerd, why_not
+from lab.pods import MadePod, make_pod, processes_of
+from tests.support.agent_process import AgentProcess, NodeFiles, Tls
+from tests.support.organisation import Organisation
+
+pytestmark = [pytest.mark.real, pytest.mark.skipif(bool(why_not()), reason=why_not() or "it can")]
+
+LIFE_SUPPORT = "kube-system/kube-proxy"
+SEEN_S = 20.0
+
+
+class Node:
+    """A containerd, an agent over it, and the two people whose approvals it takes."""
+
+    def __init__(self, containerd: Containerd, folder: Path) -> None:
+        self.containerd = containerd
+        tls = Tls.make()
+        now = datetime.now(UTC).replace(microsecond=0)
+        self.organisation = Organisation(couriers=tls.pins, now=now)
+        self.files = NodeFiles(
+            folder=folder,
+            organisation=self.organisation,
+            tls=tls,
+            runtime=containerd.socket,
+            protected=(LIFE_SUPPORT,),
+        ).write()
+        self.agent = AgentProcess(self.files)
+
+    def pod(self, workload: str, **shape: Any) -> MadePod:
+        """Run a pod of "namespace/name", a DaemonSet's unless said otherwise."""
+        namespace, _, name = workload.partition("/")
+        return make_pod(self.containerd.socket, namespace=namespace, daemonset=name, **shape)
+
+    def submit(
+        self, workload: str = "monitoring/telemetry", **command: Any
+    ) -> list[pb.Progress]:
+        """Deliver a stop that two people approved, and return all that it was told."""
+        text = self.organisation.command(workload=workload, **command)
+        with self.agent.local() as door:
+            return door.submit(self.organisation.signed(text, "ana bo"))
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """Return a node of this test's own: a restart or a stop of one test must not meet another."""
+    with Containerd(tmp_path / "lab") as containerd:
+        made = Node(containerd, tmp_path / "n")
+        with made.agent:
+            made.agent.wait_ready()
+            yield made
+
+
+def outcome(progress: list[pb.Progress]) -> Finished:
+    """Return how a command ended."""
+    body = parse_entry(progress[-1].finished.entry).body
+    assert isinstance(body, Finished), progress
+    return body
+
+
+def stopped(progress: list[pb.Progress]) -> dict[str, PodEnded]:
+    """Return the recorded outcome of each pod, by its UID."""
+    bodies = [
+        parse_entry(one.pod.entry).body for one in progress if one.WhichOneof("step") == "pod"
+    ]
+    return {body.uid: body for body in bodies if isinstance(body, PodEnded)}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something can be seen from outside; fail when it never is."""
+    end = time.monotonic() + SEEN_S
+    while not condition():
+        assert time.monotonic() < end, "it was never seen"
+        time.sleep(0.005)
+
+
+def test_a_stop_reaches_exactly_its_own_pods(node: Node) -> None:
+    """Among look-alikes of every kind, only the named DaemonSet's pods end (P8)."""
+    ours = [node.pod("monitoring/telemetry", containers=2), node.pod("monitoring/telemetry")]
+    others = {
+        "a longer name": node.pod("monitoring/telemetry-agent"),
+        "another namespace": node.pod("staging/telemetry"),
+        "a StatefulSet": node.pod("monitoring/telemetry", controller="statefulset"),
+        "a Deployment": node.pod("monitoring/telemetry", controller="deployment"),
+        "a bare pod": node.pod("monitoring/telemetry", controller="bare", name="telemetry-x2x4z"),
+        "a static pod": node.pod(
+            "monitoring/telemetry", annotations={"kubernetes.io/config.source": "file"}
+        ),
+        "life support": node.pod(LIFE_SUPPORT),
+    }
+    before = {what: processes_of(pod) for what, pod in others.items()}
+
+    progress = node.submit()
+
+    assert outcome(progress).result == "done"
+    assert stopped(progress).keys() == {pod.uid for pod in ours}
+    assert [processes_of(pod) for pod in ours] == [(), ()]
+    assert {what: processes_of(pod) for what, pod in others.items()} == before
+    assert all(before.values())
+
+
+def test_only_the_named_revision_is_stopped(node: Node) -> None:
+    """The fix that rolls out under the same name goes on while the bad revision is stopped."""
+    bad = node.pod("monitoring/telemetry", revision="5d8f9c4b7")
+    good = node.pod("monitoring/telemetry", revision="66b9cd54f")
+
+    progress = node.submit(revision="5d8f9c4b7")
+
+    assert stopped(progress).keys() == {bad.uid}
+    assert not processes_of(bad)
+    assert processes_of(good)
+
+
+def test_a_protected_workload_is_out_of_everybodys_reach(node: Node) -> None:
+    """No quorum overrides the node's own list (P8)."""
+    pod = node.pod(LIFE_SUPPORT)
+
+    progress = node.submit(LIFE_SUPPORT)
+
+    assert progress[-1].refused.code == "protected"
+    assert processes_of(pod)
+
+
+def test_a_process_that_obeys_ends_within_its_grace(node: Node) -> None:
+    """A pod that hears TERM is down at once, on the first rung, long before its grace is over."""
+    pod = node.pod("monitoring/telemetry")
+
+    progress = node.submit(grace_s=60)
+
+    (container,) = stopped(progress)[pod.uid].containers
+    assert (container.rung, container.seen, container.kernel) == (1, "down", "gone")
+    assert container.ms < 30_000
+    assert not processes_of(pod)
+
+
+def test_a_process_that_ignores_term_is_killed_after_its_grace(node: Node) -> None:
+    """The signed grace is given in full, and then the process ends all the same."""
+    pod = node.pod("monitoring/telemetry", ignores_term=True)
+
+    progress = node.submit(grace_s=2)
+
+    (container,) = stopped(progress)[pod.uid].containers
+    assert (container.seen, container.kernel) == ("down", "gone")
+    assert container.ms >= 2_000
+    assert outcome(progress).result == "done"
+    assert not processes_of(pod)
+
+
+def test_a_stop_outlives_a_restart_of_the_runtime(node: Node) -> None:
+    """With containerd gone in the middle of the grace period, the command still ends as done."""
+    pod = node.pod("monitoring/telemetry", ignores_term=True)
+    before = len(processes_of(pod))
+    told: list[pb.Progress] = []
+    delivery = threading.Thread(target=lambda: told.extend(node.submit(grace_s=3)))
+
+    delivery.start()
+    wait_until(lambda: len(processes_of(pod)) > before)  # it heard TERM: the stop is under way
+    node.containerd.restart()
+    delivery.join(60)
+
+    assert outcome(told).result == "done"
+    assert stopped(told)[pod.uid].seen == "down"
+    assert not processes_of(pod)
+
+
+def test_a_runtime_that_hangs_for_a_while_is_waited_for(node: Node) -> None:
+    """A stopped containerd accepts connections and answers nothing; its silence is not success."""
+    pod = node.pod("monitoring/telemetry", ignores_term=True)
+    before = len(processes_of(pod))
+    told: list[pb.Progress] = []
+    delivery = threading.Thread(target=lambda: told.extend(node.submit(grace_s=2)))
+
+    delivery.start()
+    wait_until(lambda: len(processes_of(pod)) > before)
+    node.containerd.pause()
+    threading.Timer(4.0, node.containerd.resume).start()
+    delivery.join(90)
+
+    assert outcome(told).result == "done"
+    assert not processes_of(pod)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab itself: real things that are gone afterwards, whatever became of them."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab import leftovers, netns
+from lab.containerd import Containerd, why_not
+from lab.pods import make_pod, processes_of
+
+pytestmark = pytest.mark.real
+
+needs_containerd = pytest.mark.skipif(bool(why_not()), reason=why_not() or "it can")
+needs_netns = pytest.mark.skipif(bool(netns.why_not()), reason=netns.why_not() or "it can")
+
+
+def remains(containerd: Containerd, short: Path) -> list[str]:
+    """Return what is left of a containerd: processes, shims, mounts, cgroups, files."""
+    mounts = Path("/proc/self/mountinfo").read_text()
+    found = {
+        "processes": bool(leftovers.processes_in(containerd.cgroup_root)),
+        "shims": bool(leftovers.shims(containerd.socket)),
+        "mounts": str(short) in mounts,
+        "cgroups": any(
+            (tree / containerd.cgroup_root.strip("/")).exists() for tree in leftovers.hierarchies()
+        ),
+        "files": short.exists(),
+    }
+    return [what for what, is_left in found.items() if is_left]
+
+
+@needs_containerd
+@pytest.mark.parametrize("fate", ["running", "stopped", "dead"])
+def test_nothing_is_left_of_a_containerd(fate: str) -> None:
+    """Pods, shims, mounts and cgroups end with it, also when it could not see to that itself."""
+    with Containerd() as containerd:
+        make_pod(containerd.socket, namespace="monitoring", daemonset="telemetry", containers=2)
+        make_pod(containerd.socket, namespace="monitoring", daemonset="deaf", ignores_term=True)
+        assert set(remains(containerd, containerd.socket.parent)) == {
+            "processes",
+            "shims",
+            "mounts",
+            "cgroups",
+            "files",
+        }
+        if fate == "stopped":
+            containerd.pause()
+        elif fate == "dead":
+            containerd.kill()
+
+    assert remains(containerd, containerd.socket.parent) == []
+
+
+@needs_containerd
+def test_pods_go_on_while_their_containerd_restarts() -> None:
+    """A restart is the runtime's own affair: the processes are the same afterwards."""
+    with Containerd() as containerd:
+        pod = make_pod(containerd.socket, namespace="monitoring", daemonset="telemetry")
+        before, first = processes_of(pod), containerd.pid
+
+        containerd.restart()
+
+        assert containerd.pid != first
+        assert processes_of(pod) == before != ()
+
+
+@needs_netns
+def test_two_hosts_know_nothing_but_each_other() -> None:
+    """There is one route, to the other end of the wire, and no name resolves (P1)."""
+    with netns.Wire() as wire:
+        routes = [wire.bastion.run("ip", "route"), wire.node.run("ip", "route")]
+        assert [len(text.splitlines()) for text in routes] == [1, 1]
+        assert "default" not in "".join(routes)
+        assert wire.node.run("cat", "/etc/resolv.conf") == ""
+        with pytest.raises(subprocess.CalledProcessError):
+            wire.node.run("getent", "hosts", "example.com")
+        holders = [wire.bastion.holder, wire.node.holder]
+
+    assert not any(Path(f"/proc/{pid}").exists() for pid in holders)
+
+
+@needs_netns
+def test_the_wire_can_be_cut_and_mended() -> None:
+    """A cut is silence, as a network's failure is, and ends when it is mended."""
+    with netns.Wire() as wire:
+        ask = wire.bastion.command("busybox", "ping", "-c", "1", "-W", "1", wire.node.address)
+        wire.cut()
+        assert subprocess.run(ask, check=False, capture_output=True).returncode != 0
+        wire.mend()
+        assert subprocess.run(ask, check=False, capture_output=True).returncode == 0
