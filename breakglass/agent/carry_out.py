@@ -7,6 +7,7 @@ in a *finished* entry whatever happens short of a log that cannot be written.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from breakglass.agent.cgroups import Kernel
@@ -34,7 +35,8 @@ from breakglass.core.reasons import Refused
 from breakglass.core.signed_file import parse_signed_file
 from breakglass.errors import Defect, RuntimeTooOld, RuntimeUnavailable
 
-DOWN = frozenset({"down", "gone"})
+# A pod that kubelet started again was down first: its planned containers have ended.
+DOWN = frozenset({"down", "gone", "restarted"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +78,10 @@ class CarryOut:
         if command.mode is Mode.DRY_RUN:
             yield await self._finish(self._end(command, begun_ms, "planned", note=_would(pending)))
             return
-        # (7)
+        # (7) Each outcome is on record before the next thing is told.
         async for done in self._climb(command, pending, resumed=resumed):
             yield done
-        # (8) and (9)
+        # (8) and (9) The last look, and the end.
         yield await self._finish(await self._observed(command, begun_ms))
 
     def _command(self, state: CommandState) -> Command:
@@ -94,7 +96,9 @@ class CarryOut:
         try:
             pods = await self._pods()
         except (RuntimeUnavailable, RuntimeTooOld) as error:
-            return self._end(command, begun_ms, "incomplete", code=error.stable_code, note=error.message)
+            return self._end(
+                command, begun_ms, "incomplete", code=error.stable_code, note=error.message
+            )
         planned = plan(command, pods)
         if isinstance(planned, Refused):
             note = f"expected {planned.needed}, got {planned.have}"
@@ -116,7 +120,9 @@ class CarryOut:
             )
         )
         if not planned.steps:
-            return self._end(command, begun_ms, "nothing", note="no running pod of this workload here")
+            return self._end(
+                command, begun_ms, "nothing", note="no running pod of this workload here"
+            )
         return planned.steps
 
     async def _resumed_steps(self, state: CommandState) -> "tuple[Step, ...] | Finished":
@@ -126,8 +132,10 @@ class CarryOut:
         try:
             now = {pod.sandbox_id: pod for pod in await self._pods()}
         except (RuntimeUnavailable, RuntimeTooOld) as error:
-            return self._end(command, begun_ms, "incomplete", code=error.stable_code, note=error.message)
-        steps = []
+            return self._end(
+                command, begun_ms, "incomplete", code=error.stable_code, note=error.message
+            )
+        steps: list[Step] = []
         for was in state.unresolved:
             pod = now.get(was.sandbox)
             # Only what was planned: a container that kubelet started since is not ours to stop.
@@ -136,11 +144,15 @@ class CarryOut:
             steps.append(Step(pod=seen, containers=ours, grace_s=command.action.grace_s))
         return tuple(steps)
 
-    async def _climb(self, command: Command, steps: tuple[Step, ...], *, resumed: bool) -> AsyncIterator[Done]:
+    async def _climb(
+        self, command: Command, steps: tuple[Step, ...], *, resumed: bool
+    ) -> AsyncIterator[Done]:
         """Take step (7): each pod's outcome is on record as soon as it is seen."""
-        async for outcome in stop_pods(self._runtime, self._kernel, steps, self._clock):
-            index = await self._journal.record(_ended(command, outcome, resumed=resumed))
-            yield Done(kind="pod", index=index)
+        climbs = stop_pods(self._runtime, self._kernel, steps, self._clock)
+        async with aclosing(climbs):
+            async for outcome in climbs:
+                index = await self._journal.record(_ended(command, outcome, resumed=resumed))
+                yield Done(kind="pod", index=index)
 
     async def _observed(self, command: Command, begun_ms: int) -> Finished:
         """Take step (8): look again, and count what is down by the entries and by this look."""
@@ -151,10 +163,17 @@ class CarryOut:
             now = {pod.uid: pod for pod in await self._pods()}
         except (RuntimeUnavailable, RuntimeTooOld) as error:
             return self._end(
-                command, begun_ms, "incomplete", code=error.stable_code, note=error.message, pods=len(ended), down=down
+                command,
+                begun_ms,
+                "incomplete",
+                code=error.stable_code,
+                note=error.message,
+                pods=len(ended),
+                down=down,
             )
         observed = tuple(
-            SeenPod(uid=was.uid, name=was.name, seen=_now_seen(was, now.get(was.uid))) for was in state.planned
+            SeenPod(uid=was.uid, name=was.name, seen=_now_seen(was, now.get(was.uid)))
+            for was in state.planned
         )
         restarted = sum(one.seen == "restarted" for one in observed)
         still = sum(one.seen == "running" for one in observed)
@@ -179,7 +198,8 @@ class CarryOut:
         try:
             now = {pod.uid: pod for pod in await self._pods()}
             observed = tuple(
-                SeenPod(uid=was.uid, name=was.name, seen=_now_seen(was, now.get(was.uid))) for was in state.planned
+                SeenPod(uid=was.uid, name=was.name, seen=_now_seen(was, now.get(was.uid)))
+                for was in state.planned
             )
         except (RuntimeUnavailable, RuntimeTooOld) as error:
             note = f"{note}; {error.message}"
@@ -260,7 +280,7 @@ def _ended(command: Command, outcome: PodOutcome, *, resumed: bool) -> PodEnded:
         uid=outcome.uid,
         namespace=outcome.namespace,
         name=outcome.name,
-        seen=outcome.seen,
+        seen=str(outcome.seen),
         resumed=resumed,
         ms=outcome.ms,
         containers=tuple(
@@ -268,8 +288,8 @@ def _ended(command: Command, outcome: PodOutcome, *, resumed: bool) -> PodEnded:
                 id=one.id,
                 name=one.name,
                 rung=one.rung,
-                seen=one.seen,
-                kernel=one.kernel,
+                seen=str(one.seen),
+                kernel=str(one.kernel),
                 ms=one.ms,
                 error=ascii(one.error)[1:-1][: limits.MAX_TEXT_CHARS],
             )

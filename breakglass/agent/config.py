@@ -19,6 +19,8 @@ from breakglass.errors import ConfigInvalid, FileUnreadable, Malformed
 
 MAX_CONFIG_BYTES = 256 * 1024
 MAX_PROTECTED = 1_000
+MAX_PORT = 65_535
+SEED_BYTES = 32  # RFC 8032, section 5.1.5
 MAX_KEY_FILE_BYTES = 64 * 1024
 
 
@@ -136,9 +138,14 @@ def parse_address(text: str) -> str:
             f"expected an IP address and port, got {names.quoted(text)}",
             hint="names are never resolved: DNS is one of the things that are down",
         ) from error
-    if not (port.isascii() and port.isdigit() and 0 <= int(port) <= 65_535 and len(port) <= 5):
+    if (
+        not (port.isascii() and port.isdigit())
+        or len(port) > len(str(MAX_PORT))
+        or int(port) > MAX_PORT
+    ):
         raise Malformed(f"expected a port from 0 to 65535, got {names.quoted(port)}")
-    return f"[{address}]:{int(port)}" if address.version == 6 else f"{address}:{int(port)}"
+    shown = f"[{address}]" if ":" in str(address) else str(address)
+    return f"{shown}:{int(port)}"
 
 
 def parse_protected(text: str) -> str:
@@ -187,7 +194,6 @@ def _seed(path: Path) -> bytes:
         seed = bytes.fromhex(text.decode("ascii"))
     except ValueError as error:
         raise ConfigInvalid(f"expected 64 hex digits in {path}, got something else") from error
-    if len(seed) != 32:
+    if len(seed) != SEED_BYTES:
         raise ConfigInvalid(f"expected 64 hex digits in {path}, got {2 * len(seed)}")
     return seed
-

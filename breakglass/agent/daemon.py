@@ -46,12 +46,15 @@ _RESOLVER_EVENTS = frozenset(
     {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"}
 )
 
+
 def forbid_name_resolution() -> None:
     """Make every attempt of this process to resolve a name an error, from now on (P1)."""
 
     def refuse(event: str, _: tuple[object, ...]) -> None:
         if event in _RESOLVER_EVENTS:
-            raise ConfigInvalid(f"expected no name to be resolved, got {event}", code="name-resolution")
+            raise ConfigInvalid(
+                f"expected no name to be resolved, got {event}", code="name-resolution"
+            )
 
     sys.addaudithook(refuse)
 
@@ -130,7 +133,12 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
     carry_out = CarryOut(journal=journal, runtime=runtime, kernel=ports.kernel(), clock=clock)
     async with asyncio.TaskGroup() as tasks:
         procedure = Procedure(
-            site=site, trust=identity.trust, journal=journal, carry_out=carry_out, clock=clock, tasks=tasks
+            site=site,
+            trust=identity.trust,
+            journal=journal,
+            carry_out=carry_out,
+            clock=clock,
+            tasks=tasks,
         )
         parts = Parts(
             site=site,
@@ -143,7 +151,13 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
         )
         procedure.resume()
         async with open_door(config, identity, Service(parts), procedure.refusals) as address:
-            log.info("ready", version=__version__, node=config.name, address=address, socket=str(config.socket))
+            log.info(
+                "ready",
+                version=__version__,
+                node=config.name,
+                address=address,
+                socket=str(config.socket),
+            )
             notify(f"READY=1\nSTATUS=trust {identity.trust.version}, {journal.state.size} entries")
             await _until_stopped(stop, journal)
             notify("STOPPING=1")
@@ -189,7 +203,7 @@ async def _look_at_runtime(runtime: Runtime) -> None:
         found = await runtime.version()
         log.info("runtime", name=found.name, version=found.version)
     except NodeError as error:
-        log.error("runtime", code=error.stable_code, error=error.message, hint=error.hint)
+        log.warning("runtime", code=error.stable_code, error=error.message, hint=error.hint)
 
 
 async def _until_stopped(stop: asyncio.Event, journal: Journal) -> None:
@@ -198,7 +212,9 @@ async def _until_stopped(stop: asyncio.Event, journal: Journal) -> None:
     waiting = {asyncio.create_task(stop.wait()), asyncio.create_task(journal.broken.wait())}
     try:
         while True:
-            done, _ = await asyncio.wait(waiting, timeout=interval_s, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                waiting, timeout=interval_s, return_when=asyncio.FIRST_COMPLETED
+            )
             if done:
                 return
             notify("WATCHDOG=1")

@@ -99,7 +99,9 @@ async def open_door(
     config: Config, identity: Identity, service: Service, refusals: Refusals
 ) -> AsyncIterator[str]:
     """Serve on the unix socket and, where there is an address, on mTLS; yield the TCP address."""
-    server = grpc.aio.server(maximum_concurrent_rpcs=limits.MAX_CONCURRENT_RPCS, options=_SERVER_OPTIONS)
+    server = grpc.aio.server(
+        maximum_concurrent_rpcs=limits.MAX_CONCURRENT_RPCS, options=_SERVER_OPTIONS
+    )
     server.add_generic_rpc_handlers(handlers(service))
     _prepare_socket(config.socket)
     mask = os.umask(0o177)

@@ -94,7 +94,9 @@ class Journal:
         try:
             state = fold(self.state, entry)
         except LogTampered as error:
-            raise Defect(f"expected an entry that can follow, got {entry.kind}: {error.message}") from error
+            raise Defect(
+                f"expected an entry that can follow, got {entry.kind}: {error.message}"
+            ) from error
         raw = render_entry(entry)
         try:
             index = await asyncio.to_thread(self._log.append, raw)

@@ -11,7 +11,7 @@ process.  Sandboxes are left alone and nothing is ever removed: that would reset
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from breakglass.agent.cgroups import Kernel
@@ -40,7 +40,7 @@ class PodOutcome:
 
 async def stop_pods(
     runtime: Runtime, kernel: Kernel, steps: Sequence[Step], clock: Clock
-) -> AsyncIterator[PodOutcome]:
+) -> AsyncGenerator[PodOutcome, None]:
     """Climb all pods of a plan side by side; yield each outcome as soon as it is seen.
 
     Whoever leaves the iteration early closes it (`contextlib.aclosing`), which cancels the climbs

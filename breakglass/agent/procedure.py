@@ -9,7 +9,7 @@ The steps, in order; what a crash after each leaves, and who resolves it:
  (4) seen before? answer the first outcome, act no second time.   Nothing; deliver again.
  (5) append *accepted*: text, signatures, verdict; durable.       The node owes an end: (R).
  (6) plan from the pods as they are; refuse beyond the caps.      The node owes an end: (R).
- (7) the ladder, pod by pod; each pod's outcome is appended.      Unrecorded pods are looked at: (R).
+ (7) the ladder, pod by pod; each outcome is appended.            Pods without one are looked at: (R).
  (8) observe all planned pods once more.                          As after (7).
  (9) append *finished*.                                           Nothing is owed.
  (10) reply with the receipts.                                    Deliver again: (4) answers.
@@ -39,7 +39,7 @@ from breakglass.core.fold import CommandState
 from breakglass.core.names import render_time
 from breakglass.core.pods import is_protected
 from breakglass.core.reasons import Reason, Refused, refused_as_malformed
-from breakglass.core.signed_file import SignedFile, digest, parse_signed_file
+from breakglass.core.signed_file import digest, parse_signed_file
 from breakglass.core.trust import Trust
 from breakglass.errors import LogUnknown, Malformed, NodeError
 
@@ -148,7 +148,9 @@ class Procedure:
         # (1) Nothing is parsed beyond its bound.
         if len(raw) > limits.MAX_SIGNED_FILE_BYTES:
             return await refuse(
-                refusal(Reason.TOO_LARGE, f"at most {limits.MAX_SIGNED_FILE_BYTES} bytes", f"{len(raw)}")
+                refusal(
+                    Reason.TOO_LARGE, f"at most {limits.MAX_SIGNED_FILE_BYTES} bytes", f"{len(raw)}"
+                )
             )
         try:
             file = parse_signed_file(raw)
@@ -161,7 +163,7 @@ class Procedure:
             if seen is not None and verdict.reason in _LAPSED:
                 return seen
             return await refuse(verdict)
-        # (3)
+        # (3) Approved is not yet meant for this node.
         elsewhere = self._scope(verdict)
         if elsewhere is not None:
             return await refuse(elsewhere)
@@ -170,12 +172,14 @@ class Procedure:
             return seen
         if verdict.command.id in self._journal.state.commands:
             first = self._journal.state.commands[verdict.command.id].sha256
-            return await refuse(refusal(Reason.ID_REUSED, f"the first text {first}", verdict.sha256))
+            return await refuse(
+                refusal(Reason.ID_REUSED, f"the first text {first}", verdict.sha256)
+            )
         late = self._too_late_or_busy(verdict)
         if late is not None:
             return await refuse(late)
-        # (5)
-        return await self._accept(verdict, file, peer, raw=raw)
+        # (5) From here on the node owes an end.
+        return await self._accept(verdict, peer, raw)
 
     def _scope(self, approved: Approved) -> Refused | None:
         site, command = self._site, approved.command
@@ -184,21 +188,29 @@ class Procedure:
         if not command.targets.covers(site.cluster, site.node, site.pool):
             return refusal(Reason.WRONG_NODE, "a node that the command names", site.node)
         if is_protected(command.action.workload, site.protected):
-            return refusal(Reason.PROTECTED, "a workload this node's owner lets go", str(command.action.workload))
+            return refusal(
+                Reason.PROTECTED,
+                "a workload this node's owner lets go",
+                str(command.action.workload),
+            )
         return None
 
     def _too_late_or_busy(self, approved: Approved) -> Refused | None:
         floor, ends = self._journal.state.time_floor, approved.command.not_after
         # A clock turned back revives nothing: people signed a newer time, and this node saw it.
         if floor is not None and ends < floor:
-            return refusal(Reason.ENDED_BEFORE_FLOOR, f"an end after {render_time(floor)}", render_time(ends))
+            return refusal(
+                Reason.ENDED_BEFORE_FLOOR, f"an end after {render_time(floor)}", render_time(ends)
+            )
         if self.active >= limits.MAX_ACTIVE_COMMANDS:
-            return refusal(Reason.BUSY, f"fewer than {limits.MAX_ACTIVE_COMMANDS} commands under way", str(self.active))
+            return refusal(
+                Reason.BUSY,
+                f"fewer than {limits.MAX_ACTIVE_COMMANDS} commands under way",
+                str(self.active),
+            )
         return None
 
-    async def _accept(
-        self, approved: Approved, file: SignedFile, peer: str, *, raw: bytes
-    ) -> "Told | CommandState":
+    async def _accept(self, approved: Approved, peer: str, raw: bytes) -> "Told | CommandState":
         command = approved.command
         body = Accepted(
             id=command.id,
@@ -230,8 +242,13 @@ class Procedure:
             return Told(kind="refused", index=index, refused=refused)
         except NodeError as error:
             # Recorded before done: what cannot be recorded is not done (P4).
-            reason = Reason.LOG_UNKNOWN if isinstance(error, LogUnknown) else Reason.STATE_UNWRITABLE
-            return Told(kind="refused", refused=refusal(reason, "a durable entry before any act", error.message))
+            reason = (
+                Reason.LOG_UNKNOWN if isinstance(error, LogUnknown) else Reason.STATE_UNWRITABLE
+            )
+            return Told(
+                kind="refused",
+                refused=refusal(reason, "a durable entry before any act", error.message),
+            )
         accepted = self._journal.state.commands[command.id]
         self._start(accepted, resumed=False)
         return accepted
@@ -272,7 +289,8 @@ class Procedure:
         place = 0
         while True:
             async with running.bell:
-                await running.bell.wait_for(lambda: len(running.told) > place or running.over)
+                while len(running.told) == place and not running.over:
+                    await running.bell.wait()
                 fresh = running.told[place:]
             for told in fresh:
                 yield told

@@ -36,7 +36,9 @@ class Refusals:
         self._filled_ms = clock.monotonic_ms()
         self._suppressed = 0
 
-    async def record(self, refused: Refused, raw: bytes, *, peer: str, at: datetime | None = None) -> int | None:
+    async def record(
+        self, refused: Refused, raw: bytes, *, peer: str, at: datetime | None = None
+    ) -> int | None:
         """Record a refusal; return its index, or None where it was only counted."""
         if not self._take_token():
             self._suppressed += 1
@@ -51,11 +53,7 @@ class Refusals:
             return None
 
     async def _record(self, refused: Refused, raw: bytes, peer: str, at: datetime | None) -> int:
-        text, lines = raw, ()
-        try:
-            text, lines = parse_signed_file(raw).text, to_lines(raw)
-        except (Malformed, UnicodeDecodeError):
-            pass
+        text, lines = _parts(raw)
         body = RefusedEntry(
             sha256=hashlib.sha256(text).hexdigest(),
             size=len(raw),
@@ -80,3 +78,11 @@ class Refusals:
             return False
         self._tokens -= 1
         return True
+
+
+def _parts(raw: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """Return the signed text and the file's lines, or all bytes and no lines of what is none."""
+    try:
+        return parse_signed_file(raw).text, to_lines(raw)
+    except (Malformed, UnicodeDecodeError):
+        return raw, ()

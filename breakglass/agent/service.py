@@ -10,14 +10,16 @@ entries with their proofs; nothing is described a second time.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from google.protobuf.message import Message
 
 from breakglass import __version__
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
@@ -56,7 +58,7 @@ RULES = {
     f"/{HEALTH}/Check": Needs.COURIER,
 }
 
-Context = grpc.aio.ServicerContext
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,9 @@ class Service:
         self._couriers = {one.spki_sha256: one.name for one in parts.trust.couriers}
         self._log = structlog.get_logger("service")
 
-    async def submit(self, request: pb.SubmitRequest, context: Context) -> AsyncIterator[pb.Progress]:
+    async def submit(
+        self, request: pb.SubmitRequest, context: Context
+    ) -> AsyncIterator[pb.Progress]:
         """Deliver a signed file and tell what happens to it."""
         raw = request.signed_file
         peer = await self._admit(context, raw)
@@ -121,7 +125,9 @@ class Service:
         try:
             pods = await self._parts.runtime.pods()
         except NodeError as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, f"{error.stable_code}: {error.message}")
+            await context.abort(
+                grpc.StatusCode.UNAVAILABLE, f"{error.stable_code}: {error.message}"
+            )
             raise
         found = []
         for pod in pods:
@@ -153,7 +159,9 @@ class Service:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
             raise
         if command is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"expected a command accepted here, got {request.id}")
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"expected a command accepted here, got {request.id}"
+            )
             raise AssertionError
         finished = None if command.finished_at is None else self._receipt(command.finished_at)
         return pb.OutcomeResponse(
@@ -164,7 +172,9 @@ class Service:
             node_time=self._now(),
         )
 
-    async def entries(self, request: pb.EntriesRequest, context: Context) -> AsyncIterator[pb.Entry]:
+    async def entries(
+        self, request: pb.EntriesRequest, context: Context
+    ) -> AsyncIterator[pb.Entry]:
         """Stream raw entries; the last one carries the checkpoint over all of them."""
         await self._admit(context)
         log = self._parts.journal.log
@@ -175,7 +185,9 @@ class Service:
             last = checkpoint if index == end - 1 else b""
             yield pb.Entry(index=index, entry=log.read(index), checkpoint=last)
 
-    async def consistency(self, request: pb.ConsistencyRequest, context: Context) -> pb.ConsistencyResponse:
+    async def consistency(
+        self, request: pb.ConsistencyRequest, context: Context
+    ) -> pb.ConsistencyResponse:
         """Prove that the log has only grown since it had `old_size` entries."""
         await self._admit(context)
         log = self._parts.journal.log
@@ -186,13 +198,19 @@ class Service:
             raise
         return pb.ConsistencyResponse(proof=proof, checkpoint=log.checkpoint)
 
-    async def check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:
+    async def check(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
         """Answer the standard health check; an unknown service is NOT_FOUND."""
         await self._admit(context)
         if request.service not in {"", SERVICE}:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"expected {SERVICE}, got {quoted(request.service)}")
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"expected {SERVICE}, got {quoted(request.service)}"
+            )
         status = health_pb2.HealthCheckResponse.ServingStatus
-        return health_pb2.HealthCheckResponse(status=status.SERVING if self._parts.is_ready() else status.NOT_SERVING)
+        return health_pb2.HealthCheckResponse(
+            status=status.SERVING if self._parts.is_ready() else status.NOT_SERVING
+        )
 
     async def _admit(self, context: Context, raw: bytes = b"") -> str:
         """Return the caller's name for the record; end the call for one the trust does not list."""
@@ -200,14 +218,18 @@ class Service:
             return "local"
         auth = context.auth_context()
         if not any(value in _TLS for value in auth.get("ssl_tls_version", ())):
-            await self._turn_away(context, raw, Reason.TLS_VERSION, "TLS 1.3", "an older version", "unknown")
+            await self._turn_away(
+                context, raw, Reason.TLS_VERSION, "TLS 1.3", "an older version", "unknown"
+            )
         certificates = auth.get("x509_pem_cert", ())
-        spki = _spki_sha256(certificates[0]) if certificates else ""
-        # Authority over nothing but the door: the name comes from trust, never from the certificate.
+        spki = _spki_sha256(next(iter(certificates), b""))
+        # The name comes from trust, never from the certificate: its holder chose the latter.
         name = self._couriers.get(spki)
         if name is None:
             have = spki or "no certificate"
-            await self._turn_away(context, raw, Reason.COURIER_UNKNOWN, "a courier of the trust", have, spki)
+            await self._turn_away(
+                context, raw, Reason.COURIER_UNKNOWN, "a courier of the trust", have, spki
+            )
         return f"courier {name}"
 
     async def _turn_away(
@@ -224,7 +246,10 @@ class Service:
         if told.refused is not None:
             refused = told.refused
             refusal = pb.Refusal(
-                code=str(refused.reason), needed=refused.needed, have=refused.have, hint=refused.hint
+                code=str(refused.reason),
+                needed=refused.needed,
+                have=refused.have,
+                hint=refused.hint,
             )
             if told.index is not None:
                 refusal.receipt.CopyFrom(self._receipt(told.index))
@@ -236,7 +261,10 @@ class Service:
     def _receipt(self, index: int) -> pb.Receipt:
         receipt = self._parts.journal.receipt(index)
         return pb.Receipt(
-            entry=receipt.entry, index=receipt.index, proof=receipt.proof, checkpoint=receipt.checkpoint
+            entry=receipt.entry,
+            index=receipt.index,
+            proof=receipt.proof,
+            checkpoint=receipt.checkpoint,
         )
 
     def _note(self, told: Told, peer: str) -> None:
@@ -254,31 +282,50 @@ def _spki_sha256(pem: bytes) -> str:
         key = x509.load_pem_x509_certificate(pem).public_key()
     except ValueError:
         return ""
-    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    return hashlib.sha256(
+        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).hexdigest()
+
+
+def _unary(
+    method: Callable[[Any, Context], Awaitable[Message]],
+    request: type[Message],
+    response: type[Message],
+) -> "grpc.RpcMethodHandler[Any, Any]":
+    return grpc.unary_unary_rpc_method_handler(
+        method,
+        request_deserializer=request.FromString,
+        response_serializer=response.SerializeToString,
+    )
+
+
+def _stream(
+    method: Callable[[Any, Context], AsyncIterator[Message]],
+    request: type[Message],
+    response: type[Message],
+) -> "grpc.RpcMethodHandler[Any, Any]":
+    return grpc.unary_stream_rpc_method_handler(
+        method,
+        request_deserializer=request.FromString,
+        response_serializer=response.SerializeToString,
+    )
 
 
 def handlers(service: Service) -> tuple[grpc.GenericRpcHandler, ...]:
     """Return the service's methods, wired by the one table above."""
-
-    def unary(method: Callable[..., object], request: type, response: type) -> grpc.RpcMethodHandler:
-        return grpc.unary_unary_rpc_method_handler(
-            method, request_deserializer=request.FromString, response_serializer=response.SerializeToString
-        )
-
-    def stream(method: Callable[..., object], request: type, response: type) -> grpc.RpcMethodHandler:
-        return grpc.unary_stream_rpc_method_handler(
-            method, request_deserializer=request.FromString, response_serializer=response.SerializeToString
-        )
-
     agent = {
-        "Submit": stream(service.submit, pb.SubmitRequest, pb.Progress),
-        "Describe": unary(service.describe, pb.DescribeRequest, pb.DescribeResponse),
-        "Pods": unary(service.pods, pb.PodsRequest, pb.PodsResponse),
-        "Outcome": unary(service.outcome, pb.OutcomeRequest, pb.OutcomeResponse),
-        "Entries": stream(service.entries, pb.EntriesRequest, pb.Entry),
-        "Consistency": unary(service.consistency, pb.ConsistencyRequest, pb.ConsistencyResponse),
+        "Submit": _stream(service.submit, pb.SubmitRequest, pb.Progress),
+        "Describe": _unary(service.describe, pb.DescribeRequest, pb.DescribeResponse),
+        "Pods": _unary(service.pods, pb.PodsRequest, pb.PodsResponse),
+        "Outcome": _unary(service.outcome, pb.OutcomeRequest, pb.OutcomeResponse),
+        "Entries": _stream(service.entries, pb.EntriesRequest, pb.Entry),
+        "Consistency": _unary(service.consistency, pb.ConsistencyRequest, pb.ConsistencyResponse),
     }
-    health = {"Check": unary(service.check, health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)}
+    health = {
+        "Check": _unary(
+            service.check, health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
+        )
+    }
     return (
         grpc.method_handlers_generic_handler(SERVICE, agent),
         grpc.method_handlers_generic_handler(HEALTH, health),

@@ -12,7 +12,7 @@ true is in `recheck`.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -313,14 +313,14 @@ def _plain(value: object) -> dict[str, Json]:
 
 
 @cache
-def _hints(kind: type[object]) -> dict[str, object]:
+def _hints(kind: Hashable) -> dict[str, object]:
     return get_type_hints(kind)
 
 
 def _value(kind: type[T], fields: Fields) -> T:
     """Return a value of the dataclass `kind`, each field read by its type."""
     found: dict[str, object] = {}
-    for name, hint in _hints(kind).items():
+    for name, hint in _hints(cast("Hashable", kind)).items():
         if hint is str:
             found[name] = fields.text(name, max_chars=limits.MAX_ENTRY_BYTES)
         elif hint is int:

@@ -15,7 +15,16 @@ from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
-from breakglass.core.entries import Accepted, Entry, Finished, Planned, PlannedPod, PodEnded, Started, TrustTaken
+from breakglass.core.entries import (
+    Accepted,
+    Entry,
+    Finished,
+    Planned,
+    PlannedPod,
+    PodEnded,
+    Started,
+    TrustTaken,
+)
 from breakglass.core.names import parse_time
 from breakglass.errors import LogTampered
 
@@ -42,15 +51,17 @@ class Event(StrEnum):
     INTERRUPT = "interrupt"
 
 
-LIFECYCLE: Mapping[tuple[Phase, Event], Phase] = MappingProxyType({
-    (Phase.UNSEEN, Event.ACCEPT): Phase.ACCEPTED,
-    (Phase.ACCEPTED, Event.PLAN): Phase.PLANNED,
-    (Phase.ACCEPTED, Event.FINISH): Phase.FINISHED,  # refused beyond the caps, or no runtime
-    (Phase.ACCEPTED, Event.INTERRUPT): Phase.INTERRUPTED,
-    (Phase.PLANNED, Event.POD): Phase.PLANNED,
-    (Phase.PLANNED, Event.FINISH): Phase.FINISHED,
-    (Phase.PLANNED, Event.INTERRUPT): Phase.INTERRUPTED,
-})
+LIFECYCLE: Mapping[tuple[Phase, Event], Phase] = MappingProxyType(
+    {
+        (Phase.UNSEEN, Event.ACCEPT): Phase.ACCEPTED,
+        (Phase.ACCEPTED, Event.PLAN): Phase.PLANNED,
+        (Phase.ACCEPTED, Event.FINISH): Phase.FINISHED,  # refused beyond the caps, or no runtime
+        (Phase.ACCEPTED, Event.INTERRUPT): Phase.INTERRUPTED,
+        (Phase.PLANNED, Event.POD): Phase.PLANNED,
+        (Phase.PLANNED, Event.FINISH): Phase.FINISHED,
+        (Phase.PLANNED, Event.INTERRUPT): Phase.INTERRUPTED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +168,9 @@ def _advance(
     before = _command(state, key)
     after = LIFECYCLE.get((before.phase, event))
     if after is None:
-        raise LogTampered(f"expected an event that can follow {before.phase}, got {event} for {key}")
+        raise LogTampered(
+            f"expected an event that can follow {before.phase}, got {event} for {key}"
+        )
     command = replace(
         before,
         phase=after,

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent that dies at one effect: `python -m tests.support.crashing_agent EFFECT VERSION serve --config FILE`.
+
+EFFECT is a kind of log entry or "stop" (the runtime's StopContainer); VERSION is "lost" (killed
+before it happened) or "landed" (it happened, and then the kill).  The kill is SIGKILL to itself:
+nothing is flushed, closed or tidied.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from breakglass.agent.auditlog import AuditLog
+from breakglass.agent.config import load
+from breakglass.agent.cri import CriRuntime
+from breakglass.agent.daemon import Ports, log_as_json, serve
+from breakglass.core.checkpoint import LogSigner
+from breakglass.core.entries import KINDS, parse_entry
+
+STOP = "stop"
+ENTRIES = ("accepted", "planned", "pod", "finished")
+EFFECTS = (*ENTRIES, STOP)
+
+
+def die() -> NoReturn:
+    """End this process as a power cut would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+class DyingLog(AuditLog):
+    """A log that kills the process around the append of one kind of entry."""
+
+    def append(self, entry: bytes, **options: bool) -> int:
+        """Append, and die before or after it where the effect is this kind."""
+        effect, version = sys.argv[1:3]
+        here = effect in KINDS and parse_entry(entry).kind == effect
+        if here and version == "lost":
+            die()
+        index = super().append(entry, **options)
+        if here:
+            die()
+        return index
+
+
+class DyingRuntime(CriRuntime):
+    """A runtime client that kills the process around its first StopContainer."""
+
+    async def stop_container(self, container_id: str, *, timeout_s: int, deadline_s: float) -> None:
+        """Stop, and die before or after it where the effect is the stop."""
+        effect, version = sys.argv[1:3]
+        if effect == STOP and version == "lost":
+            die()
+        await super().stop_container(container_id, timeout_s=timeout_s, deadline_s=deadline_s)
+        if effect == STOP:
+            die()
+
+
+def open_log(directory: Path, signer: LogSigner) -> AuditLog:
+    """Open the node's log as one that dies."""
+    return DyingLog.open(directory, signer)
+
+
+if __name__ == "__main__":
+    log_as_json()
+    serve(load(Path(sys.argv[5])), Ports(open_log=open_log, runtime=DyingRuntime))
