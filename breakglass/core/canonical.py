@@ -19,12 +19,14 @@ from breakglass.core import limits
 from breakglass.core.names import quoted
 from breakglass.errors import Malformed
 
-Json: TypeAlias = "str | int | bool | None | list[Json] | dict[str, Json]"
+Json: TypeAlias = "str | int | bool | list[Json] | dict[str, Json] | None"
 T = TypeVar("T")
 
 _BYTES = re.compile(rb"[\x20-\x7e\n]*")
 _TEXT = re.compile(r"[\x20-\x7e]*", re.ASCII)
-_DEPTH_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+# Strings, closed or not, and runs of anything but brackets: what is left is the nesting.  Every
+# byte is consumed once, so an unclosed string costs no more than a closed one.
+_NOT_NESTING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[^"\[\]{}]+', re.DOTALL)
 
 
 def render(document: Mapping[str, Json]) -> bytes:
@@ -54,10 +56,13 @@ def parse_object(raw: bytes, *, max_bytes: int) -> dict[str, Json]:
             parse_constant=_no_number,
         )
     except json.JSONDecodeError as error:
-        raise Malformed(f"expected JSON, got an error at line {error.lineno}: {error.msg}") from error
+        raise Malformed(
+            f"expected JSON, got an error at line {error.lineno}: {error.msg}"
+        ) from error
     if not isinstance(value, dict):
         raise Malformed("expected one JSON object, got another kind of value")
-    _verify_strings(value)
+    if b"\\" in raw:  # without an escape every string is as printable as the bytes are
+        _verify_strings(value)
     return value
 
 
@@ -69,7 +74,9 @@ def verify_canonical(raw: bytes, document: Mapping[str, Json]) -> None:
     pairs = zip(raw.split(b"\n"), rendered.split(b"\n"), strict=False)
     line = next((number for number, (got, want) in enumerate(pairs, 1) if got != want), 0)
     where = f"line {line}" if line else "its end"
-    raise Malformed(f"expected the one canonical spelling, got another at {where}", code="not-canonical")
+    raise Malformed(
+        f"expected the one canonical spelling, got another at {where}", code="not-canonical"
+    )
 
 
 class Fields:
@@ -106,7 +113,9 @@ class Fields:
         if not isinstance(value, str):
             raise Malformed(f"expected text at {self.at(key)}, got {_kind(value)}")
         if len(value) > max_chars:
-            raise Malformed(f"expected at most {max_chars} characters at {self.at(key)}, got {len(value)}")
+            raise Malformed(
+                f"expected at most {max_chars} characters at {self.at(key)}, got {len(value)}"
+            )
         return value
 
     def parsed(
@@ -144,7 +153,9 @@ class Fields:
         if not isinstance(value, list):
             raise Malformed(f"expected a list at {self.at(key)}, got {_kind(value)}")
         if len(value) > max_items:
-            raise Malformed(f"expected at most {max_items} items at {self.at(key)}, got {len(value)}")
+            raise Malformed(
+                f"expected at most {max_items} items at {self.at(key)}, got {len(value)}"
+            )
         return value
 
     def objects(self, key: str, *, max_items: int) -> tuple["Fields", ...]:
@@ -160,7 +171,9 @@ class Fields:
             one = Fields({"": item}, f"{self.at(key)}[{place}]")
             found.append(one.parsed("", parse))
             if item in items[:place]:
-                raise Malformed(f"expected each item once at {self.at(key)}, got {quoted(str(item))} twice")
+                raise Malformed(
+                    f"expected each item once at {self.at(key)}, got {quoted(str(item))} twice"
+                )
         return tuple(found)
 
     def lines(self, key: str, *, max_items: int) -> tuple[str, ...]:
@@ -179,32 +192,34 @@ class Fields:
                 raise Malformed(
                     f"expected no key {quoted(self.at(key))}, got one",
                     code="unknown-key",
-                    hint="a newer breakglass may have written this; nothing unknown is ever ignored",
+                    hint="a newer breakglass may have written this; nothing is ever ignored",
                 )
 
 
 def _verify_depth(raw: bytes) -> None:
     depth = 0
-    for token in _DEPTH_TOKENS.finditer(raw):
-        if token[0] in b"[{":
-            depth += 1
-            if depth > limits.MAX_JSON_DEPTH:
-                raise Malformed(f"expected at most {limits.MAX_JSON_DEPTH} levels, got more")
-        elif token[0] in b"]}":
-            depth -= 1
+    for bracket in _NOT_NESTING.sub(b"", raw):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > limits.MAX_JSON_DEPTH:
+            raise Malformed(f"expected at most {limits.MAX_JSON_DEPTH} levels, got more")
 
 
 def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     found: dict[str, Json] = {}
     for key, value in pairs:
         if key in found:
-            raise Malformed(f"expected each key once, got {quoted(key)} twice", code="duplicate-key")
+            raise Malformed(
+                f"expected each key once, got {quoted(key)} twice", code="duplicate-key"
+            )
         found[key] = value
     return found
 
 
 def _integer(text: str) -> int:
-    if len(text) > len(str(limits.MAX_JSON_INTEGER)) + 1 or abs(int(text)) > limits.MAX_JSON_INTEGER:
+    if (
+        len(text) > len(str(limits.MAX_JSON_INTEGER)) + 1
+        or abs(int(text)) > limits.MAX_JSON_INTEGER
+    ):
         raise Malformed(f"expected an integer below 2^53, got {quoted(text)}")
     return int(text)
 
@@ -228,5 +243,11 @@ def _verify_strings(value: Json) -> None:
 
 
 def _kind(value: Json) -> str:
-    kinds = {str: "text", bool: "true or false", int: "an integer", list: "a list", dict: "an object"}
+    kinds = {
+        str: "text",
+        bool: "true or false",
+        int: "an integer",
+        list: "a list",
+        dict: "an object",
+    }
     return kinds.get(type(value), "null")

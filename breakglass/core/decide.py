@@ -20,7 +20,6 @@ Only people have authority (P2), and only `decide` makes an `Approved`.  It know
 cluster this is, what is protected and what was seen before come after it.
 """
 
-import base64
 import hashlib
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
@@ -37,6 +36,7 @@ from breakglass.core.reasons import (
     reason_of,
     refused_as_malformed,
 )
+from breakglass.core.sshkey import fingerprint
 from breakglass.core.sshsig import parse_armor, verify_signature
 from breakglass.core.trust import Policy, QuorumPart, Trust
 from breakglass.errors import BadSignature, Malformed
@@ -207,7 +207,7 @@ def _weigh(text: bytes, armor: bytes, trust: Trust) -> Approval | Defect:
     # type, algorithm and demands all come from there.
     owner = trust.person_of(signature.key_blob)
     if owner is None:
-        message = f"expected a key that the trust lists, got {_fingerprint(signature.key_blob)}"
+        message = f"expected a key that the trust lists, got {fingerprint(signature.key_blob)}"
         return Defect(reason=Reason.SIGNATURE_STRANGER, person="", message=message)
     person, trusted = owner
     try:
@@ -228,11 +228,6 @@ def _weigh(text: bytes, armor: bytes, trust: Trust) -> Approval | Defect:
         flags=signature.flags,
         counter=signature.counter,
     )
-
-
-def _fingerprint(key_blob: bytes) -> str:
-    digest = base64.b64encode(hashlib.sha256(key_blob).digest()).decode().rstrip("=")
-    return f"SHA256:{digest}"
 
 
 def _refused_by(defect: Defect) -> Refused:

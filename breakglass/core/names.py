@@ -18,13 +18,14 @@ _SUBDOMAIN = re.compile(
 )
 _REVISION = re.compile(r"[456789bcdf]{1,10}", re.ASCII)
 _DURATION = re.compile(r"(0|[1-9][0-9]{0,8})([smh])", re.ASCII)
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", re.ASCII)
+_TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})Z", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _UUID7 = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _SHOWN_CHARS = 80
+_UUID_BYTES = 16
 
 
 def quoted(text: str) -> str:
@@ -77,7 +78,7 @@ def parse_id(text: str) -> str:
 def render_id(unix_ms: int, entropy: bytes) -> str:
     """Return the UUIDv7 of a time in milliseconds and ten random bytes (RFC 9562, section 5.7)."""
     raw = bytearray(unix_ms.to_bytes(6, "big") + entropy)
-    if len(raw) != 16:
+    if len(raw) != _UUID_BYTES:
         raise ValueError("expected ten bytes of entropy")
     raw[6] = 0x70 | raw[6] & 0x0F
     raw[8] = 0x80 | raw[8] & 0x3F
@@ -108,9 +109,12 @@ def render_duration(seconds: int) -> str:
 
 def parse_time(text: str) -> datetime:
     """Return the UTC time of "2026-11-21T04:05:06Z"; no other spelling is accepted."""
-    _matched(_TIME, text, "a UTC time such as 2026-11-21T04:05:06Z")
+    match = _TIME.fullmatch(text)
+    if not match:
+        raise Malformed(f"expected a UTC time such as 2026-11-21T04:05:06Z, got {quoted(text)}")
+    year, month, day, hour, minute, second = map(int, match.groups())
     try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError as error:
         raise Malformed(f"expected a time that exists, got {quoted(text)}") from error
 
@@ -119,4 +123,7 @@ def render_time(time: datetime) -> str:
     """Return a UTC time as text, cut to whole seconds."""
     if time.utcoffset() != timedelta(0):
         raise ValueError("expected a time in UTC")
-    return f"{time.year:04d}{time:-%m-%dT%H:%M:%SZ}"
+    return (
+        f"{time.year:04d}-{time.month:02d}-{time.day:02d}"
+        f"T{time.hour:02d}:{time.minute:02d}:{time.second:02d}Z"
+    )
