@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The canonical text: one spelling, strict, bounded, and nothing hidden in it (P3, P8)."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from breakglass.core import limits
+from breakglass.core.canonical import Fields, parse_object, render, verify_canonical
+from breakglass.errors import Malformed
+from tests.support import properties
+from tests.support.properties import property_test
+
+LIMIT = 4096
+
+documents = st.dictionaries(
+    properties.text,
+    st.recursive(
+        properties.text | st.booleans() | st.none() | st.integers(-(2**53) + 1, 2**53 - 1),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(properties.text, inner, max_size=3)
+        ),
+        max_leaves=8,
+    ),
+    max_size=4,
+)
+
+
+def code_of(raw: bytes) -> str:
+    """Return the code with which bytes are refused."""
+    with pytest.raises(Malformed) as refusal:
+        parse_object(raw, max_bytes=LIMIT)
+    return refusal.value.stable_code
+
+
+@property_test
+@given(documents)
+def test_what_is_rendered_is_read_back(document: dict[str, object]) -> None:
+    """Rendering and parsing give back the document, unless it is nested too deep."""
+    raw = render(document)  # type: ignore[arg-type]
+    try:
+        found = parse_object(raw, max_bytes=len(raw))
+    except Malformed as error:
+        assert "levels" in error.message  # noqa: PT017 - either is right
+        return
+    assert found == document
+    verify_canonical(raw, found)
+
+
+@property_test
+@given(st.binary(max_size=60) | st.text(alphabet='{}[]":,\\u0a1 \n', max_size=60).map(str.encode))
+def test_any_bytes_are_an_object_or_malformed(raw: bytes) -> None:
+    """Parsing returns what json reads, or raises Malformed; nothing else."""
+    try:
+        found = parse_object(raw, max_bytes=LIMIT)
+    except Malformed:
+        return
+    assert found == json.loads(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"1",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{} {}",
+        b'{"a": 1.0}',
+        b'{"a": 1e3}',
+        b'{"a": NaN}',
+        b'{"a": 9007199254740992}',
+        b'{"a": -99999999999999999999999}',
+        b'{"a": "\\n"}',
+        b'{"a": ["\\u202e"]}',
+        b'{"\\u0000": 1}',
+        b'{"a": "\x7f"}',
+        b'{"a": "\n"}',
+        b"\t{}",
+        b"\xef\xbb\xbf{}",
+        b'{"a": "',
+        b'{"a": "\\',
+    ],
+)
+def test_what_is_no_document(raw: bytes) -> None:
+    """Each of these is some JSON reader's document, or half of one, and none of ours."""
+    assert code_of(raw) == "malformed"
+
+
+def test_a_key_stands_once() -> None:
+    """A duplicate key is refused, also when an escape hides it."""
+    assert code_of(b'{"a": 1, "a": 1}') == "duplicate-key"
+    assert code_of(b'{"a": 1, "\\u0061": 1}') == "duplicate-key"
+
+
+def test_p8_size_and_depth_are_bounded() -> None:
+    """Long and deep bytes are refused, and brackets inside texts are no depth."""
+    assert code_of(b" " * (LIMIT + 1)) == "malformed"
+    deepest = b'{"a":' * limits.MAX_JSON_DEPTH + b"1" + b"}" * limits.MAX_JSON_DEPTH
+    assert parse_object(deepest, max_bytes=LIMIT)
+    assert code_of(b'{"a":' + deepest + b"}") == "malformed"
+    assert parse_object(b'{"a": "[[[[[[[[[\\"[[[["}', max_bytes=LIMIT) == {"a": '[[[[[[[[["[[[['}
+
+
+def test_p8_no_bytes_are_slow() -> None:
+    """Unclosed strings full of escapes cost no more than others of their size."""
+    for raw in (b'"' + b'\\"' * 30_000, b'"\\""' * 15_000, b"[" * 60_000, b"]" * 60_000):
+        begun = time.process_time()
+        with pytest.raises(Malformed):
+            parse_object(raw, max_bytes=len(raw))
+        assert time.process_time() - begun < 1.0
+
+
+def test_another_spelling_is_told_by_its_line() -> None:
+    """The first line that differs is named, or the end."""
+    document = {"a": 1, "b": 2}
+    for raw, place in (
+        (b'{\n  "a": 1,\n  "b":  2\n}\n', "line 3"),
+        (render(document) + b"\n", "its end"),
+        (render(document)[:-1], "its end"),
+    ):
+        with pytest.raises(Malformed, match=place) as refusal:
+            verify_canonical(raw, document)
+        assert refusal.value.stable_code == "not-canonical"
+
+
+def test_fields_tell_where_something_is_wrong() -> None:
+    """A message names the place with its whole path, and the kind that stands there."""
+    fields = Fields({"a": {"b": None, "c": ["x", 1]}})
+    inner = fields.fields("a")
+    with pytest.raises(Malformed, match=r"expected text at a\.b, got null"):
+        inner.text("b")
+    with pytest.raises(Malformed, match=r"expected text at a\.c\[1\]"):
+        inner.texts("c", str, max_items=2)
+    with pytest.raises(Malformed, match=r"expected at most 1 items at a\.c, got 2"):
+        inner.objects("c", max_items=1)
+    with pytest.raises(Malformed, match=r"expected an object at a\.c\[0\], got text"):
+        inner.objects("c", max_items=2)
+    with pytest.raises(Malformed, match=r"expected text at a\.c\[1\], got an integer"):
+        inner.lines("c", max_items=2)
+    with pytest.raises(Malformed, match="expected an object at the top, got a list"):
+        Fields([])
+
+
+def test_every_key_is_read_or_refused() -> None:
+    """`finish` knows what nobody asked for, and leaves alone what was read."""
+    fields = Fields({"a": True, "b": 1})
+    assert fields.flag("a")
+    with pytest.raises(Malformed) as refusal:
+        fields.finish()
+    assert refusal.value.stable_code == "unknown-key"
+    assert fields.integer("b", low=1, high=1) == 1
+    fields.finish()
+
+
+def test_lines_are_kept_as_they_stand() -> None:
+    """A text that is kept line by line may say a line twice."""
+    assert Fields({"a": ["x", "x"]}).lines("a", max_items=2) == ("x", "x")
