@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs on the node: the durable log, the runtime client, the procedure, the service, the daemon."""
+"""What runs on the node: log, runtime client, procedure, service, daemon."""

@@ -9,7 +9,7 @@ The steps, in order; what a crash after each leaves, and who resolves it:
  (4) seen before? answer the first outcome, act no second time.   Nothing; deliver again.
  (5) append *accepted*: text, signatures, verdict; durable.       The node owes an end: (R).
  (6) plan from the pods as they are; refuse beyond the caps.      The node owes an end: (R).
- (7) the ladder, pod by pod; each outcome is appended.            Pods without one are looked at: (R).
+ (7) the ladder, pod by pod; each outcome is appended.         Pods without one are looked at: (R).
  (8) observe all planned pods once more.                          As after (7).
  (9) append *finished*.                                           Nothing is owed.
  (10) reply with the receipts.                                    Deliver again: (4) answers.

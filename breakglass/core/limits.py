@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every limit on what comes from outside, in one place: the unit in the name, the reason beside it."""
+"""Every limit on what comes from outside: the unit in the name, the reason beside it."""
 
 # Documents.  A log entry must stay below 65,535 bytes (the length prefix of C2SP tlog-tiles is
 # 16 bits) and holds a whole signed file as one JSON string, so files stay well below that.

@@ -4,7 +4,7 @@
 A log whose tree is whole may still have been written by somebody who lied from the start.  So this
 module takes nothing from an entry that it can compute: an accepted command's text and signatures
 are given to `decide` under the trust that the log had in force and at the time the entry gives, and
-the answer must be the one recorded.  Refusals that carry their file are decided again too; one for a
+the answer must be the one recorded.  Refusals with their file are decided again too; one for a
 reason that only the node could know (which node it is, what it protects) is counted, not judged.
 
 The tree, the checkpoint and the node's key are not looked at here: see `checkpoint` and `merkle`.

@@ -3,7 +3,7 @@
 
 It is plain ASCII, so it survives chat, mail, paper and a stick; two files with the same text merge
 by the union of their signatures.  Nothing may stand between or after the blocks: what is not signed
-must not travel with what is.  This module finds the parts; it verifies nothing and believes nothing.
+must not travel with what is.  This module finds the parts; it verifies and believes nothing.
 """
 
 import base64
@@ -37,7 +37,8 @@ def parse_signed_file(raw: bytes) -> SignedFile:
     """
     if len(raw) > limits.MAX_SIGNED_FILE_BYTES:
         raise Malformed(
-            f"expected at most {limits.MAX_SIGNED_FILE_BYTES} bytes, got {len(raw)}", code="too-large"
+            f"expected at most {limits.MAX_SIGNED_FILE_BYTES} bytes, got {len(raw)}",
+            code="too-large",
         )
     text, begin, rest = raw.partition(BEGIN)
     if not text.endswith(b"\n"):

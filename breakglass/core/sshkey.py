@@ -38,6 +38,8 @@ _CURVES: dict[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]] = {
 _ECDSA = {f"ecdsa-sha2-{curve}": curve for curve in _CURVES} | {SK_ECDSA: "nistp256"}
 _RSA_HASHES = {"rsa-sha2-256": hashes.SHA256(), "rsa-sha2-512": hashes.SHA512()}
 _MIN_RSA_EXPONENT = 65_537
+_MAX_RSA_EXPONENT_BITS = 64
+_ED25519_BYTES = 32
 
 # Edwards curve 25519 (RFC 8032, section 5.1).
 _P = 2**255 - 19
@@ -123,7 +125,9 @@ def decode_base64(text: str) -> bytes:
 def parse_public_key(line: str) -> SshKey:
     """Return the key of a line that is exactly "type base64"; raise `Malformed`."""
     if len(line) > limits.MAX_PUBLIC_KEY_BYTES:
-        raise Malformed(f"expected a key of at most {limits.MAX_PUBLIC_KEY_BYTES} characters, got more")
+        raise Malformed(
+            f"expected a key of at most {limits.MAX_PUBLIC_KEY_BYTES} characters, got more"
+        )
     kind, space, encoded = line.partition(" ")
     if not space:
         raise Malformed(f"expected a key as type and base64, got {quoted(line)}")
@@ -134,7 +138,7 @@ def parse_public_key(line: str) -> SshKey:
 
 
 def parse_public_key_file(text: str) -> tuple[SshKey, str]:
-    """Return the key and the comment of a `.pub` file; raise `Malformed` for anything but one key."""
+    """Return the key and the comment of a `.pub` file; raise `Malformed` unless it is one key."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) != 1:
         raise Malformed(f"expected one public key in the file, got {len(lines)} lines")
@@ -177,7 +181,7 @@ def _application(text: str) -> str:
 
 
 def _ed25519(raw: bytes) -> Ed25519PublicKey:
-    if len(raw) != 32:
+    if len(raw) != _ED25519_BYTES:
         raise Malformed(f"expected 32 bytes of an Ed25519 key, got {len(raw)}")
     y = int.from_bytes(raw, "little") & ~(1 << 255)
     # A point of small order verifies signatures that nobody made; one above p has two spellings.
@@ -187,7 +191,7 @@ def _ed25519(raw: bytes) -> Ed25519PublicKey:
 
 
 def _is_on_curve(y: int) -> bool:
-    """Whether some x makes (x, y) a point: (y^2 - 1) / (d y^2 + 1) is a square (RFC 8032, 5.1.3)."""
+    """Whether some x makes (x, y) a point: (y^2 - 1) / (d y^2 + 1) is a square (RFC 8032)."""
     square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
     return pow(square, (_P - 1) // 2, _P) == 1
 
@@ -212,8 +216,14 @@ def _rsa(reader: Reader) -> tuple[bytes, rsa.RSAPublicKey]:
             f"expected an RSA key of {limits.MIN_RSA_BITS} to {limits.MAX_RSA_BITS} bits,"
             f" got {modulus.bit_length()}"
         )
-    if exponent < _MIN_RSA_EXPONENT or exponent % 2 == 0 or exponent.bit_length() > 64:
-        raise Malformed(f"expected an odd RSA exponent of at least {_MIN_RSA_EXPONENT}, got another")
+    if (
+        exponent < _MIN_RSA_EXPONENT
+        or exponent % 2 == 0
+        or exponent.bit_length() > _MAX_RSA_EXPONENT_BITS
+    ):
+        raise Malformed(
+            f"expected an odd RSA exponent of at least {_MIN_RSA_EXPONENT}, got another"
+        )
     try:
         public = rsa.RSAPublicNumbers(exponent, modulus).public_key()
     except ValueError as error:

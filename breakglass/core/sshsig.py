@@ -23,6 +23,7 @@ _MAGIC = b"SSHSIG"
 _BEGIN = "-----BEGIN SSH SIGNATURE-----"
 _END = "-----END SSH SIGNATURE-----"
 _COLUMNS = 70  # as ssh-keygen wraps
+_MIN_LINES = 4  # begin, something, end, and what follows the last line feed
 _HASHES = ("sha256", "sha512")
 _SK_PREFIXES = ("sk-", "webauthn-sk-")
 _USER_PRESENT = 0x01
@@ -53,11 +54,13 @@ def render_armor(blob: bytes) -> bytes:
 def parse_armor(armor: bytes) -> SshSignature:
     """Return the signature in one armored block; raise `Malformed` for any looseness."""
     if len(armor) > limits.MAX_ARMOR_BYTES:
-        raise Malformed(f"expected a signature of at most {limits.MAX_ARMOR_BYTES} bytes, got {len(armor)}")
+        raise Malformed(
+            f"expected a signature of at most {limits.MAX_ARMOR_BYTES} bytes, got {len(armor)}"
+        )
     if not armor.isascii():
         raise Malformed("expected an ASCII signature block, got another byte")
     lines = armor.decode("ascii").split("\n")
-    if len(lines) < 4 or lines[0] != _BEGIN or lines[-2:] != [_END, ""]:
+    if len(lines) < _MIN_LINES or lines[0] != _BEGIN or lines[-2:] != [_END, ""]:
         raise Malformed("expected one armored SSH signature, got something else")
     body = lines[1:-2]
     if not all(body):
