@@ -81,8 +81,10 @@ def merge_signed_files(one: SignedFile, other: SignedFile) -> SignedFile:
             code="different-text",
             hint="find out which text people mean to approve; they read its code aloud",
         )
-    union = {parse_armor(armor).blob: armor for armor in reversed((*one.armors, *other.armors))}
-    merged = SignedFile(text=one.text, armors=tuple(reversed(union.values())))
+    union: dict[bytes, bytes] = {}
+    for armor in (*one.armors, *other.armors):
+        union.setdefault(parse_armor(armor).blob, armor)
+    merged = SignedFile(text=one.text, armors=tuple(union.values()))
     return parse_signed_file(render_signed_file(merged))
 
 
