@@ -113,7 +113,14 @@ def test_another_spelling_is_refused(change: tuple[bytes, bytes], message: str) 
 def test_an_entry_is_bounded() -> None:
     """An entry larger than the log's limit is not rendered at all."""
     body = RefusedEntry(
-        sha256="", size=1, code="c", needed="n", have="h", skew_s=0, peer="p", file=("x" * limits.MAX_ENTRY_BYTES,)
+        sha256="",
+        size=1,
+        code="c",
+        needed="n",
+        have="h",
+        skew_s=0,
+        peer="p",
+        file=("x" * limits.MAX_ENTRY_BYTES,),
     )
     with pytest.raises(Malformed, match="expected an entry of at most 65535 bytes"):
         render_entry(Entry(stamp=STAMP, body=body))

@@ -43,21 +43,40 @@ def accepted(key: str = "one", created: str = "2026-11-21T04:00:00Z") -> Accepte
 
 def planned(*uids: str) -> Planned:
     """Return an entry that plans pods by their uids."""
-    pods = tuple(PlannedPod(uid=uid, namespace="n", name=uid, sandbox="", containers=()) for uid in uids)
+    pods = tuple(
+        PlannedPod(uid=uid, namespace="n", name=uid, sandbox="", containers=()) for uid in uids
+    )
     return Planned(id="one", mode="execute", pods=pods)
 
 
 def ended(uid: str) -> PodEnded:
     """Return an entry with a pod's outcome."""
     return PodEnded(
-        id="one", mode="execute", uid=uid, namespace="n", name=uid, seen="down", resumed=False, ms=1, containers=()
+        id="one",
+        mode="execute",
+        uid=uid,
+        namespace="n",
+        name=uid,
+        seen="down",
+        resumed=False,
+        ms=1,
+        containers=(),
     )
 
 
 def finished(result: str = "done") -> Finished:
     """Return an entry that ends the command."""
     return Finished(
-        id="one", mode="execute", result=result, code="", note="", pods=0, down=0, restarted=0, ms=0, observed=()
+        id="one",
+        mode="execute",
+        result=result,
+        code="",
+        note="",
+        pods=0,
+        down=0,
+        restarted=0,
+        ms=0,
+        observed=(),
     )
 
 
@@ -101,7 +120,9 @@ def test_every_pair_of_phase_and_event_is_decided_by_the_table(phase: Phase, eve
 
 def test_a_command_keeps_where_its_entries_stand() -> None:
     """Indexes of acceptance, outcomes and end are places in the log."""
-    start = Started(version="1", domain="d", cluster="c", node="n", pool="", trust_version=1, trust_sha256="t")
+    start = Started(
+        version="1", domain="d", cluster="c", node="n", pool="", trust_version=1, trust_sha256="t"
+    )
     state = after(start, accepted(), planned("a", "b"), ended("b"), ended("a"), finished())
     command = state.commands["one"]
     assert (command.accepted_at, command.pods, command.finished_at) == (1, (("b", 3), ("a", 4)), 5)
