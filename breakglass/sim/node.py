@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A runtime's state and its calls, with the answers that real runtimes were measured to give.
+
+`SimNode.call` takes and returns the messages of CRI v1, so a kubelet can sit on it directly, in
+virtual time, or behind `cri_server`, through a socket.  Also simulated, because they matter: ids
+are resolved by any unique prefix; unknown ids are answered with OK by newer containerds; TERM is
+sent once per container ever; containerd forgets to kill when its caller has gone, CRI-O does not.
+
+A container ends when the clock says so: nothing runs in the background.  There are no processes;
+process ids are above what a kernel gives, so nobody finds one by them.
+"""
+
+import json
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from breakglass._pb.cri.v1 import api_pb2 as pb
+from breakglass.sim.clock import SimClock, WallClock
+from breakglass.sim.faults import CriError
+from breakglass.sim.records import (
+    Container,
+    Sandbox,
+    container_item,
+    container_status,
+    copied,
+    found,
+    sandbox_item,
+)
+
+IGNORES_TERM: Final = "sim.breakglass/ignores-term"  # annotation: "true"
+TERM_MS: Final = "sim.breakglass/term-ms"  # annotation: how long a container takes to end on TERM
+
+_NS_PER_S = 1_000_000_000
+_NS_PER_MS = 1_000_000
+_FIRST_PID = 5_000_000  # above PID_MAX_LIMIT, 2^22
+_WAIT_S = 0.01
+_ID_BITS = 256
+_KILLED, _TERMINATED = 137, 143
+
+_T = TypeVar("_T")
+_Call: TypeAlias = "Callable[[Message], Awaitable[Message]]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """How one kind of runtime answers where they differ."""
+
+    name: str
+    version: str
+    unknown_ids_are_ok: bool
+    finishes_stops: bool
+
+
+CONTAINERD_1_6 = Profile(
+    name="containerd", version="1.6.20", unknown_ids_are_ok=False, finishes_stops=False
+)
+CONTAINERD_2_1 = Profile(
+    name="containerd", version="2.1.9", unknown_ids_are_ok=True, finishes_stops=False
+)
+CRIO_1_35 = Profile(name="cri-o", version="1.35.6", unknown_ids_are_ok=True, finishes_stops=True)
+
+
+class SimNode:
+    """One node's runtime.
+
+    Args:
+        profile: which runtime it answers like.
+        clock: its time.
+        seed: of its ids.
+        latency_s: how long each call takes at least.
+    """
+
+    def __init__(
+        self,
+        *,
+        profile: Profile = CONTAINERD_2_1,
+        clock: SimClock | None = None,
+        seed: int = 0,
+        latency_s: float = 0.0,
+    ) -> None:
+        self.profile = profile
+        self.latency_s = latency_s
+        self._clock = clock or WallClock()
+        self._random = random.Random(seed)  # noqa: S311 - names of simulated things
+        self._sandboxes: dict[str, Sandbox] = {}
+        self._containers: dict[str, Container] = {}
+        self._calls = cast("Mapping[str, _Call]", self._table())
+
+    async def call(self, method: str, request: Message) -> Message:
+        """Carry out one call of CRI v1.
+
+        Raises:
+            CriError: the runtime answers with an error.
+        """
+        if self.latency_s:
+            await self._clock.sleep(self.latency_s)
+        if method not in self._calls:
+            raise CriError(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {method}")
+        self._pass_time()
+        return await self._calls[method](request)
+
+    def end(self, container_id: str, exit_code: int = 0) -> None:
+        """Let a container's process end by itself, now."""
+        self._containers[container_id].end_at(self._clock.now_ns(), exit_code)
+        self._pass_time()
+
+    def lose_sandbox(self, sandbox_id: str) -> None:
+        """Let a sandbox's pause process die; its applications go on, as they really do."""
+        self._sandboxes[sandbox_id].ready = False
+
+    def forget(self, container_id: str) -> None:
+        """Let somebody else remove a container."""
+        del self._containers[container_id]
+
+    def restarted(self) -> None:
+        """Be as a runtime that was restarted: what it only remembered is forgotten."""
+        for container in self._containers.values():
+            container.signalled = False
+
+    def signals(self, container_id: str) -> tuple[str, ...]:
+        """Return the signals that a container was sent, in order."""
+        return tuple(self._containers[container_id].log)
+
+    def running(self) -> tuple[str, ...]:
+        """Return the ids of the containers that run now."""
+        self._pass_time()
+        return tuple(one.id for one in self._containers.values() if one.running)
+
+    def _table(self) -> Mapping[str, object]:
+        return {
+            "Version": self._version,
+            "Status": self._status,
+            "ListPodSandbox": self._list_sandboxes,
+            "PodSandboxStatus": self._sandbox_status,
+            "RunPodSandbox": self._run_sandbox,
+            "StopPodSandbox": self._stop_sandbox,
+            "RemovePodSandbox": self._remove_sandbox,
+            "ListContainers": self._list_containers,
+            "ContainerStatus": self._container_status,
+            "CreateContainer": self._create_container,
+            "StartContainer": self._start_container,
+            "StopContainer": self._stop_container,
+        }
+
+    # Reads.
+
+    async def _version(self, _: pb.VersionRequest) -> pb.VersionResponse:
+        return pb.VersionResponse(
+            version="0.1.0",
+            runtime_name=self.profile.name,
+            runtime_version=self.profile.version,
+            runtime_api_version="v1",
+        )
+
+    async def _status(self, _: pb.StatusRequest) -> pb.StatusResponse:
+        ready = [
+            pb.RuntimeCondition(type=name, status=True) for name in ("RuntimeReady", "NetworkReady")
+        ]
+        return pb.StatusResponse(status=pb.RuntimeStatus(conditions=ready))
+
+    async def _list_sandboxes(self, request: pb.ListPodSandboxRequest) -> pb.ListPodSandboxResponse:
+        items = [sandbox_item(one) for one in self._sandboxes.values()]
+        return pb.ListPodSandboxResponse(
+            items=[
+                item
+                for item in items
+                if not request.filter.id or item.id.startswith(request.filter.id)
+            ]
+        )
+
+    async def _list_containers(
+        self, request: pb.ListContainersRequest
+    ) -> pb.ListContainersResponse:
+        wanted = request.filter
+        return pb.ListContainersResponse(
+            containers=[
+                container_item(one)
+                for one in self._containers.values()
+                if wanted.id in {"", one.id} and wanted.pod_sandbox_id in {"", one.sandbox_id}
+            ]
+        )
+
+    async def _sandbox_status(
+        self, request: pb.PodSandboxStatusRequest
+    ) -> pb.PodSandboxStatusResponse:
+        item = sandbox_item(found(self._sandboxes, request.pod_sandbox_id))
+        return pb.PodSandboxStatusResponse(
+            status=pb.PodSandboxStatus(
+                id=item.id,
+                metadata=item.metadata,
+                state=item.state,
+                created_at=item.created_at,
+                labels=item.labels,
+                annotations=item.annotations,
+            )
+        )
+
+    async def _container_status(
+        self, request: pb.ContainerStatusRequest
+    ) -> pb.ContainerStatusResponse:
+        one = found(self._containers, request.container_id)
+        reply = pb.ContainerStatusResponse(status=container_status(one))
+        if request.verbose:
+            pid = one.pid if one.running else 0
+            reply.info["info"] = json.dumps({"sandboxID": one.sandbox_id, "pid": pid})
+        return reply
+
+    # Sandboxes.
+
+    async def _run_sandbox(self, request: pb.RunPodSandboxRequest) -> pb.RunPodSandboxResponse:
+        wanted = request.config.metadata
+        for one in self._sandboxes.values():
+            if one.config.metadata == wanted:
+                if self.profile.finishes_stops:  # CRI-O gives the old one back
+                    return pb.RunPodSandboxResponse(pod_sandbox_id=one.id)
+                name = f"{wanted.name}_{wanted.namespace}_{wanted.uid}_{wanted.attempt}"
+                message = f'failed to reserve sandbox name "{name}"'
+                raise CriError(grpc.StatusCode.UNKNOWN, message)
+        sandbox = Sandbox(id=self._new_id(), config=copied(request.config), created_ns=self._now())
+        self._sandboxes[sandbox.id] = sandbox
+        return pb.RunPodSandboxResponse(pod_sandbox_id=sandbox.id)
+
+    async def _stop_sandbox(self, request: pb.StopPodSandboxRequest) -> pb.StopPodSandboxResponse:
+        sandbox = self._known(self._sandboxes, request.pod_sandbox_id)
+        if sandbox is not None:
+            for container in self._of(sandbox):
+                self._kill(container)
+            sandbox.ready = False
+            self._pass_time()
+        return pb.StopPodSandboxResponse()
+
+    async def _remove_sandbox(
+        self, request: pb.RemovePodSandboxRequest
+    ) -> pb.RemovePodSandboxResponse:
+        sandbox = self._sandboxes.pop(request.pod_sandbox_id, None)
+        for container in self._of(sandbox) if sandbox else ():
+            del self._containers[container.id]
+        return pb.RemovePodSandboxResponse()
+
+    # Containers.
+
+    async def _create_container(
+        self, request: pb.CreateContainerRequest
+    ) -> pb.CreateContainerResponse:
+        sandbox = found(self._sandboxes, request.pod_sandbox_id)
+        if not sandbox.ready:
+            raise CriError(grpc.StatusCode.UNKNOWN, "sandbox is not running")
+        container = Container(
+            id=self._new_id(),
+            sandbox_id=sandbox.id,
+            config=copied(request.config),
+            created_ns=self._now(),
+            pid=_FIRST_PID + len(self._containers),
+        )
+        self._containers[container.id] = container
+        return pb.CreateContainerResponse(container_id=container.id)
+
+    async def _start_container(
+        self, request: pb.StartContainerRequest
+    ) -> pb.StartContainerResponse:
+        container = found(self._containers, request.container_id)
+        if container.state != pb.CONTAINER_CREATED:
+            raise CriError(grpc.StatusCode.UNKNOWN, "container is not in created state")
+        container.state, container.started_ns = pb.CONTAINER_RUNNING, self._now()
+        return pb.StartContainerResponse()
+
+    async def _stop_container(self, request: pb.StopContainerRequest) -> pb.StopContainerResponse:
+        container = self._known(self._containers, request.container_id)
+        if container is None or not container.running:
+            return pb.StopContainerResponse()  # a created one is left as it is: OK all the same
+        kill_ns = self._now() + max(request.timeout, 0) * _NS_PER_S
+        if request.timeout > 0:
+            self._terminate(container)
+        if self.profile.finishes_stops:  # its own loop kills, at the earliest time asked for
+            container.kill_ns = min(kill_ns, container.kill_ns or kill_ns)
+        self._pass_time()
+        while container.running:
+            # containerd kills from within the call: whoever leaves it leaves the container running.
+            if self._now() >= kill_ns:
+                self._kill(container)
+            else:
+                await self._clock.sleep(min(_WAIT_S, (kill_ns - self._now()) / _NS_PER_S))
+            self._pass_time()
+        return pb.StopContainerResponse()
+
+    # The rules of time.
+
+    def _now(self) -> int:
+        return self._clock.now_ns()
+
+    def _pass_time(self) -> None:
+        """Let end what was to end by now."""
+        now_ns = self._now()
+        for container in self._containers.values():
+            if container.running and container.kill_ns is not None and container.kill_ns <= now_ns:
+                self._kill(container)
+            if container.running and container.ends_ns is not None and container.ends_ns <= now_ns:
+                container.state = pb.CONTAINER_EXITED
+                container.finished_ns, container.exit_code = container.ends_ns, container.ends_with
+                container.reason = "Error" if container.ends_with else "Completed"
+
+    def _terminate(self, container: Container) -> None:
+        if container.signalled:
+            return  # once per container ever, as containerd has it
+        container.signalled = True
+        container.log.append("TERM")
+        annotations = container.config.annotations
+        if annotations.get(IGNORES_TERM) != "true":
+            takes_ns = int(annotations.get(TERM_MS, "0")) * _NS_PER_MS
+            container.end_at(self._now() + takes_ns, _TERMINATED)
+
+    def _kill(self, container: Container) -> None:
+        if container.running:
+            container.log.append("KILL")
+            container.end_at(self._now(), _KILLED)
+
+    def _of(self, sandbox: Sandbox) -> tuple[Container, ...]:
+        return tuple(one for one in self._containers.values() if one.sandbox_id == sandbox.id)
+
+    def _known(self, table: "Mapping[str, _T]", wanted: str) -> "_T | None":
+        """Return what an id stands for; for an unknown one None where this runtime answers OK."""
+        try:
+            return found(table, wanted)
+        except CriError as error:
+            if error.status is grpc.StatusCode.NOT_FOUND and self.profile.unknown_ids_are_ok:
+                return None
+            raise
+
+    def _new_id(self) -> str:
+        return f"{self._random.getrandbits(_ID_BITS):064x}"
