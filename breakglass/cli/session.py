@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every verb gets: where the home is, how to answer, and one reading of the clock.
+
+The home is only opened by verbs that need one.  This module imports nothing slow.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from breakglass.fleet.home import Home
+
+HOME_VARIABLE = "BREAKGLASS_HOME"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One run of the program."""
+
+    home_path: Path
+    output: str
+
+    def home(self) -> "Home":
+        """Return the home; raise `ConfigInvalid` when there is none."""
+        from breakglass.fleet.home import Home
+
+        return Home.at(self.home_path)
+
+    def home_if_any(self) -> "Home | None":
+        """Return the home, or None where there is none, as on an approver's machine."""
+        from breakglass.fleet.home import TRUST_FOLDER, Home
+
+        return Home.at(self.home_path) if (self.home_path / TRUST_FOLDER).is_dir() else None
+
+    @staticmethod
+    def now() -> datetime:
+        """Read the clock; a verb does so once and hands the reading on."""
+        return datetime.now(UTC)
+
+    @staticmethod
+    def is_terminal() -> bool:
+        """Whether a person can be asked."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def default_home() -> Path:
+    """Return the home where nothing else is said."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    return Path(chosen) if chosen else Path.home() / ".breakglass"
