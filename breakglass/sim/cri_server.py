@@ -81,8 +81,8 @@ class CriServer:
         self._socket.unlink(missing_ok=True)
         self._node.restarted()
 
-    def _handler(self, method: str) -> grpc.RpcMethodHandler[Message, Message]:
-        async def behavior(request: Message, context: _Context) -> Message:
+    def _handler(self, method: str) -> "grpc.RpcMethodHandler[Message, Message]":
+        async def behavior(request: Message, context: "_Context") -> Message:
             try:
                 return await self._faults.around(method, lambda: self._node.call(method, request))
             except CriError as error:

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runtimes to hold the port's suite against: simulated ones of each kind, and a real containerd."""
+
+import asyncio
+import itertools
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from breakglass._pb.cri.v1 import api_pb2 as pb
+from breakglass.sim.client import CriClient
+from breakglass.sim.clock import WallClock
+from breakglass.sim.cri_server import CriServer
+from breakglass.sim.faults import Faults
+from breakglass.sim.kubelet import Kubelet
+from breakglass.sim.node import Profile, SimNode
+from breakglass.sim.workloads import WorkloadSpec
+from breakglass.sim.workloads import make_pod as simulated_pod
+from lab import images
+from lab.containerd import Containerd
+from lab.pods import make_pod as real_pod
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A pod that runs."""
+
+    uid: str
+    name: str
+    sandbox_id: str
+    container_ids: tuple[str, ...]
+
+
+class Rig(Protocol):
+    """A runtime that the suite may mistreat."""
+
+    name: str
+    socket: Path
+
+    async def pod(self, *, containers: int = 1, ignores_term: bool = False) -> Made:
+        """Run one pod of the DaemonSet default/telemetry."""
+        ...
+
+    async def pause(self) -> None:
+        """Stop the runtime from answering, with its socket still accepting."""
+        ...
+
+    async def resume(self) -> None:
+        """Let it answer again."""
+        ...
+
+    async def kill(self) -> None:
+        """End the runtime; its pods run on."""
+        ...
+
+    async def start(self) -> None:
+        """Start it again."""
+        ...
+
+
+class SimRig:
+    """A simulated runtime of one kind."""
+
+    def __init__(self, profile: Profile, socket: Path) -> None:
+        self.name = profile.name
+        self.socket = socket
+        self.node = SimNode(profile=profile)
+        self.faults = Faults(WallClock())
+        self._server = CriServer(self.node, socket, self.faults)
+        self._seeded = random.Random(1)
+        self._pods = itertools.count()
+
+    async def pod(self, *, containers: int = 1, ignores_term: bool = False) -> Made:
+        """Run one pod of the DaemonSet default/telemetry."""
+        spec = WorkloadSpec(
+            namespace="default",
+            name="telemetry",
+            containers=containers,
+            ignores_term=ignores_term,
+        )
+        made = simulated_pod(spec, self._seeded)
+        await Kubelet(self.node.call, WallClock(), [made]).sync()
+        sandboxes = await self.node.call("ListPodSandbox", pb.ListPodSandboxRequest())
+        listed = await self.node.call("ListContainers", pb.ListContainersRequest())
+        assert isinstance(sandboxes, pb.ListPodSandboxResponse)
+        assert isinstance(listed, pb.ListContainersResponse)
+        sandbox = next(one.id for one in sandboxes.items if one.metadata.uid == made.uid)
+        ours = [one.id for one in listed.containers if one.pod_sandbox_id == sandbox]
+        return Made(
+            uid=made.uid,
+            name=made.sandbox.metadata.name,
+            sandbox_id=sandbox,
+            container_ids=tuple(ours),
+        )
+
+    async def pause(self) -> None:
+        """Stop the runtime from answering."""
+        self.faults.wedge()
+
+    async def resume(self) -> None:
+        """Let it answer again."""
+        self.faults.unwedge()
+
+    async def kill(self) -> None:
+        """End the runtime; its pods run on."""
+        await self._server.stop()
+
+    async def start(self) -> None:
+        """Start it, or start it again."""
+        await self._server.start()
+
+
+class ContainerdRig:
+    """A real containerd."""
+
+    name = "containerd"
+
+    def __init__(self, containerd: Containerd) -> None:
+        self._containerd = containerd
+        self.socket = containerd.socket
+
+    async def pod(self, *, containers: int = 1, ignores_term: bool = False) -> Made:
+        """Run one pod of the DaemonSet default/telemetry."""
+        made = await asyncio.to_thread(
+            real_pod,
+            self.socket,
+            namespace="default",
+            daemonset="telemetry",
+            containers=containers,
+            ignores_term=ignores_term,
+        )
+        return Made(
+            uid=made.uid,
+            name=made.name,
+            sandbox_id=made.sandbox_id,
+            container_ids=made.container_ids,
+        )
+
+    async def pause(self) -> None:
+        """Stop containerd."""
+        self._containerd.pause()
+
+    async def resume(self) -> None:
+        """Let it go on."""
+        self._containerd.resume()
+
+    async def kill(self) -> None:
+        """Kill containerd; its pods run on."""
+        await asyncio.to_thread(self._containerd.kill)
+
+    async def start(self) -> None:
+        """Start it again."""
+        await asyncio.to_thread(self._containerd.start)
+
+
+async def create_only(rig: Rig, pod: Made, name: str = "late") -> str:
+    """Create a container in a pod without starting it, as kubelet does a moment before."""
+    async with CriClient(rig.socket) as client:
+        status = await client.call(
+            "PodSandboxStatus", pb.PodSandboxStatusRequest(pod_sandbox_id=pod.sandbox_id)
+        )
+        assert isinstance(status, pb.PodSandboxStatusResponse)
+        host = pb.NamespaceOption(network=pb.NODE, pid=pb.CONTAINER, ipc=pb.POD)
+        config = pb.ContainerConfig(
+            metadata=pb.ContainerMetadata(name=name),
+            image=pb.ImageSpec(image=images.WORKLOAD),
+            labels={
+                "io.kubernetes.container.name": name,
+                "io.kubernetes.pod.uid": pod.uid,
+                "io.kubernetes.pod.name": pod.name,
+                "io.kubernetes.pod.namespace": "default",
+            },
+            linux=pb.LinuxContainerConfig(
+                security_context=pb.LinuxContainerSecurityContext(namespace_options=host)
+            ),
+        )
+        sandbox = pb.PodSandboxConfig(
+            metadata=status.status.metadata,
+            labels=status.status.labels,
+            annotations=status.status.annotations,
+            linux=pb.LinuxPodSandboxConfig(
+                security_context=pb.LinuxSandboxSecurityContext(namespace_options=host)
+            ),
+        )
+        reply = await client.call(
+            "CreateContainer",
+            pb.CreateContainerRequest(
+                pod_sandbox_id=pod.sandbox_id, config=config, sandbox_config=sandbox
+            ),
+        )
+        assert isinstance(reply, pb.CreateContainerResponse)
+        return reply.container_id
+
+
+async def start(rig: Rig, container_id: str) -> None:
+    """Start a container that was only created."""
+    async with CriClient(rig.socket) as client:
+        await client.call("StartContainer", pb.StartContainerRequest(container_id=container_id))
+
+
+async def remove(rig: Rig, pod: Made) -> None:
+    """Remove a pod, as somebody else might in the same moment."""
+    async with CriClient(rig.socket) as client:
+        await client.call(
+            "RemovePodSandbox", pb.RemovePodSandboxRequest(pod_sandbox_id=pod.sandbox_id)
+        )
