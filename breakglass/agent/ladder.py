@@ -56,17 +56,23 @@ async def stop_pods(
         except Exception as error:  # noqa: BLE001 - raised again below
             ended.put_nowait(error)
 
+    failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(climb_to_its_end(step)) for step in steps]
         try:
             for _ in steps:
                 outcome = await ended.get()
                 if isinstance(outcome, Exception):
-                    raise outcome
+                    failure = outcome
+                    break
                 yield outcome
+        except GeneratorExit:
+            return  # closed: a group would make another error of it
         finally:
             for task in tasks:
                 task.cancel()
+    if failure is not None:
+        raise failure
 
 
 async def climb(

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: what a node's log said at some size, signed by the node.
+
+The text is a C2SP tlog-checkpoint: origin, size in decimal, root in base64, one per line.  The
+envelope is a C2SP signed note (golang.org/x/mod/sumdb/note): the text, a blank line, and lines of
+"— name base64(key id, signature)"; the key id is four bytes of SHA-256 over the name, a line feed,
+the algorithm byte and the key.  We sign with Ed25519 (algorithm 0x01), and the key's name is the
+log's origin, "breakglass/DOMAIN/CLUSTER/NODE".
+
+Rules: a note is bounded and parsed strictly; signatures by unknown keys are ignored, as the note
+format demands, so that witnesses can be added later; a bad signature by the *known* key refuses the
+whole note, however many others there are.  Extension lines are refused: we write none.
+
+This module does not decide which key is a node's: that is the inventory's word.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from breakglass.core import limits
+from breakglass.core.merkle import HASH_BYTES
+from breakglass.core.names import quoted
+from breakglass.errors import BadSignature, Malformed
+
+ED25519 = 0x01  # C2SP signed-note, "Signature types"
+_ED25519_KEY_BYTES = 32
+_KEY_ID_BYTES = 4
+_MARK = "\N{EM DASH} "
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
+_NAME = re.compile(r"[^\s+]+")
+_ORIGIN = re.compile(r"breakglass(?:/[a-z0-9][a-z0-9._-]{0,62}){2,3}", re.ASCII)
+_SIZE = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+_HEX_ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a log said: `size` entries with the Merkle root `root`.
+
+    Making one proves a size from 0 up and a root of 32 bytes.
+    """
+
+    origin: str
+    size: int
+    root: bytes
+
+    def __post_init__(self) -> None:
+        _parse_key_name(self.origin)
+        if self.size < 0:
+            raise ValueError("expected a size from 0 up")
+        if len(self.root) != HASH_BYTES:
+            raise ValueError("expected a root of 32 bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteSignature:
+    """One signature line of a note; nothing about it is verified."""
+
+    claimed_name: str
+    claimed_key_id: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A note's text, with its final line feed, and its signature lines; nothing is verified."""
+
+    text: bytes
+    signatures: tuple[NoteSignature, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierKey:
+    """An Ed25519 key that verifies notes, under its name."""
+
+    name: str
+    public: bytes
+
+    @property
+    def key_id(self) -> bytes:
+        """The four bytes that tell signature lines apart; a hint, never proof."""
+        text = self.name.encode() + b"\n" + bytes([ED25519]) + self.public
+        return hashlib.sha256(text).digest()[:_KEY_ID_BYTES]
+
+    @property
+    def text(self) -> str:
+        """The key as "name+hexid+base64", as `parse_vkey` reads it."""
+        encoded = base64.b64encode(bytes([ED25519]) + self.public).decode()
+        return f"{self.name}+{self.key_id.hex()}+{encoded}"
+
+
+class LogSigner:
+    """The Ed25519 key with which one log signs its checkpoints.
+
+    Args:
+        origin: the log's name, "breakglass/DOMAIN/CLUSTER/NODE".
+        seed: the 32 secret bytes of the key (RFC 8032).
+    """
+
+    def __init__(self, origin: str, seed: bytes) -> None:
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"expected an origin as breakglass/DOMAIN/CLUSTER/NODE, got {quoted(origin)}")
+        if len(seed) != _ED25519_KEY_BYTES:
+            raise ValueError("expected a seed of 32 bytes")
+        self._private = Ed25519PrivateKey.from_private_bytes(seed)
+        self._key = VerifierKey(name=origin, public=self._private.public_key().public_bytes_raw())
+        self._key_id = self._key.key_id
+
+    @property
+    def origin(self) -> str:
+        """The name of the log, and of the key."""
+        return self._key.name
+
+    @property
+    def vkey(self) -> str:
+        """What others verify with, as text."""
+        return self._key.text
+
+    def sign(self, text: bytes) -> bytes:
+        """Return the note of `text`, which ends with a line feed."""
+        signed = base64.b64encode(self._key_id + self._private.sign(text))
+        return text + b"\n" + f"{_MARK}{self.origin} ".encode() + signed + b"\n"
+
+
+def sign_checkpoint(checkpoint: Checkpoint, signer: LogSigner) -> bytes:
+    """Return the signed note of a checkpoint of the signer's own log."""
+    if checkpoint.origin != signer.origin:
+        raise ValueError("expected a checkpoint of the signer's own log")
+    return signer.sign(render_checkpoint(checkpoint))
+
+
+def render_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """Return the three lines that are signed."""
+    root = base64.b64encode(checkpoint.root).decode()
+    return f"{checkpoint.origin}\n{checkpoint.size}\n{root}\n".encode()
+
+
+def parse_checkpoint(text: bytes) -> Checkpoint:
+    """Return the checkpoint in a note's text; raises `Malformed`."""
+    lines = _decoded(text).split("\n")
+    if len(lines) != 4 or lines[3]:
+        raise Malformed("expected three lines: origin, size and root; got another number")
+    if not _SIZE.fullmatch(lines[1]):
+        raise Malformed(f"expected a size in decimal, got {quoted(lines[1])}")
+    root = _strict_base64(lines[2])
+    if len(root) != HASH_BYTES:
+        raise Malformed(f"expected a root of 32 bytes, got {len(root)}")
+    return Checkpoint(origin=_parse_key_name(lines[0]), size=int(lines[1]), root=root)
+
+
+def parse_note(note: bytes) -> Note:
+    """Return the parts of a signed note; raises `Malformed`."""
+    if len(note) > limits.MAX_NOTE_BYTES:
+        raise Malformed(
+            f"expected a note of at most {limits.MAX_NOTE_BYTES} bytes, got {len(note)}"
+        )
+    text, blank, tail = _decoded(note).rpartition("\n\n")
+    if not blank or not tail.endswith("\n"):
+        raise Malformed("expected a text, a blank line and signature lines, got another shape")
+    lines = tail[:-1].split("\n")
+    if len(lines) > limits.MAX_NOTE_SIGNATURES:
+        raise Malformed(
+            f"expected at most {limits.MAX_NOTE_SIGNATURES} signatures, got {len(lines)}"
+        )
+    signatures = tuple(_parse_signature_line(line) for line in lines)
+    return Note(text=text.encode() + b"\n", signatures=signatures)
+
+
+def parse_vkey(text: str) -> VerifierKey:
+    """Return the key in "name+hexid+base64"; raises `Malformed`, also for a wrong id."""
+    parts = text.split("+", 2)
+    if len(parts) != 3 or not _HEX_ID.fullmatch(parts[1]):
+        raise Malformed(f"expected a log key as name+hexid+base64, got {quoted(text)}")
+    raw = _strict_base64(parts[2])
+    if len(raw) != 1 + _ED25519_KEY_BYTES or raw[0] != ED25519:
+        raise Malformed("expected an Ed25519 log key, got another kind")
+    key = VerifierKey(name=_parse_key_name(parts[0]), public=raw[1:])
+    if key.key_id.hex() != parts[1]:
+        raise Malformed(f"expected the key id {key.key_id.hex()}, got {parts[1]}")
+    return key
+
+
+def verify_note(note: bytes, key: VerifierKey) -> bytes:
+    """Return the text of `note` when `key` signed it.
+
+    Raises:
+        Malformed: it is not a note.
+        BadSignature: no line is by this key, or one that claims to be does not verify.
+    """
+    parsed = parse_note(note)
+    ours = [
+        line.signature
+        for line in parsed.signatures
+        if (line.claimed_name, line.claimed_key_id) == (key.name, key.key_id)
+    ]
+    if not ours:
+        raise BadSignature(
+            f"expected a signature by {quoted(key.name)}, got none", code="note-unsigned"
+        )
+    public = Ed25519PublicKey.from_public_bytes(key.public)
+    for signature in ours:
+        try:
+            public.verify(signature, parsed.text)
+        except InvalidSignature as error:
+            raise BadSignature(
+                f"expected a signature by {quoted(key.name)} that verifies, got one that does not",
+                code="note-invalid",
+            ) from error
+    return parsed.text
+
+
+def verify_checkpoint(note: bytes, vkey: str) -> Checkpoint:
+    """Return the checkpoint in `note` when the log that `vkey` belongs to signed it.
+
+    Raises:
+        Malformed: the note, the checkpoint in it or the key is not of its format.
+        BadSignature: the key did not sign it, or it is the checkpoint of another log.
+    """
+    key = parse_vkey(vkey)
+    checkpoint = parse_checkpoint(verify_note(note, key))
+    if checkpoint.origin != key.name:
+        raise BadSignature(
+            f"expected a checkpoint of {quoted(key.name)}, got one of {quoted(checkpoint.origin)}",
+            code="note-origin",
+        )
+    return checkpoint
+
+
+def _decoded(raw: bytes) -> str:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise Malformed("expected UTF-8, got other bytes") from error
+    if _CONTROL.search(text):
+        raise Malformed("expected no control characters, got one")
+    return text
+
+
+def _parse_key_name(text: str) -> str:
+    if not _NAME.fullmatch(text) or len(text) > limits.MAX_ORIGIN_CHARS:
+        raise Malformed(f"expected a name without spaces or '+', got {quoted(text)}")
+    return text
+
+
+def _parse_signature_line(line: str) -> NoteSignature:
+    name, space, encoded = line.removeprefix(_MARK).partition(" ")
+    if not line.startswith(_MARK) or not space:
+        raise Malformed(f"expected a signature line, got {quoted(line)}")
+    raw = _strict_base64(encoded)
+    if len(raw) <= _KEY_ID_BYTES:
+        raise Malformed(f"expected a key id and a signature, got {len(raw)} bytes")
+    return NoteSignature(
+        claimed_name=_parse_key_name(name),
+        claimed_key_id=raw[:_KEY_ID_BYTES],
+        signature=raw[_KEY_ID_BYTES:],
+    )
+
+
+def _strict_base64(text: str) -> bytes:
+    """Return what `text` encodes; only the one canonical encoding is accepted (RFC 4648, 3.5)."""
+    try:
+        raw = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise Malformed(f"expected base64, got {quoted(text)}") from error
+    if base64.b64encode(raw).decode() != text:
+        raise Malformed(f"expected canonical base64, got {quoted(text)}")
+    return raw
