@@ -8,6 +8,7 @@ must not travel with what is.  This module finds the parts; it verifies and beli
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 
 from breakglass.core import limits
@@ -17,6 +18,8 @@ from breakglass.errors import Malformed
 BEGIN = b"-----BEGIN SSH SIGNATURE-----\n"
 END = b"-----END SSH SIGNATURE-----\n"
 _BOM = b"\xef\xbb\xbf"
+_BLANKS = b" \t"
+_PRINTABLE = re.compile(rb"[\x20-\x7e\n]*")
 _CODE_BYTES = 10  # 80 bits
 
 
@@ -32,13 +35,17 @@ def parse_signed_file(raw: bytes) -> SignedFile:
     """Return the parts of a signed file, or of a text that nobody signed yet.
 
     Raises:
-        Malformed: it is too large, holds too many blocks, a block has no end, or something other
-            than blocks follows the text (code "trailing-text").
+        Malformed: it is too large, not printable ASCII, or holds too many blocks; a block has no
+            end; something other than blocks follows the text (code "trailing-text").
     """
     if len(raw) > limits.MAX_SIGNED_FILE_BYTES:
         raise Malformed(
             f"expected at most {limits.MAX_SIGNED_FILE_BYTES} bytes, got {len(raw)}",
             code="too-large",
+        )
+    if not _PRINTABLE.fullmatch(raw):
+        raise Malformed(
+            "expected printable ASCII and line feeds, got another byte",
         )
     text, begin, rest = raw.partition(BEGIN)
     if not text.endswith(b"\n"):
@@ -91,12 +98,13 @@ def merge_signed_files(one: SignedFile, other: SignedFile) -> SignedFile:
 def repair(raw: bytes) -> bytes:
     """Undo what mail, chat and editors do to a file, where that is beyond doubt.
 
-    Line ends become LF, a byte order mark and surrounding blank lines go, and lines lose trailing
-    blanks.  No canonical text holds any of these, so the result is the file or it is malformed.
+    Line ends become LF; a byte order mark, blank lines, blanks at the ends of lines and before the
+    first one go.  No canonical text and no signature holds any of these, so the result is the file
+    as it was, or it was broken before.  For people's machines only: nodes take bytes as they come.
     """
-    lines = raw.removeprefix(_BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    stripped = b"\n".join(line.rstrip(b" \t") for line in lines).strip(b"\n")
-    return stripped + b"\n" if stripped else b""
+    lines = raw.removeprefix(_BOM).replace(b"\r", b"\n").split(b"\n")
+    kept = [line.rstrip(_BLANKS) for line in lines if line.strip(_BLANKS)]
+    return b"\n".join((*kept, b"")).lstrip(_BLANKS)
 
 
 def digest(text: bytes) -> str:

@@ -4,14 +4,14 @@
 `cryptography` can load OpenSSH keys, but drops what makes a security key one; so the blob is read
 here (RFC 4253 section 6.6, RFC 5656 section 3.1, RFC 8709 section 4, OpenSSH PROTOCOL.u2f) and only
 the arithmetic is the library's.  Refused: certificates, DSA, RSA below 3072 bits or with a small
-exponent, compressed points, Ed25519 points that are no point, not canonical, or of small order
-(anybody can sign for those), and FIDO applications that are not `ssh:`.
+exponent, compressed points, unsound Ed25519 points (`edwards`), FIDO applications that do not start
+with `ssh:`, and every byte more than the key needs.
 """
 
 import base64
 import binascii
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from cryptography.exceptions import InvalidSignature
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from breakglass.core import limits
+from breakglass.core.edwards import POINT_BYTES, is_sound_point
 from breakglass.core.names import quoted
 from breakglass.core.wire import Reader
 from breakglass.errors import BadSignature, Malformed
@@ -37,32 +38,35 @@ _CURVES: dict[str, tuple[ec.EllipticCurve, hashes.HashAlgorithm]] = {
 }
 _ECDSA = {f"ecdsa-sha2-{curve}": curve for curve in _CURVES} | {SK_ECDSA: "nistp256"}
 _RSA_HASHES = {"rsa-sha2-256": hashes.SHA256(), "rsa-sha2-512": hashes.SHA512()}
+RSA_ALGORITHMS = frozenset(_RSA_HASHES)  # SHA-1's "ssh-rsa" is not among them
+SK_KINDS = frozenset({SK_ED25519, SK_ECDSA})
+KINDS = frozenset({ED25519, RSA, SK_ED25519, *_ECDSA})
+_CERTIFICATE = "-cert-v"
 _MIN_RSA_EXPONENT = 65_537
 _MAX_RSA_EXPONENT_BITS = 64
-_ED25519_BYTES = 32
-
-# Edwards curve 25519 (RFC 8032, section 5.1).
-_P = 2**255 - 19
-_D = -121665 * pow(121666, -1, _P) % _P
-# y of a point of order 8; with its negative, 0, 1 and -1 these are all y of small order.
-_Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
-_SMALL_ORDER_Y = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshKey:
-    """A public key: its type, its exact blob, and for security keys the FIDO application."""
+    """A public key; only `parse_key_blob` makes one.
+
+    Attributes:
+        kind: its type, as it stands in the blob.
+        blob: the exact bytes, by which keys are compared.
+        material: the raw key without type and application, the same for one key in two wrappings.
+        application: a security key's FIDO application, "" for others.
+    """
 
     kind: str
     blob: bytes
-    material: bytes
-    public: PublicKey
-    application: str = ""
+    material: bytes = field(repr=False, compare=False)
+    public: PublicKey = field(repr=False, compare=False)
+    application: str = field(default="", compare=False)
 
     @property
     def is_sk(self) -> bool:
         """Whether it lives in a security key."""
-        return self.kind in {SK_ED25519, SK_ECDSA}
+        return self.kind in SK_KINDS
 
     @property
     def line(self) -> str:
@@ -77,7 +81,7 @@ class SshKey:
     @property
     def algorithms(self) -> frozenset[str]:
         """The signature algorithms that this key may use; the sender has no say in it."""
-        return frozenset(_RSA_HASHES) if self.kind == RSA else frozenset({self.kind})
+        return RSA_ALGORITHMS if self.kind == RSA else frozenset({self.kind})
 
     def verify(self, algorithm: str, raw_signature: bytes, message: bytes) -> None:
         """Raise `BadSignature` unless `raw_signature` is this key's over `message`."""
@@ -95,7 +99,7 @@ class SshKey:
             public.verify(raw_signature, message)
         elif isinstance(public, rsa.RSAPublicKey):
             size = (public.key_size + 7) // 8
-            # OpenSSH may leave leading zeros out; longer than the modulus is never right.
+            # Some agents leave leading zeros out, and OpenSSH puts them back (ssh-rsa.c).
             padded = raw_signature.rjust(size, b"\0")
             public.verify(padded, message, padding.PKCS1v15(), _RSA_HASHES[algorithm])
         else:
@@ -139,11 +143,11 @@ def parse_public_key(line: str) -> SshKey:
 
 def parse_public_key_file(text: str) -> tuple[SshKey, str]:
     """Return the key and the comment of a `.pub` file; raise `Malformed` unless it is one key."""
+    if "PRIVATE KEY-----" in text:
+        raise Malformed("expected a public key, got a private one", hint="give the .pub file")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) != 1:
         raise Malformed(f"expected one public key in the file, got {len(lines)} lines")
-    if "PRIVATE KEY" in lines[0]:
-        raise Malformed("expected a public key, got a private one", hint="give the .pub file")
     kind, _, rest = lines[0].partition(" ")
     encoded, _, comment = rest.strip().partition(" ")
     return parse_public_key(f"{kind} {encoded}"), comment.strip()
@@ -162,16 +166,26 @@ def parse_key_blob(blob: bytes) -> SshKey:
         material, public = _ecdsa(reader, _ECDSA[kind])
     elif kind == RSA:
         material, public = _rsa(reader)
-    elif "-cert-" in kind:
-        raise Malformed(
-            f"expected a plain key, got the certificate type {quoted(kind)}",
-            hint="sign with the plain key file, not with -cert.pub",
-        )
     else:
-        raise Malformed(f"expected a supported key type, got {quoted(kind)}")
-    application = _application(reader.name()) if kind in {SK_ED25519, SK_ECDSA} else ""
+        raise unsupported(kind)
+    application = _application(reader.name()) if kind in SK_KINDS else ""
     reader.finish()
     return SshKey(kind=kind, blob=blob, material=material, public=public, application=application)
+
+
+def unsupported(kind: str) -> Malformed:
+    """Return the error that tells a person what is wrong with keys of another type."""
+    if _CERTIFICATE in kind:
+        return Malformed(
+            f"expected a plain key, got the certificate type {quoted(kind)}",
+            code="certificate",
+            hint="sign with the plain key file, not with -cert.pub",
+        )
+    return Malformed(
+        f"expected a supported key type, got {quoted(kind)}",
+        code="unsupported-key",
+        hint=f"use one of {', '.join(sorted(KINDS))}",
+    )
 
 
 def _application(text: str) -> str:
@@ -181,19 +195,11 @@ def _application(text: str) -> str:
 
 
 def _ed25519(raw: bytes) -> Ed25519PublicKey:
-    if len(raw) != _ED25519_BYTES:
-        raise Malformed(f"expected 32 bytes of an Ed25519 key, got {len(raw)}")
-    y = int.from_bytes(raw, "little") & ~(1 << 255)
-    # A point of small order verifies signatures that nobody made; one above p has two spellings.
-    if y >= _P or y in _SMALL_ORDER_Y or not _is_on_curve(y):
-        raise Malformed("expected an Ed25519 key of large order, got a weak or impossible one")
+    if len(raw) != POINT_BYTES:
+        raise Malformed(f"expected {POINT_BYTES} bytes of an Ed25519 key, got {len(raw)}")
+    if not is_sound_point(raw):
+        raise Malformed("expected an Ed25519 key of prime order, got a weak or impossible one")
     return Ed25519PublicKey.from_public_bytes(raw)
-
-
-def _is_on_curve(y: int) -> bool:
-    """Whether some x makes (x, y) a point: (y^2 - 1) / (d y^2 + 1) is a square (RFC 8032)."""
-    square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
-    return pow(square, (_P - 1) // 2, _P) == 1
 
 
 def _ecdsa(reader: Reader, curve: str) -> tuple[bytes, ec.EllipticCurvePublicKey]:
@@ -224,8 +230,7 @@ def _rsa(reader: Reader) -> tuple[bytes, rsa.RSAPublicKey]:
         raise Malformed(
             f"expected an odd RSA exponent of at least {_MIN_RSA_EXPONENT}, got another"
         )
-    try:
-        public = rsa.RSAPublicNumbers(exponent, modulus).public_key()
-    except ValueError as error:
-        raise Malformed("expected an RSA key, got impossible numbers") from error
+    if modulus % 2 == 0:
+        raise Malformed("expected an odd RSA modulus, got an even one")
+    public = rsa.RSAPublicNumbers(exponent, modulus).public_key()
     return modulus.to_bytes((modulus.bit_length() + 7) // 8, "big"), public

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 
 from breakglass.core import limits
 from breakglass.core.names import quoted
-from breakglass.core.sshkey import SshKey, decode_base64
+from breakglass.core.sshkey import (
+    KINDS,
+    RSA_ALGORITHMS,
+    SK_KINDS,
+    SshKey,
+    decode_base64,
+    unsupported,
+)
 from breakglass.core.wire import Reader, string
 from breakglass.errors import BadSignature, Malformed
 
@@ -25,14 +32,21 @@ _END = "-----END SSH SIGNATURE-----"
 _COLUMNS = 70  # as ssh-keygen wraps
 _MIN_LINES = 4  # begin, something, end, and what follows the last line feed
 _HASHES = ("sha256", "sha512")
-_SK_PREFIXES = ("sk-", "webauthn-sk-")
+_ALGORITHMS = KINDS | RSA_ALGORITHMS  # "ssh-rsa" among them: it is read, and no key may use it
 _USER_PRESENT = 0x01
 _USER_VERIFIED = 0x04
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshSignature:
-    """A signature as its maker claims it; flags and counter are a security key's own."""
+    """A signature as its maker claims it; nothing of it is true before `verify_signature`.
+
+    Attributes:
+        key_blob: which key the maker claims; it serves only to find the trusted one.
+        flags: a security key's 0x01 for touched and 0x04 for verified, None for other keys.
+        counter: a security key's, which may stay 0 for ever; recorded, not judged.
+        blob: all of it, by which two spellings of one signature are known as the same.
+    """
 
     key_blob: bytes
     namespace: str
@@ -76,7 +90,7 @@ def parse_blob(blob: bytes) -> SshSignature:
     version = reader.number()
     if version != 1:
         raise Malformed(f"expected version 1 of SSHSIG, got {version}")
-    key_blob = reader.string()
+    key_blob = _key_blob(reader)
     namespace = reader.name()
     if not namespace:
         raise Malformed("expected a namespace, got none")
@@ -85,9 +99,12 @@ def parse_blob(blob: bytes) -> SshSignature:
     hash_name = reader.name()
     signature = Reader(reader.string(), "a signature's inner part")
     reader.finish()
-    algorithm, raw_signature = signature.name(), signature.string()
+    algorithm = signature.name()
+    if algorithm not in _ALGORITHMS:
+        raise unsupported(algorithm)
+    raw_signature = signature.string()
     flags = counter = None
-    if algorithm.startswith(_SK_PREFIXES):
+    if algorithm in SK_KINDS:
         flags, counter = signature.take(1)[0], signature.number()
     signature.finish()
     return SshSignature(
@@ -100,6 +117,15 @@ def parse_blob(blob: bytes) -> SshSignature:
         counter=counter,
         blob=blob,
     )
+
+
+def _key_blob(reader: Reader) -> bytes:
+    """Return the key that the signature claims, once its type is one that we know."""
+    blob = reader.string()
+    kind = Reader(blob, "a signature's key").name()
+    if kind not in KINDS:
+        raise unsupported(kind)
+    return blob
 
 
 def signed_bytes(namespace: str, hash_name: str, message: bytes) -> bytes:
@@ -134,23 +160,23 @@ def verify_signature(
         raise _bad("hash", "sha256 or sha512", quoted(signature.hash_name))
     if signature.algorithm not in key.algorithms:
         raise _bad("algorithm", " or ".join(sorted(key.algorithms)), quoted(signature.algorithm))
-    signed = signed_bytes(namespace, signature.hash_name, message)
-    if key.is_sk:
-        flags = signature.flags or 0
-        if not flags & _USER_PRESENT:
-            raise _bad("presence", "a touched security key", "a signature that nobody touched")
-        if verify_required and not flags & _USER_VERIFIED:
-            raise _bad("verify-required", "a PIN or fingerprint at the security key", "none")
-        # OpenSSH PROTOCOL.u2f: SHA256(application) | flags | counter | SHA256(message)
-        signed = (
-            hashlib.sha256(key.application.encode()).digest()
-            + bytes([flags])
-            + (signature.counter or 0).to_bytes(4, "big")
-            + hashlib.sha256(signed).digest()
-        )
-    elif verify_required:
+    if verify_required and not key.is_sk:
         raise _bad("verify-required", "a security key", key.kind)
-    key.verify(signature.algorithm, signature.raw_signature, signed)
+    signed = signed_bytes(namespace, signature.hash_name, message)
+    if not key.is_sk:
+        key.verify(signature.algorithm, signature.raw_signature, signed)
+        return
+    flags = signature.flags or 0
+    counter = (signature.counter or 0).to_bytes(4, "big")
+    # OpenSSH PROTOCOL.u2f: SHA256(application) | flags | counter | SHA256(message)
+    application = hashlib.sha256(key.application.encode()).digest()
+    asserted = application + bytes([flags]) + counter + hashlib.sha256(signed).digest()
+    key.verify(signature.algorithm, signature.raw_signature, asserted)
+    # The flags are judged after the arithmetic: only then does the security key say them.
+    if not flags & _USER_PRESENT:
+        raise _bad("presence", "a touched security key", "a signature that nobody touched")
+    if verify_required and not flags & _USER_VERIFIED:
+        raise _bad("verify-required", "a PIN or fingerprint at the security key", "none")
 
 
 def _bad(what: str, needed: str, have: str) -> BadSignature:

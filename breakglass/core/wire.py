@@ -16,7 +16,9 @@ class Reader:
         """Return the next `count` bytes."""
         end = self._place + count
         if end > len(self._raw):
-            raise Malformed(f"expected {count} more bytes in {self._what}, got {len(self._raw) - self._place}")
+            raise Malformed(
+                f"expected {count} more bytes in {self._what}, got {len(self._raw) - self._place}"
+            )
         found, self._place = self._raw[self._place : end], end
         return found
 
@@ -41,13 +43,17 @@ class Reader:
         if raw[:1] >= b"\x80":
             raise Malformed(f"expected a positive integer in {self._what}, got a negative one")
         if raw[:1] == b"\0" and raw[1:2] < b"\x80":
-            raise Malformed(f"expected an integer in its shortest form in {self._what}, got a longer one")
+            raise Malformed(
+                f"expected an integer in its shortest form in {self._what}, got a longer one"
+            )
         return int.from_bytes(raw, "big")
 
     def finish(self) -> None:
         """Raise `Malformed` when something is left."""
         if self._place != len(self._raw):
-            raise Malformed(f"expected the end of {self._what}, got {len(self._raw) - self._place} more bytes")
+            raise Malformed(
+                f"expected the end of {self._what}, got {len(self._raw) - self._place} more bytes"
+            )
 
 
 def string(raw: bytes) -> bytes:

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether 32 bytes are a sound Ed25519 public key: what the library does not ask.
+
+RFC 8032 verifiers, OpenSSH's and `cryptography`'s among them, accept points that no honest key
+generation makes.  For a point of small order anybody can write a signature; a point with a part
+of small order has twins that share its private key, so one key could stand twice in a trust.  The
+rule here is that of libsodium's `crypto_core_ed25519_is_valid_point`: canonical, on the curve, and
+in the group of prime order.  All of it is public, so nothing here takes constant time; one look
+costs about a millisecond, so keys are looked at when a trust is read and never per signature.
+"""
+
+from typing import TypeAlias
+
+# x, y, z, t with X = x/z, Y = y/z, X * Y = t/z (RFC 8032, section 5.1.4).
+_Point: TypeAlias = tuple[int, int, int, int]
+
+POINT_BYTES = 32
+_P = 2**255 - 19
+_ORDER = 2**252 + 27742317777372353535851937790883648493
+_D = -121665 * pow(121666, -1, _P) % _P
+_ROOT_OF_MINUS_ONE = pow(2, (_P - 1) // 4, _P)
+_NEUTRAL: _Point = (0, 1, 1, 0)
+
+
+def is_sound_point(raw: bytes) -> bool:
+    """Tell whether `raw` is a point of prime order in its one spelling."""
+    point = _decode(raw)
+    return point is not None and not _is_neutral(point) and _is_neutral(_times(_ORDER, point))
+
+
+def _decode(raw: bytes) -> _Point | None:
+    """Return the point of an encoding (RFC 8032, section 5.1.3), or None."""
+    if len(raw) != POINT_BYTES:
+        return None
+    coded = int.from_bytes(raw, "little")
+    y, sign = coded % 2**255, coded >> 255
+    if y >= _P:  # the same point has a shorter spelling
+        return None
+    square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    x = pow(square, (_P + 3) // 8, _P)
+    if x * x % _P != square:
+        x = x * _ROOT_OF_MINUS_ONE % _P
+    if x * x % _P != square or (x == 0 and sign):
+        return None
+    if x % 2 != sign:
+        x = _P - x
+    return x, y, 1, x * y % _P
+
+
+def _add(one: _Point, other: _Point) -> _Point:
+    """Return the sum of two points, equal or not (RFC 8032, section 5.1.4)."""
+    x1, y1, z1, t1 = one
+    x2, y2, z2, t2 = other
+    a, b = (y1 - x1) * (y2 - x2) % _P, (y1 + x1) * (y2 + x2) % _P
+    c, d = 2 * t1 * t2 * _D % _P, 2 * z1 * z2 % _P
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return e * f % _P, g * h % _P, f * g % _P, e * h % _P
+
+
+def _times(scalar: int, point: _Point) -> _Point:
+    total = _NEUTRAL
+    for bit in f"{scalar:b}":
+        total = _add(total, total)
+        if bit == "1":
+            total = _add(total, point)
+    return total
+
+
+def _is_neutral(point: _Point) -> bool:
+    x, y, z, _ = point
+    return x == 0 and y == z
