@@ -105,7 +105,9 @@ class LogSigner:
 
     def __init__(self, origin: str, seed: bytes) -> None:
         if not _ORIGIN.fullmatch(origin):
-            raise ValueError(f"expected an origin as breakglass/DOMAIN/CLUSTER/NODE, got {quoted(origin)}")
+            raise ValueError(
+                f"expected an origin as breakglass/DOMAIN/CLUSTER/NODE, got {quoted(origin)}"
+            )
         if len(seed) != _ED25519_KEY_BYTES:
             raise ValueError("expected a seed of 32 bytes")
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
@@ -143,15 +145,18 @@ def render_checkpoint(checkpoint: Checkpoint) -> bytes:
 
 def parse_checkpoint(text: bytes) -> Checkpoint:
     """Return the checkpoint in a note's text; raises `Malformed`."""
-    lines = _decoded(text).split("\n")
-    if len(lines) != 4 or lines[3]:
-        raise Malformed("expected three lines: origin, size and root; got another number")
-    if not _SIZE.fullmatch(lines[1]):
-        raise Malformed(f"expected a size in decimal, got {quoted(lines[1])}")
-    root = _strict_base64(lines[2])
+    try:
+        origin, size, encoded, end = _decoded(text).split("\n")
+    except ValueError as error:
+        raise Malformed("expected three lines: origin, size, root; got another number") from error
+    if end:
+        raise Malformed("expected a line feed after the root, got none")
+    if not _SIZE.fullmatch(size):
+        raise Malformed(f"expected a size in decimal, got {quoted(size)}")
+    root = _strict_base64(encoded)
     if len(root) != HASH_BYTES:
         raise Malformed(f"expected a root of 32 bytes, got {len(root)}")
-    return Checkpoint(origin=_parse_key_name(lines[0]), size=int(lines[1]), root=root)
+    return Checkpoint(origin=_parse_key_name(origin), size=int(size), root=root)
 
 
 def parse_note(note: bytes) -> Note:
@@ -174,15 +179,16 @@ def parse_note(note: bytes) -> Note:
 
 def parse_vkey(text: str) -> VerifierKey:
     """Return the key in "name+hexid+base64"; raises `Malformed`, also for a wrong id."""
-    parts = text.split("+", 2)
-    if len(parts) != 3 or not _HEX_ID.fullmatch(parts[1]):
+    name, _, rest = text.partition("+")
+    key_id, plus, encoded = rest.partition("+")
+    if not plus or not _HEX_ID.fullmatch(key_id):
         raise Malformed(f"expected a log key as name+hexid+base64, got {quoted(text)}")
-    raw = _strict_base64(parts[2])
+    raw = _strict_base64(encoded)
     if len(raw) != 1 + _ED25519_KEY_BYTES or raw[0] != ED25519:
         raise Malformed("expected an Ed25519 log key, got another kind")
-    key = VerifierKey(name=_parse_key_name(parts[0]), public=raw[1:])
-    if key.key_id.hex() != parts[1]:
-        raise Malformed(f"expected the key id {key.key_id.hex()}, got {parts[1]}")
+    key = VerifierKey(name=_parse_key_name(name), public=raw[1:])
+    if key.key_id.hex() != key_id:
+        raise Malformed(f"expected the key id {key.key_id.hex()}, got {key_id}")
     return key
 
 

@@ -75,6 +75,11 @@ MAX_STDERR_LINE_BYTES = 4 * 1024
 SEGMENT_BYTES = 4 * 1024 * 1024
 BALLAST_BYTES = 1024 * 1024
 MAX_LOG_BYTES = 4 * 1024 * 1024 * 1024
+LOG_RESERVE_BYTES = 512 * 1024  # kept for the outcomes of accepted commands: 400 entries
+MAX_QUARANTINED = 64  # copies of torn tails, of at most 66 kB each
+MAX_ORIGIN_CHARS = 330  # "breakglass/", a domain and a node name
+MAX_NOTE_BYTES = 8 * 1024  # our own checkpoints have about 260
+MAX_NOTE_SIGNATURES = 16  # C2SP signed-note: readers take at least 16
 
 # The bastion.
 MAX_INVENTORY_BYTES = 64 * 1024 * 1024

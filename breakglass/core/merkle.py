@@ -81,7 +81,7 @@ class Tree:
         return self._range(0, wanted) if wanted else EMPTY_ROOT
 
     def inclusion_proof(self, index: int, size: int) -> tuple[bytes, ...]:
-        """Return the proof that leaf `index` is in the tree of `size` leaves (RFC 9162, 2.1.3.1)."""
+        """Return the proof that leaf `index` is in the tree of that size (RFC 9162, 2.1.3.1)."""
         self._verify_size(size)
         if not 0 <= index < size:
             raise IndexError(f"expected a leaf below {size}, got {index}")
@@ -174,7 +174,7 @@ def verify_inclusion(
 def verify_consistency(
     old: int, new: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes
 ) -> None:
-    """Raise `BadProof` unless the tree of `new` leaves extends that of `old` (RFC 9162, 2.1.4.2)."""
+    """Raise `BadProof` unless the tree of size `new` extends that of `old` (RFC 9162, 2.1.4.2)."""
     _verify_hashes(old_root, new_root, *proof)
     if not 0 <= old <= new:
         raise BadProof(f"expected a tree that grew from {old}, got the size {new}")
@@ -185,7 +185,13 @@ def verify_consistency(
     path = list(proof) if old & (old - 1) else [old_root, *proof]
     if not path:
         raise BadProof("expected a proof, got none")
-    first, last = old - 1, new - 1
+    old_node, new_node = _climb(old - 1, new - 1, path)
+    if old_node != old_root or new_node != new_root:
+        raise BadProof(f"expected size {new} to extend size {old}, got a tree that does not")
+
+
+def _climb(first: int, last: int, path: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Return the roots of both trees that a consistency path leads to (RFC 9162, 2.1.4.2)."""
     while first & 1:
         first, last = first >> 1, last >> 1
     old_node = new_node = path[0]
@@ -201,8 +207,7 @@ def verify_consistency(
         first, last = first >> 1, last >> 1
     if last:
         raise BadProof("expected a longer proof, got one that ends below the root")
-    if old_node != old_root or new_node != new_root:
-        raise BadProof(f"expected size {new} to extend size {old}, got a tree that does not")
+    return old_node, new_node
 
 
 def _verify_trivial(old: int, proof: Sequence[bytes], old_root: bytes, expected: bytes) -> None:
