@@ -9,9 +9,12 @@ import asyncio
 import heapq
 import itertools
 import time
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 _NS = 1_000_000_000
+_TURNS = 50  # of the event loop: deeper than anything here awaits
 
 
 class SimClock(Protocol):
@@ -76,11 +79,21 @@ class VirtualClock:
                 await self._let_run()
         self._now_ns = end_ns
 
+    async def until(self, task: "asyncio.Task[T]") -> T:
+        """Let time jump from sleeper to sleeper until a task is done; return its result.
+
+        Raises:
+            RuntimeError: nobody sleeps and the task still waits: it would for ever.
+        """
+        await self._let_run()
+        while not task.done():
+            if not self._sleepers:
+                raise RuntimeError("expected somebody to sleep, got a task that waits for ever")
+            await self.advance((self._sleepers[0][0] - self._now_ns) / _NS)
+        return task.result()
+
     @staticmethod
     async def _let_run() -> None:
         """Let everything that can run do so; enough turns for the depth of our awaits."""
         for _ in range(_TURNS):
             await asyncio.sleep(0)
-
-
-_TURNS = 50

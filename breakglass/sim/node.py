@@ -278,14 +278,12 @@ class SimNode:
             self._terminate(container)
         if self.profile.finishes_stops:  # its own loop kills, at the earliest time asked for
             container.kill_ns = min(kill_ns, container.kill_ns or kill_ns)
-        self._pass_time()
-        while container.running:
+        while container.id in self.running():
             # containerd kills from within the call: whoever leaves it leaves the container running.
             if self._now() >= kill_ns:
                 self._kill(container)
             else:
                 await self._clock.sleep(min(_WAIT_S, (kill_ns - self._now()) / _NS_PER_S))
-            self._pass_time()
         return pb.StopContainerResponse()
 
     # The rules of time.

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runtime port directly on a simulated node, in virtual time, and a kernel that agrees with it.
+
+Messages and their conversion are those of the real client; only the socket is left out, so that an
+hour of deadlines takes a millisecond.
+"""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import grpc
+from google.protobuf.message import Message
+
+from breakglass._pb.cri.v1 import api_pb2 as pb
+from breakglass.agent import cri
+from breakglass.agent.cgroups import Leaf
+from breakglass.agent.runtime import ERROR, TIMEOUT, UNAVAILABLE, ContainerLook, RuntimeVersion
+from breakglass.core import limits
+from breakglass.core.pods import ContainerState, Pod, join_pods
+from breakglass.errors import RuntimeTooOld, RuntimeUnavailable
+from breakglass.sim.clock import VirtualClock
+from breakglass.sim.faults import CriError, Faults
+from breakglass.sim.node import SimNode
+
+
+class VirtualAgentClock:
+    """The agent's clock port on virtual time."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """Return the UTC time in milliseconds."""
+        return datetime.fromtimestamp(self.monotonic_ms() / 1_000, UTC)
+
+    def monotonic_ms(self) -> int:
+        """Return milliseconds."""
+        return self._clock.now_ns() // 1_000_000
+
+    def boot(self) -> str:
+        """Return a boot id."""
+        return "00000000-0000-4000-8000-000000000000"
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`."""
+        await self._clock.sleep(seconds)
+
+
+class SimRuntime:
+    """The runtime port on a node; `looks` and `stops` count and keep what was asked."""
+
+    def __init__(self, node: SimNode, clock: VirtualClock) -> None:
+        self.node = node
+        self.faults = Faults(clock)
+        self.alive = True
+        self.looks = 0
+        self.stops: list[tuple[str, int]] = []
+        self._clock = clock
+
+    async def pods(self) -> tuple[Pod, ...]:
+        """Return all pods."""
+        self.looks += 1
+        sandboxes = await self._call("ListPodSandbox", pb.ListPodSandboxRequest())
+        containers = await self._call("ListContainers", pb.ListContainersRequest())
+        return join_pods(
+            map(cri._sandbox, cast("pb.ListPodSandboxResponse", sandboxes).items),
+            map(cri._listed, cast("pb.ListContainersResponse", containers).containers),
+        )
+
+    async def container(self, container_id: str) -> ContainerLook | None:
+        """Return one container."""
+        request = pb.ContainerStatusRequest(container_id=container_id, verbose=True)
+        try:
+            reply = cast("pb.ContainerStatusResponse", await self._call("ContainerStatus", request))
+        except FileNotFoundError:
+            return None
+        return ContainerLook(
+            state=cri._STATES.get(reply.status.state, ContainerState.UNKNOWN),
+            pid=cri._pid(reply.info["info"]),
+            exit_code=reply.status.exit_code,
+            reason=reply.status.reason,
+        )
+
+    async def stop_container(self, container_id: str, *, timeout_s: int, deadline_s: float) -> None:
+        """Stop one container."""
+        self.stops.append((container_id, timeout_s))
+        request = pb.StopContainerRequest(container_id=container_id, timeout=timeout_s)
+        try:
+            await self._call("StopContainer", request, deadline_s)
+        except FileNotFoundError:
+            return
+
+    async def version(self) -> RuntimeVersion:
+        """Return who it is."""
+        return RuntimeVersion(name="sim", version="0", api="v1", ready=True)
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    async def _call(
+        self, method: str, request: Message, deadline_s: float = limits.RUNTIME_CALL_TIMEOUT_S
+    ) -> Message:
+        if not self.alive:
+            raise RuntimeUnavailable(f"expected a runtime to answer {method}", code=UNAVAILABLE)
+        call = asyncio.create_task(
+            self.faults.around(method, lambda: self.node.call(method, request))
+        )
+        timer = asyncio.create_task(self._clock.sleep(deadline_s))
+        try:
+            await asyncio.wait((call, timer), return_when=asyncio.FIRST_COMPLETED)
+            if not call.done():
+                raise RuntimeUnavailable(f"expected an answer to {method}, got none", code=TIMEOUT)
+            return call.result()
+        except CriError as error:
+            raise _translated(error) from error
+        finally:
+            call.cancel()
+            timer.cancel()
+
+
+def _translated(error: CriError) -> Exception:
+    match error.status:
+        case grpc.StatusCode.NOT_FOUND:
+            return FileNotFoundError(error.message)
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return RuntimeTooOld(error.message)
+        case grpc.StatusCode.UNAVAILABLE:
+            return RuntimeUnavailable(error.message, code=UNAVAILABLE)
+        case _:
+            return RuntimeUnavailable(error.message, code=ERROR)
+
+
+class SimKernel:
+    """A kernel whose groups have a process while the node's container runs.
+
+    Attributes:
+        stubborn: containers that leave this many processes behind.
+        unreadable: whether groups cannot be read.
+    """
+
+    def __init__(self, node: SimNode) -> None:
+        self._node = node
+        self.stubborn: dict[str, int] = {}
+        self.unreadable = False
+
+    def leaf_of(self, pid: int, container_id: str) -> Leaf | None:
+        """Return a group named after the container."""
+        return Leaf(directory=Path(container_id)) if pid else None
+
+    def pids(self, leaf: Leaf) -> tuple[int, ...]:
+        """Return its processes."""
+        if self.unreadable:
+            raise PermissionError(13, "Permission denied")
+        container_id = leaf.directory.name
+        if container_id in self._node.running():
+            return (1,)
+        return tuple(range(101, 101 + self.stubborn.get(container_id, 0)))
