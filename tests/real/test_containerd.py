@@ -44,7 +44,7 @@ class Node:
         ).write()
         self.agent = AgentProcess(self.files)
 
-    def pod(self, workload: str, **shape: Any) -> MadePod:
+    def pod(self, workload: str, **shape: Any) -> MadePod:  # noqa: ANN401 - make_pod's own
         """Run a pod of "namespace/name", a DaemonSet's unless said otherwise."""
         namespace, _, name = workload.partition("/")
         return make_pod(self.containerd.socket, namespace=namespace, daemonset=name, **shape)
