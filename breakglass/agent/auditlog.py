@@ -94,7 +94,8 @@ class AuditLog:
         self._broken = ""
         self._lock = -1
         self._hint = -1
-        self.checkpoint = b""
+        # Replaced as one value: readers in another thread see a size with its own checkpoint.
+        self._durable = (0, b"")
         self.repairs: tuple[Repair, ...] = ()
 
     @classmethod
@@ -129,7 +130,12 @@ class AuditLog:
     @property
     def size(self) -> int:
         """How many entries are durable."""
-        return self._tree.size
+        return self._durable[0]
+
+    @property
+    def checkpoint(self) -> bytes:
+        """The signed checkpoint of all durable entries; nothing for an empty log."""
+        return self._durable[1]
 
     @property
     def vkey(self) -> str:
@@ -148,11 +154,9 @@ class AuditLog:
 
     def receipt(self, index: int) -> Receipt:
         """Return an entry with its proof under the newest checkpoint."""
-        size = self.size
+        size, checkpoint = self._durable
         proof = self._tree.inclusion_proof(index, size)
-        return Receipt(
-            entry=self.read(index), index=index, proof=tuple(proof), checkpoint=self.checkpoint
-        )
+        return Receipt(entry=self.read(index), index=index, proof=proof, checkpoint=checkpoint)
 
     def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         """Return the proof that the log has only grown; raise `BadProof` for sizes it never had."""
@@ -247,9 +251,11 @@ class AuditLog:
         try:
             said = parse_checkpoint(parse_note(frame.note).text)
         except Malformed as error:
-            raise LogTampered(f"{error.message} in entry {self.size - 1}") from error
-        if (said.size, said.root) != (self.size, self._tree.root()):
-            raise LogTampered(f"expected the root of {self.size} entries, got another checkpoint")
+            raise LogTampered(f"{error.message} in entry {self.size}") from error
+        if (said.size, said.root) != (self._tree.size, self._tree.root()):
+            raise LogTampered(
+                f"expected the root of {self._tree.size} entries, got another checkpoint"
+            )
         self._current, self._end = number, 0
         self._take(frame)
 
@@ -282,7 +288,7 @@ class AuditLog:
 
     def _sign(self) -> bytes:
         checkpoint = Checkpoint(
-            origin=self._signer.origin, size=self.size, root=self._tree.root()
+            origin=self._signer.origin, size=self._tree.size, root=self._tree.root()
         )
         return sign_checkpoint(checkpoint, self._signer)
 
@@ -347,7 +353,8 @@ class AuditLog:
                 entry_bytes=len(frame.entry),
             )
         )
-        self._end, self.checkpoint = frame.end, frame.note
+        self._end = frame.end
+        self._durable = (len(self._places), frame.note)
 
     def _write_hint(self) -> None:
         with contextlib.suppress(OSError):

@@ -29,6 +29,7 @@ _FAILED = "Handshake failed"
 _WHY = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": (Reason.TLS_NO_CERTIFICATE, "no certificate"),
     "CERTIFICATE_VERIFY_FAILED": (Reason.TLS_UNTRUSTED, "a certificate of another authority"),
+    "certificate signature failure": (Reason.TLS_UNTRUSTED, "a certificate of another authority"),
 }
 _SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", limits.MAX_REQUEST_BYTES),

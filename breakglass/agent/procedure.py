@@ -24,7 +24,7 @@ from the log even when its window is over, for that is what a repetition is for.
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -67,6 +67,14 @@ class Told:
     index: int | None = None
     refused: Refused | None = None
     repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Admitted:
+    """A command that is this node's to finish, and whether an earlier delivery brought it."""
+
+    command: CommandState
+    repeated: bool
 
 
 @dataclass(slots=True)
@@ -125,19 +133,16 @@ class Procedure:
             answer = await self._admit(raw, peer)
         if isinstance(answer, Told):
             yield answer
-        elif answer.is_over:
-            for told in self._recorded(answer):
-                yield told
-        else:
-            async for told in self._follow(answer):
-                yield told
+            return
+        async for told in self._follow(answer.command, repeated=answer.repeated):
+            yield told
 
     def resume(self) -> None:
         """Start (R) for every command that the log leaves without an end."""
         for command in self._journal.state.unfinished:
             self._start(command, resumed=True)
 
-    async def _admit(self, raw: bytes, peer: str) -> "Told | CommandState":
+    async def _admit(self, raw: bytes, peer: str) -> "Told | _Admitted":
         """Take steps (1) to (5)."""
         now = self._clock.now()
 
@@ -161,7 +166,7 @@ class Procedure:
         seen = self._journal.state.by_sha256(digest(file.text))
         if isinstance(verdict, Refused):
             if seen is not None and verdict.reason in _LAPSED:
-                return seen
+                return _Admitted(command=seen, repeated=True)
             return await refuse(verdict)
         # (3) Approved is not yet meant for this node.
         elsewhere = self._scope(verdict)
@@ -169,7 +174,7 @@ class Procedure:
             return await refuse(elsewhere)
         # (4) The id alone is not enough: other bytes under a known id are an alarm.
         if seen is not None:
-            return seen
+            return _Admitted(command=seen, repeated=True)
         if verdict.command.id in self._journal.state.commands:
             first = self._journal.state.commands[verdict.command.id].sha256
             return await refuse(
@@ -210,7 +215,7 @@ class Procedure:
             )
         return None
 
-    async def _accept(self, approved: Approved, peer: str, raw: bytes) -> "Told | CommandState":
+    async def _accept(self, approved: Approved, peer: str, raw: bytes) -> "Told | _Admitted":
         command = approved.command
         body = Accepted(
             id=command.id,
@@ -251,7 +256,7 @@ class Procedure:
             )
         accepted = self._journal.state.commands[command.id]
         self._start(accepted, resumed=False)
-        return accepted
+        return _Admitted(command=accepted, repeated=False)
 
     def _start(self, command: CommandState, *, resumed: bool) -> None:
         self._running[command.id] = _Running()
@@ -280,9 +285,10 @@ class Procedure:
             running.told.append(told)
             running.bell.notify_all()
 
-    async def _follow(self, command: CommandState) -> AsyncIterator[Told]:
+    async def _follow(self, command: CommandState, *, repeated: bool) -> AsyncIterator[Told]:
+        """Yield what was told and what will be, or (10) from the log when it has ended."""
         running = self._running.get(command.id)
-        if running is None:  # ended between admission and here
+        if running is None:
             for told in self._recorded(self._journal.state.commands[command.id]):
                 yield told
             return
@@ -293,12 +299,13 @@ class Procedure:
                     await running.bell.wait()
                 fresh = running.told[place:]
             for told in fresh:
-                yield told
+                yield replace(told, repeated=repeated)
             place += len(fresh)
             if running.over and place == len(running.told):
                 return
 
-    def _recorded(self, command: CommandState) -> list[Told]:
+    @staticmethod
+    def _recorded(command: CommandState) -> list[Told]:
         """Return (10) of a command that ended before: its first outcome, from the log."""
         told = [Told(kind="accepted", index=command.accepted_at, repeated=True)]
         told += [Told(kind="pod", index=index, repeated=True) for _, index in command.pods]

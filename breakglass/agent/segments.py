@@ -94,7 +94,9 @@ def read_frames(raw: bytes, *, name: str, is_last: bool) -> Iterator[Frame | Tor
     later = raw.find(MAGIC, offset + 1)
     while later != -1:
         if later % _ALIGN == 0 and parse_frame(raw, later) is not None:
-            raise LogTampered(f"expected a whole frame at {offset} of {name}, got one that does not check")
+            raise LogTampered(
+                f"expected a whole frame at {offset} of {name}, got one that does not check"
+            )
         later = raw.find(MAGIC, later + 1)
     if not is_last:
         raise LogTampered(f"expected the end of {name} at {offset}, got bytes that are no frame")

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes for the demo: a runtime with a flooding DaemonSet and its neighbours, simulated or real."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+WORKLOAD = "monitoring/telemetry"
+PODS = 2
+READY_S = 30.0
+
+
+class DemoNode(Protocol):
+    """One node's runtime."""
+
+    name: str
+    socket: Path
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class SimulatedNode:
+    """A simulated runtime with a kubelet, in a process of its own."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.name = name
+        self.socket = folder / "cri.sock"
+        seed = sum(name.encode())
+        command = [
+            sys.executable,
+            "-m",
+            "lab.sim_node",
+            str(self.socket),
+            WORKLOAD,
+            str(PODS),
+            str(seed),
+        ]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        if self._process.stdout is None or self._process.stdout.readline() != b"ready\n":
+            self.close()
+            raise OSError(f"expected a simulated node {name}, got none")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.wait(timeout=READY_S)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+class ContainerdNode:
+    """A real containerd with real pods; nothing restarts them."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        from lab.containerd import Containerd  # noqa: PLC0415 - needs root and containerd
+        from lab.pods import make_pod  # noqa: PLC0415
+
+        folder.mkdir(parents=True)
+        self.name = name
+        self._containerd = Containerd(folder)
+        self._containerd.__enter__()
+        self.socket = self._containerd.socket
+        namespace, _, daemonset = WORKLOAD.partition("/")
+        for _ in range(PODS):
+            make_pod(self.socket, namespace=namespace, daemonset=daemonset)
+        make_pod(self.socket, namespace=namespace, daemonset=f"{daemonset}-agent")
+        make_pod(self.socket, namespace=namespace, daemonset=daemonset, controller="statefulset")
+        make_pod(self.socket, namespace="kube-system", daemonset="kube-proxy")
+
+    def close(self) -> None:
+        """End the pods and the runtime."""
+        self._containerd.__exit__(None, None, None)
