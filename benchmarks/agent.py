@@ -41,7 +41,7 @@ def measure() -> list[Row]:
         agent = _agent_files(Path(folder) / "node", containerd.socket)
         bare = Path(folder) / "bare.sock"
         sides = (
-            (["-m", "breakglass.cli.agent", "serve", "--config", str(agent.config)], agent.socket),
+            (["-m", "benchmarks.node_agent", "serve", "--config", str(agent.config)], agent.socket),
             (["-m", "benchmarks.bare_server", str(bare)], bare),
         )
         for number in range(ROUNDS + 1):
