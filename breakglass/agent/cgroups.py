@@ -21,6 +21,14 @@ _UNIFIED = ""
 _NOT_CONTROLLERS = frozenset({"rw", "ro", "xattr", "none", "noprefix", "clone_children", "all"})
 
 
+_NOTHING_HERE = frozenset(
+    {
+        errno.ENODEV,  # removed between opening and reading
+        errno.EOPNOTSUPP,  # a threaded group: its processes are told by the group above it
+    }
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
     """A container's own control group, as a directory of one hierarchy."""
@@ -85,7 +93,7 @@ class CgroupKernel:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                if error.errno != errno.ENODEV:  # removed between opening and reading
+                if error.errno not in _NOTHING_HERE:
                     raise
                 continue
             found.extend(int(line) for line in text.split())
