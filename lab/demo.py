@@ -76,7 +76,8 @@ class Demo:
                 self.say(f"  {_short(line, self.folder)}")
         if done.returncode != expect:
             raise DemoFailed(
-                f"expected exit {expect} of {arguments[0]}, got {done.returncode}: {done.stdout}{done.stderr}"
+                f"expected exit {expect} of {arguments[0]}, got {done.returncode}:"
+                f" {done.stdout}{done.stderr}"
             )
         return done.stdout
 
@@ -167,10 +168,11 @@ class Demo:
         """Draft, read, approve twice."""
         self.act("The command: drafted by one, approved by two others, each with their own SSH key")
         file = self.folder / "stop-telemetry.cmd"
+        why = ("--reason", "telemetry floods the API servers", "--incident", "INC-1211")
+        who = ("--requester", "luc", "--grace", "2s")
         self.breakglass(
-            "draft", "stop", WORKLOAD, "--cluster", CLUSTER, "--reason", "telemetry floods the API servers",
-            "--incident", "INC-1211", "--requester", "luc", "--grace", "2s", "-o", str(file),
-        )  # fmt: skip
+            "draft", "stop", WORKLOAD, "--cluster", CLUSTER, *why, *who, "-o", str(file)
+        )
         self.breakglass("show", str(file))
         self.breakglass(
             "approve", str(file), "--key", str(self.folder / "keys" / "ana"), "--yes", show=False
@@ -260,7 +262,8 @@ def play(runtime: str) -> None:
             demo.close()
     again = f", started again by kubelet after {back_s:.1f} s" if back_s is not None else ""
     demo.say(
-        f"\ndemo ok: {len(NODES)} nodes ({runtime}), second approval to all seen down {whole_s * 1000:.0f} ms"
+        f"\ndemo ok: {len(NODES)} nodes ({runtime}),"
+        f" second approval to all seen down {whole_s * 1000:.0f} ms"
         f" (run {run_s * 1000:.0f} ms){again}, {entries} log entries verified,"
         f" {time.monotonic() - began:.1f} s in all"
     )

@@ -29,17 +29,17 @@ def neighbours(namespace: str, name: str) -> tuple[WorkloadSpec, ...]:
 async def _main(socket: Path, workload: str, pods: int, seed: int) -> None:
     namespace, name = parse_workload(workload)
     flooding = WorkloadSpec(namespace=namespace, name=name, pods=pods)
-    task = asyncio.ensure_future(
-        serve(
-            socket,
-            (flooding, *neighbours(namespace, name)),
-            seed=seed,
-            latency_s=0.002,
-            ready=lambda: print("ready", flush=True),
+    async with asyncio.TaskGroup() as tasks:
+        node = tasks.create_task(
+            serve(
+                socket,
+                (flooding, *neighbours(namespace, name)),
+                seed=seed,
+                latency_s=0.002,
+                ready=lambda: print("ready", flush=True),
+            )
         )
-    )
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await asyncio.gather(task, return_exceptions=True)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, node.cancel)
 
 
 if __name__ == "__main__":

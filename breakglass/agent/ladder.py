@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bring pods down and say what was seen of them - never what was answered.
 
-The containers of a pod climb side by side (`rungs`), and so do the pods of a command, a bounded
-number at a time.  What starts in a pod while it is being stopped is stopped too, for a few rounds:
-a container that was created in the same instant must not be what survives.
+The containers of a pod climb side by side (`rungs`), and so do the pods of a command.  What starts
+in a pod while it is being stopped is stopped too, for a few rounds: a container that was created
+in the same instant must not be what survives.
 
 A pod's climb ends with a `PodOutcome` and never with the runtime's error.  It says "down" or "gone"
 only when the runtime shows nothing of it live and the kernel, where the group was known, no
@@ -90,13 +90,12 @@ async def climb(
 
 
 class _Ladder:
-    """The climbs of one command: one limiter, and looks that all of them share."""
+    """The climbs of one command, with looks that all of them share."""
 
     def __init__(self, runtime: Runtime, kernel: Kernel, clock: Clock) -> None:
         self._clock = clock
         self._looks = Looks(runtime, clock)
         self._rungs = Rungs(runtime, kernel, clock, self._looks)
-        self._width = asyncio.Semaphore(limits.MAX_PARALLEL_STOPS)
 
     async def climb(self, step: Step) -> PodOutcome:
         begun_ms = self._clock.monotonic_ms()
@@ -125,7 +124,10 @@ class _Ladder:
     ) -> tuple[tuple[ContainerOutcome, ...], Look | None]:
         """Bring containers down; return their outcomes and a look that is later than all of it."""
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._one_down(step, one)) for one in containers]
+            tasks = [
+                group.create_task(self._rungs.bring_down(step.pod, one, grace_s=step.grace_s))
+                for one in containers
+            ]
         ended = [task.result() for task in tasks]
         outcomes = tuple(outcome for outcome, _ in ended)
         looks = [look for _, look in ended if look is not None]
@@ -134,12 +136,6 @@ class _Ladder:
         if looks and len(looks) == len(ended):
             return outcomes, max(looks, key=lambda look: look.number)
         return outcomes, await self._looks.patient()
-
-    async def _one_down(
-        self, step: Step, container: Container
-    ) -> tuple[ContainerOutcome, Look | None]:
-        async with self._width:
-            return await self._rungs.bring_down(step.pod, container, grace_s=step.grace_s)
 
 
 def _newcomers(look: Look | None, pod: Pod, known: set[str]) -> tuple[Container, ...]:

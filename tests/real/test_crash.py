@@ -13,10 +13,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from breakglass.core.entries import Accepted, Entry, Finished, PodEnded, Started
+from breakglass.core.entries import Accepted, Entry, Finished, PodEnded, Started, render_entry
 from breakglass.core.fold import State, fold
 from breakglass.core.recheck import recheck_log
-from breakglass.core.entries import render_entry
 from tests.support.agent_process import AgentProcess, NodeFiles, Tls
 from tests.support.crashing_agent import EFFECTS
 from tests.support.organisation import Organisation
@@ -84,7 +83,7 @@ def _die(node: Node, raw: bytes, effect: str, version: str) -> None:
 def test_a_kill_at_any_effect_is_resolved_at_the_next_start(
     node: Node, effect: str, version: str
 ) -> None:
-    """After the restart there is one acceptance, one outcome per pod, one end, and every pod is down."""
+    """After the restart: one acceptance, one outcome per pod, one end, and every pod is down."""
     raw = node.organisation.signed(node.organisation.command(), "ana bo")
     _die(node, raw, effect, version)
     with AgentProcess(node.files).wait_ready() as agent, agent.local() as door:

@@ -207,7 +207,7 @@ def test_a_megabyte_is_turned_away_by_the_transport(scene: Scene) -> None:
 def test_a_client_that_is_no_courier_is_turned_away_and_recorded(
     scene: Scene, who: str, code: str
 ) -> None:
-    """A revoked courier ends at the door; without a certificate of ours there is no call at all."""
+    """A revoked courier ends at the door; without a certificate of ours no call is made."""
     foreign = make_courier(make_ca("example", now=TLS_NOW), "bastion", now=TLS_NOW)
     identity = {"revoked": scene.tls.couriers["revoked"], "nobody": None, "foreign": foreign}[who]
     with scene.agent.remote(identity) as door, pytest.raises(grpc.RpcError) as caught:
@@ -221,7 +221,7 @@ def test_a_client_that_is_no_courier_is_turned_away_and_recorded(
 
 
 def test_a_replay_acts_once_and_another_text_under_its_id_is_an_alarm(tmp_path: Path) -> None:
-    """P7: delivered again, the first outcome is answered; the same id with other bytes is refused."""
+    """P7: delivered again, the first outcome is answered; other bytes under its id are refused."""
     scene = Scene(tmp_path)
     try:
         text = scene.command()

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
 from breakglass.core.checkpoint import LogSigner
@@ -35,6 +36,7 @@ from breakglass.fleet.identity import (
 )
 from tests.support.organisation import Organisation
 
+_Reply = TypeVar("_Reply", bound=Message)
 READY_S = 20.0
 CALL_S = 30.0
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -251,7 +253,7 @@ class Door:
     def __exit__(self, *_: object) -> None:
         self.channel.close()
 
-    def call(self, method: str, request: Any, response: Any) -> Any:
+    def call(self, method: str, request: Message, response: type[_Reply]) -> _Reply:
         """Make one unary call."""
         stub = self.channel.unary_unary(
             f"/breakglass.v1.Agent/{method}",

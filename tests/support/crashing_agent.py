@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent that dies at one effect: `python -m tests.support.crashing_agent EFFECT VERSION serve --config FILE`.
+"""The agent that dies at one effect.
+
+    python -m tests.support.crashing_agent EFFECT VERSION serve --config FILE
 
 EFFECT is a kind of log entry or "stop" (the runtime's StopContainer); VERSION is "lost" (killed
 before it happened) or "landed" (it happened, and then the kill).  The kill is SIGKILL to itself:

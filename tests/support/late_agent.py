@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent with a clock that is off: `python -m tests.support.late_agent SECONDS serve --config FILE`."""
+"""The agent with a clock that is off.
+
+python -m tests.support.late_agent SECONDS serve --config FILE
+"""
 
 import sys
 from datetime import datetime, timedelta

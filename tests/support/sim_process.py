@@ -84,11 +84,11 @@ class SimProcess:
         await self._kubelet.sync()
         async with CriServer(self.node, self.socket, self.faults):
             self._ready.set()
-            keeping = asyncio.ensure_future(self._kubelet.run()) if self._keeps else None
-            await self._over.wait()
-            if keeping is not None:
-                keeping.cancel()
-                await asyncio.gather(keeping, return_exceptions=True)
+            async with asyncio.TaskGroup() as tasks:
+                keeping = tasks.create_task(self._kubelet.run()) if self._keeps else None
+                await self._over.wait()
+                if keeping is not None:
+                    keeping.cancel()
 
     def _ask(self) -> int:
         """Return how many containers of the DaemonSet run, asked inside the node's own loop."""
