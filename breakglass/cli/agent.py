@@ -1,183 +1,279 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass-agent`: the program on the node.
+"""`breakglass-agent`: the command line on the node.
 
-    serve         run the agent
-    submit        deliver a signed file from standard input through the agent's socket
-    describe      show what the running agent says of itself
-    check-config  read every setting and file, and ask the runtime, without starting anything
+    serve          run the agent (systemd does)
+    submit         deliver a signed file from stdin through the node's own socket
+    describe       tell who this node is and how it is
+    check-config   read the settings and all they name, and start nothing
 
-It needs nothing but the agent's own dependencies.  Results go to stdout as JSON lines, talk to
-stderr; the exit statuses are those of `breakglass`.
+Standard library only, so that a node installs neither click nor rich.  Endings become exit statuses
+in the same place as those of `breakglass`.
 """
 
 import argparse
-import asyncio
-import dataclasses
-import json
-import os
+import itertools
 import sys
-import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
 
 from breakglass import __version__
-from breakglass.agent import local
-from breakglass.agent.config import Config, load, read_identity
-from breakglass.agent.cri import CriRuntime
-from breakglass.agent.daemon import forbid_name_resolution, log_as_json, serve
-from breakglass.core import limits
-from breakglass.core.entries import Finished
-from breakglass.core.signed_file import repair
-from breakglass.errors import BreakglassError, Defect, Exit, Interrupted, UsageError
+from breakglass.cli.result import OK, Result, show_error, show_result, talk
+from breakglass.errors import Exit, NodeError, Unreached, UsageError
 
-DEFAULT_CONFIG = "/etc/breakglass/agent.toml"
-DEBUG_VARIABLE = "BREAKGLASS_DEBUG"
-_WHOLE = {"done", "planned", "nothing"}
+if TYPE_CHECKING:
+    from breakglass.agent.config import Config
+    from breakglass.agent.local import LocalProgress
+
+PROGRAM = "breakglass-agent"
+DEFAULT_CONFIG = Path("/etc/breakglass/agent.toml")
+LATER = {"release-all": "there are no holds to release yet", "dial-stdio": "that road comes later"}
 
 
-def main() -> None:
-    """Run the program and exit."""
-    sys.exit(run(sys.argv[1:]))
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the arguments."""
+        raise UsageError(
+            f"expected a command line as in --help, got: {message}",
+            hint=f"see `{self.prog} --help`",
+        )
+
+
+def parser() -> Parser:
+    """Return the parser of the command line."""
+    top = Parser(
+        prog=PROGRAM,
+        description="The breakglass agent of a node: stops pods when enough people signed it.",
+        epilog="Exit statuses: 0 done, 2 usage or configuration, 3 refused, 4 not all done or this"
+        " node cannot, 5 no agent answers, 6 evidence does not verify, 70 a defect.",
+    )
+    top.add_argument("--version", action="version", version=f"{PROGRAM}, version {__version__}")
+    top.add_argument("--output", choices=("text", "json"), default="text")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    for verb, (_, words) in VERBS.items():
+        one = verbs.add_parser(verb, help=words, description=words)
+        one.add_argument(
+            "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=str(DEFAULT_CONFIG)
+        )
+        one.add_argument(
+            "--output", choices=("text", "json"), default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+    return top
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the program with these arguments; return the exit status."""
+    output = "json" if "--output=json" in arguments or _json_follows(arguments) else "text"
     try:
-        chosen = _parser().parse_args(arguments)
-        forbid_name_resolution()
-        status: int = chosen.verb(chosen)
-    except BreakglassError as error:
-        return _tell(error)
-    except KeyboardInterrupt:
-        return _tell(Interrupted("expected to be left alone, got an interrupt"))
-    except Exception as error:  # noqa: BLE001 - the outermost place: a defect is told, not dumped
-        if os.environ.get(DEBUG_VARIABLE):
-            traceback.print_exc()
-        return _tell(Defect(f"expected no {type(error).__name__}, got one: {error}"))
-    return status
+        _verify_built(arguments)
+        chosen = parser().parse_args(list(arguments))
+        work, _ = VERBS[chosen.verb]
+        return show_result(work(chosen.config), output)
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the outermost place: all is told
+        return show_error(error, output, program=PROGRAM)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        """Raise in place of exiting."""
-        raise UsageError(f"expected other arguments, got: {message}")
+def main() -> NoReturn:
+    """Run the program and exit."""
+    sys.exit(run(sys.argv[1:]))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="breakglass-agent", description="The breakglass agent on a node.")
-    parser.add_argument("--version", action="version", version=f"breakglass-agent {__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
-    for name, verb, line in (
-        ("serve", _serve, "run the agent"),
-        ("submit", _submit, "deliver a signed file from standard input"),
-        ("describe", _describe, "show what the running agent says of itself"),
-        ("check-config", _check_config, "read every setting and file, start nothing"),
-        ("release-all", _release_all, "let go of every hold (a later release)"),
-    ):
-        one = verbs.add_parser(name, help=line, description=line)
-        one.add_argument("--config", type=Path, default=Path(DEFAULT_CONFIG), metavar="FILE")
-        one.set_defaults(verb=verb)
-    return parser
+def _json_follows(arguments: Sequence[str]) -> bool:
+    return ("--output", "json") in itertools.pairwise(arguments)
 
 
-def _serve(chosen: argparse.Namespace) -> int:
-    log_as_json()
-    serve(load(chosen.config))
-    return Exit.DONE
+def _verify_built(arguments: Sequence[str]) -> None:
+    """Raise for a verb that people may have read of and that is not there yet."""
+    for verb in LATER:
+        if verb in arguments:
+            raise UsageError(
+                f"expected a verb of this version, got {verb}: {LATER[verb]}",
+                code="not-in-this-version",
+                hint=f"see `{PROGRAM} --help`",
+            )
 
 
-def _submit(chosen: argparse.Namespace) -> int:
-    config = load(chosen.config)
-    if sys.stdin.isatty():
-        raise UsageError(
-            "expected a signed file on standard input, got a terminal",
-            hint="breakglass-agent submit < FILE",
-        )
-    raw = repair(sys.stdin.buffer.read(limits.MAX_REQUEST_BYTES))
-    status = Exit.INCOMPLETE
-    for told in local.submit(config.socket, raw):
-        print(json.dumps(_line(told)), flush=True)
-        if told.kind == "refused":
-            status = Exit.REFUSED
-        elif told.entry is not None and isinstance(told.entry.body, Finished):
-            end = told.entry.body
-            status = Exit.DONE if end.result in _WHOLE else Exit.INCOMPLETE
-            status = Exit.REFUSED if end.result == "refused" else status
-    return status
+def _serve(path: Path) -> Result:
+    from breakglass.agent import daemon
+    from breakglass.agent.config import load
+
+    config = load(path)
+    daemon.forbid_name_resolution()
+    daemon.log_as_json()
+    daemon.serve(config)
+    return Result()
 
 
-def _line(told: local.LocalProgress) -> dict[str, Any]:
-    """Return one step as a JSON line."""
-    if told.kind == "refused":
-        return {
-            "step": told.kind,
-            "code": told.code,
-            "needed": told.needed,
-            "have": told.have,
-            "hint": told.hint,
-        }
-    body = dataclasses.asdict(told.entry.body) if told.entry is not None else {}
-    body.pop("file", None)
-    return {"step": told.kind, "repeated": told.repeated} | body
+def _check_config(path: Path) -> Result:
+    from breakglass.agent.config import load, read_identity
+
+    config = load(path)
+    trust = read_identity(config).trust
+    runtime, error = _ask_runtime(config)
+    people = ", ".join(person.name for person in trust.people)
+    text = (
+        f"{path} is good",
+        f"node {config.name} of cluster {config.cluster}, domain {config.domain}",
+        f"listens on {config.address or 'no address'} and {config.socket}",
+        f"trust version {trust.version}, sha256 {trust.sha256}, people {people}",
+        f"{len(config.protected)} patterns of protected workloads",
+        f"runtime {runtime or 'does not answer'}",
+    )
+    return Result(
+        text="\n".join(text),
+        document={
+            "node": config.name,
+            "cluster": config.cluster,
+            "domain": config.domain,
+            "address": config.address,
+            "socket": str(config.socket),
+            "trust": {"version": trust.version, "sha256": trust.sha256},
+            "protected": list(config.protected),
+            "runtime": runtime,
+        },
+        notes=() if config.protected else ("warning: nothing is protected on this node",),
+        exit_status=error.exit_status if error else Exit.DONE,
+        code=error.stable_code if error else OK,
+        message=error.message if error else "",
+        hint=error.hint if error else "",
+    )
 
 
-def _describe(chosen: argparse.Namespace) -> int:
-    found = local.describe(load(chosen.config).socket)
-    shown = {
-        field.name: getattr(found, field.name)
-        for field in found.DESCRIPTOR.fields
-        if field.name not in {"checkpoint", "protected"}
+def _ask_runtime(config: "Config") -> "tuple[str, NodeError | None]":
+    """Return the runtime's name and version, or why it does not answer."""
+    import asyncio
+
+    from breakglass.agent.cri import CriRuntime
+
+    async def ask() -> str:
+        runtime = CriRuntime(config.runtime_endpoint)
+        try:
+            found = await runtime.version()
+        finally:
+            await runtime.close()
+        return f"{found.name} {found.version}"
+
+    try:
+        return asyncio.run(ask()), None
+    except NodeError as error:
+        return "", error
+
+
+def _describe(path: Path) -> Result:
+    from breakglass.agent.config import load
+    from breakglass.agent.local import describe
+
+    found = describe(load(path).socket)
+    document = {
+        "version": found.version,
+        "domain": found.domain,
+        "cluster": found.cluster,
+        "node": found.node,
+        "pool": found.pool,
+        "node_time": found.node_time,
+        "trust": {"version": found.trust_version, "sha256": found.trust_sha256},
+        "log_key": found.log_key,
+        "checkpoint": found.checkpoint.decode("utf-8", "replace"),
+        "runtime": found.runtime,
+        "runtime_ready": found.runtime_ready,
+        "protected": list(found.protected),
+        "active_commands": found.active_commands,
+        "time_floor": found.time_floor,
     }
-    shown["protected"] = list(found.protected)
-    shown["checkpoint"] = found.checkpoint.decode("utf-8", "replace")
-    print(json.dumps(shown, indent=2))
-    return Exit.DONE
+    lines = [f"{key}: {value}" for key, value in document.items() if key != "checkpoint"]
+    return Result(text="\n".join(lines), document=document)
 
 
-def _check_config(chosen: argparse.Namespace) -> int:
-    config = load(chosen.config)
-    identity = read_identity(config)
-    runtime = asyncio.run(_ask_runtime(config))
-    print(
-        json.dumps(
-            {
-                "node": config.name,
-                "cluster": config.cluster,
-                "trust": identity.trust.sha256,
-                "listen": config.address,
-                "socket": str(config.socket),
-                "runtime": runtime,
-                "protected": len(config.protected),
-            },
-            indent=2,
+def _submit(path: Path) -> Result:
+    from breakglass.agent.config import load
+    from breakglass.agent.local import submit
+    from breakglass.core import limits
+    from breakglass.core.signed_file import repair
+
+    config = load(path)
+    if sys.stdin.isatty():
+        talk("reading a signed file from the terminal; end it with Ctrl-D")
+    raw = sys.stdin.buffer.read(2 * limits.MAX_SIGNED_FILE_BYTES + 1)
+    if not raw.strip():
+        raise UsageError(
+            "expected a signed file on stdin, got nothing",
+            code="empty-input",
+            hint=f"{PROGRAM} submit < FILE",
         )
+    steps = []
+    for step in submit(config.socket, repair(raw)):
+        steps.append(step)
+        talk(_told(step))
+    return _ended(steps)
+
+
+def _told(step: "LocalProgress") -> str:
+    from breakglass.core.entries import Accepted, Finished, PodEnded
+
+    again = " (delivered before: this is the first outcome)" if step.repeated else ""
+    if step.kind == "refused":
+        return f"refused [{step.code}]: expected {step.needed}, got {step.have}"
+    match step.entry.body if step.entry else None:
+        case Accepted() as body:
+            return f"{_mark(body.mode)}accepted {body.id}: {body.summary}{again}"
+        case PodEnded() as body:
+            return f"{_mark(body.mode)}{body.namespace}/{body.name}: {body.seen} after {body.ms} ms"
+        case Finished() as body:
+            return (
+                f"{_mark(body.mode)}finished: {body.result}, {body.down} of {body.pods} pods seen"
+                f" down, {body.restarted} started again, {body.ms} ms{again}"
+            )
+        case _:
+            return step.kind
+
+
+def _mark(mode: str) -> str:
+    return {"drill": "DRILL ", "dry-run": "DRY RUN "}.get(mode, "")
+
+
+def _ended(steps: "list[LocalProgress]") -> Result:
+    from dataclasses import asdict
+
+    from breakglass.core.entries import Finished
+
+    last = steps[-1] if steps else None
+    entries = [asdict(one.entry.body) | {"kind": one.entry.kind} for one in steps if one.entry]
+    document: dict[str, object] = {"entries": entries}
+    if last is not None and last.kind == "refused":
+        return Result(
+            text="refused",
+            document=document,
+            exit_status=Exit.REFUSED,
+            code=last.code,
+            message=f"expected {last.needed}, got {last.have}",
+            hint=last.hint,
+        )
+    body = last.entry.body if last and last.entry else None
+    if not isinstance(body, Finished):
+        raise Unreached(
+            "expected the end of the command, got the end of the answers", code="broke-off"
+        )
+    text = _told(last) if last else ""
+    if body.result in {"done", "planned"}:
+        return Result(text=text, document=document)
+    return Result(
+        text=text,
+        document=document,
+        exit_status=Exit.INCOMPLETE,
+        code=body.code or body.result,
+        message=f"expected it done, got {body.result}" + (f": {body.note}" if body.note else ""),
+        hint="look at the pods and the runtime of this node",
     )
-    return Exit.DONE
 
 
-async def _ask_runtime(config: Config) -> str:
-    runtime = CriRuntime(config.runtime_endpoint)
-    try:
-        found = await runtime.version()
-    finally:
-        await runtime.close()
-    return f"{found.name} {found.version}"
-
-
-def _release_all(_: argparse.Namespace) -> int:
-    raise UsageError(
-        "expected a verb of this version, got release-all",
-        code="not-in-this-version",
-        hint="this version holds nothing down, so there is nothing to let go of",
-    )
-
-
-def _tell(error: BreakglassError) -> int:
-    """Say an error on stderr as one JSON line, for a journal and a person alike."""
-    line = {"error": error.message, "code": error.stable_code, "hint": error.hint}
-    print(json.dumps(line), file=sys.stderr)
-    return error.exit_status
+VERBS: dict[str, tuple[Callable[[Path], Result], str]] = {
+    "serve": (_serve, "run the agent until SIGTERM"),
+    "submit": (_submit, "deliver a signed file from stdin through this node's own socket"),
+    "describe": (_describe, "tell who this node is, what it trusts and how it is"),
+    "check-config": (_check_config, "read the settings and all they name, and start nothing"),
+}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a verb gives back, and the one place that turns it or an error into output and status.
 
-Rules: the result goes to stdout, talk goes to stderr.  With `--output json` stdout holds exactly one
+Rules: the result goes to stdout, talk goes to stderr.  With `--output json` stdout is exactly one
 document, whatever happened, with `code` and `hint`.  Every error is of `breakglass.errors` by the
 time it is shown; anything else is a defect of ours, told in one line, with a traceback only
 where BREAKGLASS_DEBUG=1 asks for it.

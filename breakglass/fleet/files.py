@@ -91,6 +91,18 @@ def write_folder(path: Path, files: Mapping[str, bytes], *, public: frozenset[st
         _sync_folder(target.parent)
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the one lock of a folder; raise `FileUnreadable` when it cannot be made."""
+    with _as_unreadable("write", folder):
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _write_new(folder: Path, name: str, raw: bytes, mode: int) -> None:
     path = folder / name
     for parent in reversed(path.relative_to(folder).parents[:-1]):

@@ -15,16 +15,14 @@ lose nothing.
 """
 
 import contextlib
-import fcntl
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from breakglass.core import limits
 from breakglass.core.trust import Trust, parse_trust
-from breakglass.errors import ConfigInvalid, FileUnreadable, Malformed
+from breakglass.errors import ConfigInvalid, Malformed
 from breakglass.fleet import files
 from breakglass.fleet.identity import Identity
 from breakglass.fleet.inventory import Inventory, InventoryNode, parse_inventory, render_inventory
@@ -124,7 +122,7 @@ class Home:
 
     def change_inventory(self, change: Callable[[Inventory], Inventory]) -> Inventory:
         """Replace the inventory by what `change` makes of it, one process at a time."""
-        with self._locked():
+        with files.locked(self.path):
             after = change(self.inventory())
             files.write_atomically(self.path / INVENTORY, render_inventory(after))
             return after
@@ -166,18 +164,3 @@ class Home:
 
     def _read(self, path: str | Path) -> bytes:
         return files.read_bounded(self.path / path, max_bytes=MAX_KEY_FILE_BYTES)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        try:
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, files.PRIVATE_FILE)
-        except OSError as error:
-            words = (error.strerror or "an error of the system").lower()
-            raise FileUnreadable(
-                f"expected to write in {self.path}, got: {words}", code="file-unwritable"
-            ) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)

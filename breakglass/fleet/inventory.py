@@ -86,6 +86,17 @@ class Inventory:
             node for node in self.nodes if targets.covers(node.cluster, node.name, node.pool)
         )
 
+    def some_nodes(self, names_wanted: tuple[str, ...] = ()) -> tuple[InventoryNode, ...]:
+        """Return the nodes of these names, or all; raise `ConfigInvalid` when there is none."""
+        found = tuple(self.named(name) for name in dict.fromkeys(names_wanted)) or self.nodes
+        if not found:
+            raise ConfigInvalid(
+                "expected nodes in the inventory, got none",
+                code="no-nodes",
+                hint="add them with `breakglass node add`",
+            )
+        return found
+
     def named(self, name: str) -> InventoryNode:
         """Return the node of that name; raise `ConfigInvalid` when there is none."""
         for node in self.nodes:

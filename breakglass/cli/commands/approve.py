@@ -2,8 +2,8 @@
 """`breakglass approve`: show, ask, sign with ssh-keygen, add the signature to the file.
 
 Order: (1) read and show, (2) ask, (3) sign, (4) verify what came back, (5) add it to the file in
-one step.  Until (5) the file is as it was; a crash at any point leaves it whole, with the signature or
-without it.
+one step.  Until (5) the file is as it was; a crash at any point leaves it whole, with the
+signature or without it.
 """
 
 from pathlib import Path

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees while nodes are at it: a moving line on a terminal, plain lines elsewhere."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from breakglass.cli.result import printable, talk
+from breakglass.fleet.rollout import NodeRow, Step, Watch
+
+
+@contextlib.contextmanager
+def watching(total: int, mark: str, *, quiet: bool = False) -> Iterator[Watch]:
+    """Yield what to tell; `mark` stands in every line of a drill.
+
+    Args:
+        total: how many nodes there are.
+        mark: "" or such as "DRILL".
+        quiet: tell nothing, as for a program that reads JSON.
+    """
+    if quiet:
+        yield Watch()
+    elif sys.stderr.isatty():
+        with _moving(total, mark) as watch:
+            yield watch
+    else:
+        yield _plain(f"{mark} " if mark else "")
+
+
+def _plain(start: str) -> Watch:
+    return Watch(
+        on_step=lambda step: talk(f"{start}{step.node}: {step.text}"),
+        on_row=lambda row: talk(f"{start}{row.node}: {_ended(row)}"),
+    )
+
+
+@contextlib.contextmanager
+def _moving(total: int, mark: str) -> Iterator[Watch]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn(f"[bold]{mark}[/bold]" if mark else "delivering"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    start = f"{mark} " if mark else ""
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total)
+
+        def step(told: Step) -> None:
+            text = escape(printable(f"{told.node}: {told.text}"))
+            progress.update(task, description=text)
+
+        def row(ended: NodeRow) -> None:
+            progress.advance(task)
+            if ended.code:
+                progress.console.print(
+                    escape(printable(f"{start}{ended.node}: {_ended(ended)}")), highlight=False
+                )
+
+        yield Watch(on_step=step, on_row=row)
+
+
+def _ended(row: NodeRow) -> str:
+    code = f" [{row.code}]" if row.code else ""
+    return f"{row.state}{code}, {row.down} of {row.pods} pods seen down"

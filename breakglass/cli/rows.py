@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of `run` and `outcome`: as a table, as JSON, and as one exit status.
+
+Several things may be so at once; the exit status is the first that is, in this order: 6 (evidence
+does not verify), 4 (reached, not all done), 5 (unreached).  When every node refused, it is 3.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+from breakglass.cli import table
+from breakglass.cli.result import OK, Result
+from breakglass.core.command import Mode
+from breakglass.core.entries import parse_instant
+from breakglass.errors import Exit, Malformed
+from breakglass.fleet.rollout import NodeRow, NodeState
+
+DRILL = "DRILL"
+CLOCK_OFF = timedelta(seconds=30)
+_ENDED_WELL = frozenset({NodeState.DONE, NodeState.PLANNED})
+_SHOWN_CHARS = 160
+
+
+def ending(rows: Sequence[NodeRow]) -> tuple[Exit, str, str, str]:
+    """Return the exit status that these rows make, with its code, message and hint."""
+    suspects = [row for row in rows if row.is_suspect]
+    undone = [
+        row for row in rows if row.state not in _ENDED_WELL and row.state is not NodeState.UNREACHED
+    ]
+    unreached = [row for row in rows if row.state is NodeState.UNREACHED]
+    if suspects:
+        status, of = Exit.EVIDENCE, suspects
+    elif rows and all(row.state is NodeState.REFUSED for row in rows):
+        status, of = Exit.REFUSED, list(rows)
+    elif undone:
+        status, of = Exit.INCOMPLETE, undone
+    elif unreached:
+        status, of = Exit.UNREACHED, unreached
+    else:
+        return Exit.DONE, OK, "", ""
+    codes = Counter(row.code for row in of)
+    code = codes.most_common(1)[0][0]
+    words = ", ".join(f"{count} {code}" for code, count in codes.most_common())
+    hint = next(row.hint for row in of if row.code == code)
+    return status, code, f"expected all {len(rows)} nodes done, got {words}", hint
+
+
+def render(rows: Sequence[NodeRow], mode: Mode) -> str:
+    """Return the table of the rows; a drill or dry run is marked in each."""
+    mark = mark_of(mode)
+    head = ("NODE", "CLUSTER", "STATE", "DOWN", "PODS", "RESTARTED", "MS", "EVIDENCE", "NOTE")
+    cells = [
+        (
+            row.node,
+            row.cluster,
+            str(row.state),
+            row.down,
+            row.pods,
+            row.restarted or "-",
+            row.ms,
+            row.evidence,
+            note(row),
+        )
+        for row in rows
+    ]
+    if not mark:
+        return table.render(head, cells)
+    return table.render(("MODE", *head), [(mark, *row) for row in cells])
+
+
+def note(row: NodeRow) -> str:
+    """Return what is to be said of one row."""
+    parts = [row.code and f"[{row.code}]", row.message]
+    if row.repeated:
+        parts.append("delivered before: this is the first outcome")
+    if row.restarted:
+        parts.append("started again by kubelet")
+    if row.unkept:
+        parts.append(f"evidence not kept here: {row.unkept}")
+    return " ".join(part for part in parts if part)[:_SHOWN_CHARS]
+
+
+def total(rows: Sequence[NodeRow], mode: Mode) -> str:
+    """Return one line that sums the rows up."""
+    counts = Counter(str(row.state) for row in rows)
+    states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+    down, restarted = sum(row.down for row in rows), sum(row.restarted for row in rows)
+    again = f", {restarted} of them started again by kubelet" if restarted else ""
+    mark = mark_of(mode)
+    start = f"{mark}: " if mark else ""
+    return f"{start}{len(rows)} nodes: {states}; {down} pods seen down{again}"
+
+
+def documents(rows: Sequence[NodeRow]) -> list[dict[str, object]]:
+    """Return the rows for programs."""
+    return [asdict(row) | {"state": str(row.state)} for row in rows]
+
+
+def clock_notes(rows: Sequence[NodeRow], now: datetime) -> tuple[str, ...]:
+    """Return a warning about each node whose clock is far from ours."""
+    found = []
+    for row in rows:
+        try:
+            off = parse_instant(row.node_time) - now
+        except Malformed:
+            continue
+        if abs(off) > CLOCK_OFF:
+            found.append(
+                f"warning: the clock of {row.node} is {off.total_seconds():+.0f} s from ours"
+            )
+    return tuple(found)
+
+
+def result(
+    rows: Sequence[NodeRow], mode: Mode, now: datetime, document: dict[str, object]
+) -> Result:
+    """Return the result of a verb whose answer is these rows."""
+    status, code, message, hint = ending(rows)
+    return Result(
+        text=f"{render(rows, mode)}\n{total(rows, mode)}",
+        document={"mode": mode.value, **document, "nodes": documents(rows)},
+        notes=clock_notes(rows, now),
+        exit_status=status,
+        code=code,
+        message=message,
+        hint=hint,
+    )
+
+
+def mark_of(mode: Mode) -> str:
+    """Return what stands in every line of a drill or dry run, or ""."""
+    return {Mode.EXECUTE: "", Mode.DRILL: DRILL, Mode.DRY_RUN: "DRY RUN"}[mode]

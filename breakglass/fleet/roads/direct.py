@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The straight road: gRPC over mutual TLS 1.3 to the node's IP address.
+
+The node's own pinned certificate is the only root, so a certificate of the same authority for
+another node does not connect; its name is ours and the address may be any.  No name is resolved.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+
+from breakglass.fleet.identity import Identity, server_name
+from breakglass.fleet.inventory import InventoryNode
+from breakglass.fleet.roads import OpenRoad, Road
+from breakglass.fleet.roads.client import CHANNEL_OPTIONS, GrpcRoad
+
+
+def direct_road(courier: Identity) -> OpenRoad:
+    """Return what opens a straight road to a node as this courier."""
+
+    @contextlib.asynccontextmanager
+    async def open_road(node: InventoryNode) -> AsyncIterator[Road]:
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=node.certificate.encode(),
+            private_key=courier.key,
+            certificate_chain=courier.certificate,
+        )
+        name = server_name(node=node.name, cluster=node.cluster)
+        options = (*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", name))
+        channel = grpc.aio.secure_channel(node.address.target, credentials, options=options)
+        try:
+            yield GrpcRoad(channel, f"{node.name} ({node.address.text})")
+        finally:
+            await channel.close()
+
+    return open_road
