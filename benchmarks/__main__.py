@@ -31,11 +31,10 @@ def _measure(name: str) -> int:
     # Imported one by one: what one measurement loads must not be resident in another.
     module = importlib.import_module(f"benchmarks.{name}")
     try:
-        rows = module.measure()
+        for row in module.measure():
+            print(json.dumps(row), flush=True)
     except LabUnavailable as error:
         return _say(f"{name}: not measured here: {error}")
-    for row in rows:
-        print(json.dumps(row), flush=True)
     return 0
 
 

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,9 +31,11 @@ ROUNDS = 21
 PEOPLE = "ana bo luc"
 
 
-def measure() -> list[Row]:
-    """Return the three rows."""
-    return [_decide_3_signatures(), *core_append.measure(), _help_start()]
+def measure() -> Iterator[Row]:
+    """Yield the three rows."""
+    yield _decide_3_signatures()
+    yield from core_append.measure()
+    yield _help_start()
 
 
 def _decide_3_signatures() -> Row:

@@ -10,7 +10,7 @@ removing them is not timed.
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -32,8 +32,8 @@ NAMESPACE = "monitoring"
 ROUNDS = {1: 15, 30: 7}
 
 
-def measure() -> list[Row]:
-    """Return both rows; raise `lab.LabUnavailable` where no containerd can run."""
+def measure() -> Iterator[Row]:
+    """Yield both rows; raise `lab.LabUnavailable` where no containerd can run."""
     with tempfile.TemporaryDirectory(prefix="bg-bench-") as folder, Containerd() as containerd:
         tls = Tls.make()
         organisation = Organisation(couriers=tls.pins)
@@ -45,16 +45,14 @@ def measure() -> list[Row]:
             with agent.local() as door, ThreadPoolExecutor(WIDTH) as pool:
                 reference = _Runtime(containerd.socket, pool)
                 ours = _Agent(containerd.socket, pool, door, organisation)
-                return [
-                    compare(
+                for count, rounds in ROUNDS.items():
+                    yield compare(
                         f"stop-{count}-pod{'s' if count > 1 else ''}",
                         partial(ours.stop, count),
                         partial(reference.stop, count),
                         rounds=rounds,
                         unit="ms",
                     )
-                    for count, rounds in ROUNDS.items()
-                ]
 
 
 class _Side:

@@ -33,7 +33,8 @@ import grpc
 from lab import LabUnavailable, images, leftovers
 
 READY_S = 30.0
-# Reconnect fast: the default back-off still waits long after a restarted containerd answers.
+# Reconnect fast: the default back-off still waits long after a restarted containerd answers.  The
+# minimum is the time for one attempt to connect, too, so a call here waits for the next one.
 CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -261,7 +262,10 @@ class Containerd:
                 "/runtime.v1.ImageService/ListImages"
             )
             # The reply is searched as bytes: names stand in it as they are, without a schema.
-            while not all(name.encode() in images_of(b"", timeout=_PROBE_S) for name in references):
+            while not all(
+                name.encode() in images_of(b"", timeout=_PROBE_S, wait_for_ready=True)
+                for name in references
+            ):
                 if time.monotonic() > end:
                     msg = f"expected images {', '.join(references)} to be listed, got some missing"
                     raise TimeoutError(msg)

@@ -119,7 +119,8 @@ def remove_pod(socket: Path, pod: MadePod) -> None:
         remove: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
             "/runtime.v1.RuntimeService/RemovePodSandbox"
         )
-        remove(b"\x0a\x40" + pod.sandbox_id.encode(), timeout=RPC_S)
+        remove(b"\x0a\x40" + pod.sandbox_id.encode(), timeout=RPC_S, wait_for_ready=True)
+    leftovers.remove_cgroup(pod.cgroup)
 
 
 def processes_of(pod: MadePod) -> tuple[int, ...]:
@@ -161,7 +162,11 @@ class _Runtime:
             request_serializer=cri.RunPodSandboxRequest.SerializeToString,
             response_deserializer=cri.RunPodSandboxResponse.FromString,
         )
-        return str(call(cri.RunPodSandboxRequest(config=config), timeout=RPC_S).pod_sandbox_id)
+        return str(
+            call(
+                cri.RunPodSandboxRequest(config=config), timeout=RPC_S, wait_for_ready=True
+            ).pod_sandbox_id
+        )
 
     def run_container(
         self, sandbox_id: str, config: cri.ContainerConfig, sandbox: cri.PodSandboxConfig
@@ -179,8 +184,10 @@ class _Runtime:
         request = cri.CreateContainerRequest(
             pod_sandbox_id=sandbox_id, config=config, sandbox_config=sandbox
         )
-        container_id = str(create(request, timeout=RPC_S).container_id)
-        start(cri.StartContainerRequest(container_id=container_id), timeout=RPC_S)
+        container_id = str(create(request, timeout=RPC_S, wait_for_ready=True).container_id)
+        start(
+            cri.StartContainerRequest(container_id=container_id), timeout=RPC_S, wait_for_ready=True
+        )
         return container_id
 
 
