@@ -200,14 +200,15 @@ class Demo:
         self.act("Delivered again, it answers the first outcome and acts no second time")
         self.breakglass("run", str(file), "--yes")
 
-    def undone(self) -> float | None:
+    def undone(self, down_at: float) -> float:
         """What kubelet does next: without a hold it starts the containers again."""
         self.act("Without a hold kubelet starts them again (the hold is the next release)")
-        began = time.monotonic()
-        while time.monotonic() - began < STEP_S:
+        while time.monotonic() - down_at < STEP_S:
             if all(count > 0 for count in self.running().values()):
-                took = time.monotonic() - began
-                self.say(f"  all pods of {WORKLOAD} run again, seen {took:.1f} s later")
+                took = time.monotonic() - down_at
+                self.say(
+                    f"  all pods of {WORKLOAD} run again, seen {took:.1f} s after they were down"
+                )
                 return took
             time.sleep(0.2)
         raise DemoFailed("expected kubelet to start the containers again, got none in time")
@@ -249,8 +250,9 @@ def play(runtime: str) -> None:
             demo.break_out()
             file = demo.approve()
             whole_s, run_s = demo.deliver(file)
+            down_at = time.monotonic()
             demo.replay(file)
-            back_s = demo.undone() if runtime == "simulated" else None
+            back_s = demo.undone(down_at) if runtime == "simulated" else None
             entries = demo.verify()
         except BaseException:
             for node in NODES:
@@ -260,7 +262,7 @@ def play(runtime: str) -> None:
             raise
         finally:
             demo.close()
-    again = f", started again by kubelet after {back_s:.1f} s" if back_s is not None else ""
+    again = f", running again within {back_s:.1f} s" if back_s is not None else ""
     demo.say(
         f"\ndemo ok: {len(NODES)} nodes ({runtime}),"
         f" second approval to all seen down {whole_s * 1000:.0f} ms"
