@@ -138,6 +138,11 @@ class AuditLog:
         return self._durable[1]
 
     @property
+    def used_bytes(self) -> int:
+        """How much disk the segments take."""
+        return len(self._handles) * self._segment_bytes
+
+    @property
     def vkey(self) -> str:
         """The key that verifies the checkpoints."""
         return self._signer.vkey

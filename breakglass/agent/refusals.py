@@ -40,7 +40,8 @@ class Refusals:
         self, refused: Refused, raw: bytes, *, peer: str, at: datetime | None = None
     ) -> int | None:
         """Record a refusal; return its index, or None where it was only counted."""
-        if not self._take_token():
+        # What nobody signed for may not use up the room of what people will sign for.
+        if self._journal.log.used_bytes > limits.REFUSALS_UP_TO_BYTES or not self._take_token():
             self._suppressed += 1
             return None
         try:

@@ -67,7 +67,8 @@ MAX_CONNECTIONS = 64
 MAX_ACTIVE_COMMANDS = 16
 HANDSHAKE_TIMEOUT_MS = 3_000
 MAX_REFUSALS_BURST = 64  # full refusal entries before they are only counted
-REFUSAL_REFILL_S = 1.0
+REFUSAL_REFILL_S = 60.0  # then one a minute: a stranger at the door fills at most 0.9 MB a day
+REFUSALS_UP_TO_BYTES = 1024 * 1024 * 1024  # of the log; beyond, refusals are only counted
 MAX_ENTRIES_PER_READ = 512
 MAX_STDERR_LINE_BYTES = 4 * 1024
 
