@@ -16,6 +16,7 @@ cannot be stopped and may start yet, so it is looked at until it has or the time
 The rungs that go around a runtime which does not answer belong after (c), in `_climb`.
 """
 
+import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,13 +81,14 @@ class _Settled:
 
 
 class Rungs:
-    """The way down for the containers of one command."""
+    """The way down for the containers of one command, a bounded number of stops at a time."""
 
     def __init__(self, runtime: Runtime, kernel: Kernel, clock: Clock, looks: Looks) -> None:
         self._runtime = runtime
         self._kernel = kernel
         self._clock = clock
         self._looks = looks
+        self._width = asyncio.Semaphore(limits.MAX_PARALLEL_STOPS)
 
     async def bring_down(
         self, pod: Pod, container: Container, *, grace_s: int
@@ -123,19 +125,21 @@ class Rungs:
     async def _climb(self, pod: Pod, container_id: str, grace_s: int) -> Climbed:
         rung, error = _GRACEFUL, ""
         settled = _Settled(seen=Seen.UNKNOWN, look=None)
-        ends_ms = self._clock.monotonic_ms() + grace_s * 1_000
+        ends_ms: int | None = None  # when the grace is over; none has begun
         for rung in (_GRACEFUL, _AT_ONCE):  # (b), (c)
-            for tries in range(limits.MAX_STOP_TRIES):
-                left_s = -((self._clock.monotonic_ms() - ends_ms) // 1_000)
-                if rung == _GRACEFUL and tries and left_s <= 0:
-                    break
-                timeout_s = max(left_s, 0) if rung == _GRACEFUL else 0
-                said, again = await self._stop(container_id, timeout_s)
+            for _ in range(limits.MAX_STOP_TRIES):
+                async with self._width:
+                    now_ms = self._clock.monotonic_ms()
+                    if ends_ms is None:
+                        ends_ms = now_ms + grace_s * 1_000
+                    elif rung == _GRACEFUL and now_ms >= ends_ms:
+                        break
+                    left_s = -((now_ms - ends_ms) // 1_000)
+                    said, again = await self._stop(container_id, left_s if rung == _GRACEFUL else 0)
                 error = said or error
                 settled = await self._settle(pod, container_id)  # (d)
                 if settled.started:
-                    ends_ms = self._clock.monotonic_ms() + grace_s * 1_000
-                    again = True
+                    ends_ms, again = None, True
                 if not again or settled.seen.ended or settled.seen is Seen.UNKNOWN:
                     break
             if settled.seen.ended:

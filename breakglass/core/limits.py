@@ -57,7 +57,7 @@ SETTLE_TIMEOUT_S = 0.5  # from the answer to a stop until runtime and kernel sho
 MAX_STOP_TRIES = 3  # of one rung, while the runtime answers with errors or restarts
 MAX_CLIMB_ROUNDS = 3  # over containers that start while their pod is being stopped
 MAX_LEAF_PIDS = 100_000  # no group of one container is read further than this
-MAX_PARALLEL_STOPS = 8  # more gains nothing on a node (measured)
+MAX_PARALLEL_STOPS = 16  # 30 pods: as fast as 8, and fewer wait for the grace of others
 
 # The agent's door.
 MAX_REQUEST_BYTES = 64 * 1024

@@ -419,6 +419,23 @@ async def test_many_pods_end_one_by_one_and_share_their_looks() -> None:
     assert world.node.running() == ()
 
 
+async def test_each_pod_of_many_has_its_whole_grace() -> None:
+    """Whoever waits for a turn has not used up any of the grace: TERM first, for all."""
+    world = World()
+    pods = await world.run(pods=2 * limits.MAX_PARALLEL_STOPS, ignores_term=True)
+    steps = [Step(pod=pod, containers=pod.containers, grace_s=5) for pod in pods]
+
+    async def collect() -> list[PodOutcome]:
+        stopping = stop_pods(world.runtime, world.kernel, steps, world.agent_clock)
+        return [outcome async for outcome in stopping]
+
+    begun_ms = world.agent_clock.monotonic_ms()
+    outcomes = await world.clock.until(asyncio.create_task(collect()))
+    assert {outcome.containers[0].rung for outcome in outcomes} == {1}
+    assert {timeout_s for _, timeout_s in world.runtime.stops} == {5}
+    assert world.agent_clock.monotonic_ms() - begun_ms == pytest.approx(10_000, abs=500)
+
+
 async def test_a_slow_pod_does_not_hold_back_the_others() -> None:
     """Outcomes come as they are seen, not in the order of the plan."""
     world = World()
