@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A signed file is a text and its signature blocks, and nothing else travels with them."""
+"""Signed files: taken apart strictly, merged by people, mended where mail and chat bent them."""
+
+import base64
+import contextlib
+import hashlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from breakglass.core import limits
+from breakglass.core.canonical import render
 from breakglass.core.signed_file import (
     SignedFile,
     code,
@@ -17,93 +22,262 @@ from breakglass.core.signed_file import (
 )
 from breakglass.errors import Malformed
 from tests.support.organisation import Organisation
+from tests.support.properties import property_test
+from tests.support.properties import text as free_text
 
-ORG = Organisation("ana bo luc")
-TEXT = ORG.command()
-ANA, BO = ORG.approve(TEXT, "ana"), ORG.approve(TEXT, "bo")
-
-
-def test_a_file_gives_its_parts_back() -> None:
-    """Text and blocks come out as they went in, also with no block yet."""
-    raw = TEXT + ANA + BO
-    assert parse_signed_file(raw) == SignedFile(text=TEXT, armors=(ANA, BO))
-    assert render_signed_file(parse_signed_file(raw)) == raw
-    assert parse_signed_file(TEXT).armors == ()
+ORGANISATION = Organisation("ana bo luc")
+TEXT = ORGANISATION.command()
+ANA, BO, LUC = (ORGANISATION.approve(TEXT, person) for person in ("ana", "bo", "luc"))
+SIGNED = TEXT + ANA + BO
 
 
-@pytest.mark.parametrize(
-    ("raw", "code_", "message"),
-    [
-        (TEXT + ANA + b"please\n", "trailing-text", "nothing but signature blocks"),
-        (TEXT + ANA + b"\n" + BO, "trailing-text", "nothing but signature blocks"),
-        (TEXT + ANA[:-10], "malformed", "the end of a signature block"),
-        (TEXT[:-1], "malformed", "ends with a line feed"),
-        (TEXT[:-1] + ANA, "malformed", "ends with a line feed"),
-        (b"", "malformed", "ends with a line feed"),
-        (b"x\n" + ANA * 17, "too-large", "at most 16 signatures"),
-        (b"x" * limits.MAX_SIGNED_FILE_BYTES + b"\n", "too-large", "at most 40960 bytes"),
-    ],
-)
-def test_what_is_not_a_signed_file_is_refused(raw: bytes, code_: str, message: str) -> None:
-    """Anything around the blocks, and anything without bound, is refused by name."""
-    with pytest.raises(Malformed, match=message) as caught:
+def malformed(raw: bytes) -> Malformed:
+    """Return why bytes are no signed file."""
+    with pytest.raises(Malformed) as caught:
         parse_signed_file(raw)
-    assert caught.value.stable_code == code_
+    return caught.value
 
 
-def test_files_with_the_same_text_merge_by_union() -> None:
-    """P10: approvals that went different ways come together; each counts once."""
-    one, other = parse_signed_file(TEXT + ANA), parse_signed_file(TEXT + BO + ANA)
-    assert merge_signed_files(one, other).armors == (ANA, BO)
-    assert merge_signed_files(one, one) == one
+def rewrapped(armor: bytes) -> bytes:
+    """Return the same signature in lines of another width."""
+    begin, *body, end = armor.splitlines()
+    return b"\n".join((begin, b"".join(body), end, b""))
 
 
-def test_files_with_different_texts_do_not_merge() -> None:
-    """Both codes are told, for people to compare."""
-    another = ORG.command()
-    with pytest.raises(Malformed, match=code(another)) as caught:
-        merge_signed_files(parse_signed_file(TEXT), parse_signed_file(another))
+# Reading.
+
+
+def test_a_file_is_its_text_and_its_blocks() -> None:
+    """The text is all before the first block; the blocks keep their order."""
+    file = parse_signed_file(SIGNED)
+
+    assert (file.text, file.armors) == (TEXT, (ANA, BO))
+    assert render_signed_file(file) == SIGNED
+
+
+def test_a_text_alone_is_a_file_that_nobody_signed() -> None:
+    """A draft is a signed file without signatures; whether that is enough is decided elsewhere."""
+    assert parse_signed_file(TEXT) == SignedFile(text=TEXT, armors=())
+
+
+@pytest.mark.parametrize("between", [b"\n", b"hello\n", b"hello", b"{}\n", b" "])
+def test_nothing_stands_between_or_after_the_blocks(between: bytes) -> None:
+    """What nobody signed does not travel with what people signed."""
+    for raw in (TEXT + ANA + between, TEXT + ANA + between + BO):
+        assert malformed(raw).stable_code == "trailing-text"
+
+
+def test_a_second_text_after_the_blocks_is_refused() -> None:
+    """Two commands in one file: which one would the signatures be for?"""
+    assert malformed(SIGNED + TEXT).stable_code == "trailing-text"
+
+
+def test_a_file_without_a_text_is_refused() -> None:
+    """Signatures alone say nothing; an empty file neither."""
+    for raw in (b"", ANA, ANA + BO):
+        assert "line feed" in malformed(raw).message
+
+
+def test_a_text_ends_with_a_line_feed() -> None:
+    """Without one the first block would not begin a line."""
+    for raw in (TEXT[:-1], TEXT[:-1] + ANA, b"x"):
+        assert "line feed" in malformed(raw).message
+
+
+def test_a_block_has_an_end() -> None:
+    """A file cut off in a block is refused, not read as a shorter one."""
+    for raw in (SIGNED[:-1], SIGNED[:-30], SIGNED[:-100]):
+        assert "the end of a signature block" in malformed(raw).message
+
+
+@pytest.mark.parametrize("byte", [b"\r", b"\t", b"\0", b"\x1b", b"\x7f", b"\x80", b"\xc3\xa9"])
+def test_a_file_is_printable_ascii(byte: bytes) -> None:
+    """What a terminal shows is what is there: no control characters, no foreign ones."""
+    for raw in (TEXT[:9] + byte + TEXT[9:] + ANA, TEXT + ANA[:40] + byte + ANA[40:], SIGNED + byte):
+        assert "printable ASCII" in malformed(raw).message
+
+
+def test_a_file_has_a_size() -> None:
+    """A file beyond the limits of bytes or of blocks is refused as too large."""
+    longest = b"x" * (limits.MAX_SIGNED_FILE_BYTES - 1) + b"\n"
+
+    assert parse_signed_file(longest).text == longest
+    assert malformed(b"x" + longest).stable_code == "too-large"
+    assert len(parse_signed_file(TEXT + ANA * limits.MAX_SIGNATURES).armors) == 16
+    assert malformed(TEXT + ANA * (limits.MAX_SIGNATURES + 1)).stable_code == "too-large"
+
+
+def test_a_broken_block_is_still_a_block() -> None:
+    """Anyone who carries a file can add rubbish: it is one signature that does not count."""
+    rubbish = b"-----BEGIN SSH SIGNATURE-----\nrubbish\n-----END SSH SIGNATURE-----\n"
+
+    assert parse_signed_file(TEXT + rubbish + ANA).armors == (rubbish, ANA)
+
+
+def test_a_text_may_speak_of_signatures() -> None:
+    """A reason with the words of a block in it does not begin one."""
+    told = ORGANISATION.command(reason="-----BEGIN SSH SIGNATURE----- is what they sent")
+
+    assert parse_signed_file(told + ANA).text == told
+
+
+# Merging.
+
+
+def test_files_with_the_same_text_become_one() -> None:
+    """Two people approved copies of one file; together they have both approvals."""
+    merged = merge_signed_files(parse_signed_file(TEXT + ANA), parse_signed_file(TEXT + BO))
+
+    assert merged == SignedFile(text=TEXT, armors=(ANA, BO))
+
+
+def test_a_signature_is_merged_once_however_it_is_spelt() -> None:
+    """Signatures are compared by what they decode to; the first spelling stays, in its place."""
+    one = SignedFile(text=TEXT, armors=(ANA, BO, ANA))
+    other = SignedFile(text=TEXT, armors=(LUC, rewrapped(ANA), BO))
+
+    assert rewrapped(ANA) != ANA
+    assert merge_signed_files(one, other).armors == (ANA, BO, LUC)
+
+
+def test_another_text_is_never_merged() -> None:
+    """The codes of both are shown, so that people find out which one they meant."""
+    other = ORGANISATION.command(reason="another reason")
+    with pytest.raises(Malformed) as caught:
+        merge_signed_files(parse_signed_file(SIGNED), parse_signed_file(other))
+
     assert caught.value.stable_code == "different-text"
+    assert code(TEXT) in caught.value.message
+    assert code(other) in caught.value.message
 
 
-def test_a_merge_is_bounded_and_refuses_what_is_no_signature() -> None:
-    """A merge may not make a file that no node would take."""
-    broken = SignedFile(text=TEXT, armors=(ANA.replace(b"U1NI", b"AAAA"),))
+def test_a_broken_block_is_not_merged() -> None:
+    """A person who merges is told that a block is broken."""
+    broken = SignedFile(text=TEXT, armors=(ANA.replace(b"U1NIU0lH", b"U1NIU0lI"),))
     with pytest.raises(Malformed, match="magic"):
-        merge_signed_files(parse_signed_file(TEXT + ANA), broken)
+        merge_signed_files(broken, parse_signed_file(SIGNED))
+
+
+def test_a_merged_file_has_the_same_limits() -> None:
+    """Too many signatures together are refused, as they would be on a node."""
+    many = [ORGANISATION.approve(TEXT, "ana", hash_name="sha256")]
+    many += [
+        Organisation(f"p{nth} q").approve(TEXT, f"p{nth}") for nth in range(limits.MAX_SIGNATURES)
+    ]
+    one = SignedFile(text=TEXT, armors=tuple(many[:9]))
+    other = SignedFile(text=TEXT, armors=tuple(many[8:]))
+    with pytest.raises(Malformed) as caught:
+        merge_signed_files(one, other)
+
+    assert caught.value.stable_code == "too-large"
+
+
+armors = st.lists(st.sampled_from([ANA, BO, LUC, rewrapped(ANA), rewrapped(BO)]), max_size=6)
+
+
+@property_test
+@given(armors, armors, armors)
+def test_merging_is_a_union(first: list[bytes], second: list[bytes], third: list[bytes]) -> None:
+    """In any order and grouping, with itself or again: the same signatures."""
+    one, two, three = (SignedFile(text=TEXT, armors=tuple(some)) for some in (first, second, third))
+
+    def decoded(file: SignedFile) -> set[bytes]:
+        return {b"".join(armor.splitlines()[1:-1]) for armor in file.armors}
+
+    merged = merge_signed_files(one, two)
+    assert decoded(merged) == decoded(one) | decoded(two) == decoded(merge_signed_files(two, one))
+    assert len(merged.armors) == len(decoded(merged))
+    assert merge_signed_files(merged, merged) == merged == merge_signed_files(merged, one)
+    left = merge_signed_files(merged, three)
+    assert left == merge_signed_files(one, merge_signed_files(two, three))
+
+
+# Mending.
 
 
 @pytest.mark.parametrize(
-    "damage",
+    "bent",
     [
-        lambda raw: raw.replace(b"\n", b"\r\n"),
-        lambda raw: b"\xef\xbb\xbf\n\n" + raw + b"\n\n",
-        lambda raw: raw.replace(b"\n", b"  \n"),
-        lambda raw: raw.rstrip(b"\n"),
+        SIGNED,
+        b"\xef\xbb\xbf" + SIGNED,
+        SIGNED.replace(b"\n", b"\r\n"),
+        SIGNED.replace(b"\n", b"\r\r\n"),
+        SIGNED.replace(b"\n", b"\r"),
+        SIGNED.replace(b"\n", b"  \n"),
+        SIGNED.replace(b"\n", b"\t\r\n"),
+        SIGNED.replace(b"\n", b"\n\n"),
+        SIGNED.removesuffix(b"\n"),
+        b"\n\n" + SIGNED + b"\n\n",
+        b"  \n\t " + SIGNED + b" \n ",
+        TEXT + b"\n" + ANA + b"\n\n" + BO,
     ],
-    ids=["mail", "editor", "chat", "terminal"],
 )
-def test_damage_of_the_road_is_repaired(damage: object) -> None:
-    """P10: what mail, chat and editors do to a file is undone without doubt."""
-    raw = TEXT + ANA + BO
-    assert callable(damage)
-    assert repair(damage(raw)) == raw
+def test_what_mail_and_chat_do_is_undone(bent: bytes) -> None:
+    """Line ends, marks and blanks that no signed file has are taken away."""
+    assert repair(bent) == SIGNED
+
+
+@pytest.mark.parametrize("empty", [b"", b"\n", b" \r\n\t", b"\xef\xbb\xbf"])
+def test_nothing_stays_nothing(empty: bytes) -> None:
+    """An empty file is mended to an empty one, which is then refused."""
+    assert repair(empty) == b""
+
+
+def test_what_people_meant_is_left_alone() -> None:
+    """Blanks inside a line belong to the text: mending never changes what was signed."""
+    spaced = ORGANISATION.command(reason="two  blanks, and one before the quote ")
+
+    assert repair(spaced + ANA) == spaced + ANA
+    assert repair(SIGNED.replace(b"telemetry floods", b"telemetry  floods")) != SIGNED
+
+
+@property_test
+@given(st.dictionaries(free_text, free_text, max_size=4))
+def test_a_canonical_text_needs_no_mending(document: dict[str, str]) -> None:
+    """Every canonical text goes through unchanged."""
+    raw = render(dict(document)) + ANA
+
     assert repair(raw) == raw
-    assert repair(b"\n\n") == b""
 
 
-def test_the_code_is_eighty_bits_that_can_be_read_aloud() -> None:
-    """Four groups of four letters; another text has another code."""
-    assert len(code(TEXT)) == 19
-    assert code(TEXT) != code(TEXT + b"\n")
-    assert len(digest(TEXT)) == 64
+@property_test
+@given(st.lists(st.sampled_from([b" ", b"\t", b"\r", b"\n", b"{", b"ab", b"\xc3"])).map(b"".join))
+def test_mending_twice_is_mending_once(raw: bytes) -> None:
+    """Any bytes are mended to something that needs no more."""
+    assert repair(repair(raw)) == repair(raw)
 
 
-@given(st.binary(max_size=400))
-def test_foreign_bytes_are_malformed_and_nothing_else(raw: bytes) -> None:
-    """The parser returns the same bytes' parts or raises Malformed."""
-    try:
+# Names of a text.
+
+
+def test_a_text_has_a_digest_and_a_code() -> None:
+    """The code is the front of the digest, in sixteen letters that can be read aloud."""
+    found = code(TEXT)
+
+    assert digest(TEXT) == hashlib.sha256(TEXT).hexdigest()
+    assert [len(group) for group in found.split("-")] == [4, 4, 4, 4]
+    raw = base64.b32decode(found.replace("-", "").upper())
+    assert digest(TEXT).startswith(raw.hex())
+    assert len(raw) * 8 == 80
+    assert code(b"") == "4oym-iquy-7qob-jgx3"
+
+
+# Whatever comes in.
+
+
+@property_test
+@given(
+    st.lists(
+        st.sampled_from([TEXT, ANA, BO, ANA[:30], ANA[-28:], b"\n", b"{}\n"])
+        | st.binary(max_size=9),
+        max_size=8,
+    )
+)
+def test_any_bytes_are_a_signed_file_or_malformed(pieces: list[bytes]) -> None:
+    """A file is read and written again the same, or refused; nothing else comes out of it."""
+    raw = b"".join(pieces)
+    with contextlib.suppress(Malformed):
         file = parse_signed_file(raw)
-    except Malformed:
-        return
-    assert render_signed_file(file) == raw
+        assert render_signed_file(file) == raw
+        assert parse_signed_file(render_signed_file(file)) == file
+        assert merge_signed_files(file, file).text == file.text
