@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signatures both ways against the installed ssh-keygen, with keys in files and in security keys.
+
+Where ours is stricter than ssh-keygen, a test shows that ssh-keygen accepts and we refuse.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from breakglass.core.sshkey import SshKey, parse_public_key, parse_public_key_file
+from breakglass.core.sshsig import SshSignature, parse_armor, render_armor, verify_signature
+from breakglass.errors import BadSignature, Malformed
+from tests.support import openssh, softsk, ssh_keys
+from tests.support.openssh import SshKeygen
+from tests.support.ssh_keys import SigningKey
+from tests.support.sshsig_parts import Parts, ecdsa_security_key, parts, rsa_file, rsa_key
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(bool(openssh.why_not()), reason=openssh.why_not() or "not skipped"),
+]
+needs_softsk = pytest.mark.skipif(bool(softsk.why_not()), reason=softsk.why_not() or "not skipped")
+
+NAMESPACE = "breakglass-command-v1"
+ANOTHER = "breakglass-trust-v1"
+MESSAGE = b'{"stop":"monitoring/telemetry"}\n'
+HASHES = ["sha256", "sha512"]
+FILE_KEYS = [
+    ("ed25519",),
+    ("ecdsa", "-b", "256"),
+    ("ecdsa", "-b", "384"),
+    ("ecdsa", "-b", "521"),
+    ("rsa", "-b", "3072"),
+]
+SECURITY_KEYS = ["ed25519-sk", "ecdsa-sk"]
+
+OUR_KEYS: dict[str, SigningKey] = {
+    "ed25519": ssh_keys.ed25519("ana"),
+    "p256": ssh_keys.ecdsa("ana", 256),
+    "p384": ssh_keys.ecdsa("ana", 384),
+    "p521": ssh_keys.ecdsa("ana", 521),
+    "rsa-256": rsa_key(3072, "rsa-sha2-256"),
+    "rsa-512": rsa_key(3072, "rsa-sha2-512"),
+    "sk-ed25519-1": ssh_keys.security_key("ana"),
+    "sk-ed25519-5": ssh_keys.security_key("ana", flags=5),
+    "sk-ed25519-team": ssh_keys.security_key("ana", application="ssh:team"),
+    "sk-ecdsa-1": ecdsa_security_key("ana"),
+    "sk-ecdsa-5": ecdsa_security_key("ana", flags=5),
+}
+
+
+@pytest.fixture
+def keygen(tmp_path: Path) -> SshKeygen:
+    """Return ssh-keygen for keys in files."""
+    return SshKeygen(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the security key in software."""
+    return softsk.build(tmp_path_factory.mktemp("softsk"))
+
+
+@pytest.fixture
+def with_softsk(tmp_path: Path, provider: Path) -> SshKeygen:
+    """Return ssh-keygen with a security key."""
+    return SshKeygen(tmp_path, provider)
+
+
+def public(private: Path) -> SshKey:
+    """Return the key of the `.pub` file beside a private key, as `init` reads it."""
+    key, comment = parse_public_key_file(private.with_name(f"{private.name}.pub").read_text())
+    assert comment == "a comment"
+    return key
+
+
+def verify(key: SshKey, armor: bytes, *, verify_required: bool = False) -> SshSignature:
+    """Verify as a node does, and return the signature."""
+    signature = parse_armor(armor)
+    verify_signature(signature, key, MESSAGE, namespace=NAMESPACE, verify_required=verify_required)
+    return signature
+
+
+def refusal(key: SshKey, armor: bytes, *, verify_required: bool = False) -> str:
+    """Return the stable code of the refusal."""
+    with pytest.raises(BadSignature) as caught:
+        verify(key, armor, verify_required=verify_required)
+    return caught.value.stable_code
+
+
+@pytest.mark.parametrize("kind", FILE_KEYS, ids="".join)
+def test_what_ssh_keygen_signs_we_accept(keygen: SshKeygen, kind: tuple[str, ...]) -> None:
+    """Both hashes hold; fingerprint and armor are ssh-keygen's own, byte for byte."""
+    private = keygen.make(*kind)
+    key = public(private)
+    assert keygen.fingerprints([key.line]) == {key.fingerprint}
+    for hash_name in HASHES:
+        armor = keygen.sign(private, MESSAGE, NAMESPACE, "-O", f"hashalg={hash_name}")
+        signature = verify(key, armor)
+        assert signature.hash_name == hash_name
+        assert render_armor(signature.blob) == armor
+
+
+@pytest.mark.parametrize("kind", FILE_KEYS, ids="".join)
+def test_what_ssh_keygen_signs_for_something_else_we_refuse(
+    keygen: SshKeygen, kind: tuple[str, ...]
+) -> None:
+    """Another namespace, another text, another key, and a plain key where a PIN is asked for."""
+    private = keygen.make(*kind)
+    key = public(private)
+    assert refusal(key, keygen.sign(private, MESSAGE, ANOTHER)) == "signature-namespace"
+    assert refusal(key, keygen.sign(private, b"other\n", NAMESPACE)) == "signature-invalid"
+    armor = keygen.sign(private, MESSAGE, NAMESPACE)
+    assert refusal(key, armor, verify_required=True) == "signature-verify-required"
+    assert refusal(public(keygen.make(*kind)), armor) == "signature-key"
+
+
+@needs_softsk
+@pytest.mark.parametrize("kind", SECURITY_KEYS)
+def test_a_touched_security_key_holds(with_softsk: SshKeygen, kind: str) -> None:
+    """Flags are 1: enough by itself, not enough where trust asks for a PIN."""
+    private = with_softsk.make(kind)
+    key = public(private)
+    armor = with_softsk.sign(private, MESSAGE, NAMESPACE)
+    signature = verify(key, armor)
+    assert (signature.flags, signature.counter, key.application) == (1, 7, "ssh:")
+    assert with_softsk.accepts(key.line, armor, MESSAGE, NAMESPACE)
+    assert refusal(key, armor, verify_required=True) == "signature-verify-required"
+
+
+@needs_softsk
+@pytest.mark.parametrize("kind", SECURITY_KEYS)
+def test_a_pin_holds_where_trust_asks_for_it(with_softsk: SshKeygen, kind: str) -> None:
+    """A key of `-O verify-required` signs flags 5."""
+    private = with_softsk.make(kind, "-O", "verify-required")
+    armor = with_softsk.sign(private, MESSAGE, NAMESPACE)
+    assert verify(public(private), armor, verify_required=True).flags == 5
+    verify(public(private), armor)
+
+
+@needs_softsk
+@pytest.mark.parametrize("kind", SECURITY_KEYS)
+def test_a_security_key_that_nobody_touched_is_refused(with_softsk: SshKeygen, kind: str) -> None:
+    """Malware can use a key of `-O no-touch-required` alone; ssh-keygen does not mind, we do."""
+    private = with_softsk.make(kind, "-O", "no-touch-required")
+    armor = with_softsk.sign(private, MESSAGE, NAMESPACE)
+    assert parse_armor(armor).flags == 0
+    assert with_softsk.accepts(public(private).line, armor, MESSAGE, NAMESPACE)
+    assert refusal(public(private), armor) == "signature-presence"
+
+
+@needs_softsk
+def test_an_application_of_ones_own_holds(with_softsk: SshKeygen) -> None:
+    """`-O application=ssh:team` is a person's way to keep keys apart."""
+    private = with_softsk.make("ed25519-sk", "-O", "application=ssh:team")
+    key = public(private)
+    assert key.application == "ssh:team"
+    verify(key, with_softsk.sign(private, MESSAGE, NAMESPACE))
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (ssh_keys.security_key("web", application="https://example.org"), "starts with ssh:"),
+        (ecdsa_security_key("web", application="https://example.org"), "starts with ssh:"),
+        (rsa_key(2048), "RSA key of 3072 to 8192 bits, got 2048"),
+    ],
+    ids=["website-ed25519", "website-ecdsa", "rsa-2048"],
+)
+def test_a_key_that_ssh_keygen_takes_and_no_trust_holds(
+    keygen: SshKeygen, key: SigningKey, message: str
+) -> None:
+    """A website may have its security key sign, and a short RSA key may fall within the years."""
+    assert keygen.accepts(key.line, key.sign(MESSAGE, namespace=NAMESPACE), MESSAGE, NAMESPACE)
+    with pytest.raises(Malformed, match=message):
+        parse_public_key(key.line)
+
+
+def test_a_certificate_is_refused_with_advice(keygen: SshKeygen) -> None:
+    """Who signs with -cert.pub hears what to do instead, in the key and in the signature."""
+    private = keygen.make("ed25519")
+    certificate = keygen.certify(private, keygen.make("ed25519"))
+    armor = keygen.sign(certificate, MESSAGE, NAMESPACE)
+    with pytest.raises(Malformed, match="the certificate type") as of_key:
+        parse_public_key_file(certificate.read_text())
+    with pytest.raises(Malformed, match="the certificate type") as of_signature:
+        parse_armor(armor)
+    assert "plain key file" in of_key.value.hint
+    assert of_key.value.hint == of_signature.value.hint
+
+
+@pytest.mark.parametrize("hash_name", HASHES)
+@pytest.mark.parametrize("key", OUR_KEYS.values(), ids=OUR_KEYS.keys())
+def test_what_our_tests_sign_ssh_keygen_accepts(
+    keygen: SshKeygen, key: SigningKey, hash_name: str
+) -> None:
+    """The signers of the tests make what OpenSSH means, so the other tests prove something."""
+    armor = key.sign(MESSAGE, namespace=NAMESPACE, hash_name=hash_name)
+    assert keygen.accepts(key.line, armor, MESSAGE, NAMESPACE)
+    assert not keygen.accepts(key.line, armor, MESSAGE + b"x", NAMESPACE)
+    assert not keygen.accepts(key.line, armor, MESSAGE, ANOTHER)
+    verify(parse_public_key(key.line), armor)
+
+
+@pytest.mark.parametrize("name", ["ed25519", "p256", "p384", "rsa-512"])
+def test_a_private_key_of_ours_signs_in_ssh_keygen(
+    keygen: SshKeygen, tmp_path: Path, name: str
+) -> None:
+    """The same private key signs there and verifies here."""
+    key = OUR_KEYS[name]
+    file = tmp_path / "ours"
+    file.touch(mode=0o600)
+    file.write_bytes(rsa_file() if key.kind == "ssh-rsa" else key.openssh)
+    verify(parse_public_key(key.line), keygen.sign(file, MESSAGE, NAMESPACE))
+
+
+def test_sha1_is_refused_by_both(keygen: SshKeygen) -> None:
+    """The algorithm `ssh-rsa` means SHA-1."""
+    key = rsa_key(3072, "ssh-rsa")
+    armor = key.sign(MESSAGE, namespace=NAMESPACE)
+    assert not keygen.accepts(key.line, armor, MESSAGE, NAMESPACE)
+    assert refusal(parse_public_key(key.line), armor) == "signature-algorithm"
+
+
+@pytest.mark.parametrize(
+    ("loose", "message"),
+    [
+        (lambda good: good.but(reserved=b"hidden").armor, "nothing in the reserved field"),
+        (lambda good: good.but(version=0).armor, "version 1 of SSHSIG, got 0"),
+        (lambda good: good.armor + b"approved by the boss\n", "one armored SSH signature"),
+        (lambda good: good.armor.replace(b"\n", b"\n  ", 2), "expected base64"),
+    ],
+    ids=["reserved", "version", "text-after", "blanks"],
+)
+def test_looseness_of_ssh_keygen_is_refused(
+    keygen: SshKeygen, loose: Callable[[Parts], bytes], message: str
+) -> None:
+    """What ssh-keygen lets pass would be many spellings of one approval, or unsigned words."""
+    key = OUR_KEYS["ed25519"]
+    armor = loose(parts(key, MESSAGE, namespace=NAMESPACE))
+    assert keygen.accepts(key.line, armor, MESSAGE, NAMESPACE)
+    with pytest.raises(Malformed, match=message):
+        parse_armor(armor)
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A skipped test says what to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert openssh.why_not() == "ssh-keygen is not installed"
+    assert softsk.why_not().startswith("gcc is not installed")
