@@ -122,7 +122,7 @@ class Kubelet:
         existing: tuple[pb.Container, ...],
     ) -> None:
         ours = [one for one in existing if one.metadata.name == config.metadata.name]
-        newest = max(ours, key=lambda one: one.created_at, default=None)
+        newest = max(ours, key=lambda one: (one.created_at, one.metadata.attempt), default=None)
         if (
             newest is not None
             and newest.state == pb.CONTAINER_RUNNING

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated kubelet against what a real one was measured to do, in virtual time."""
+
+import asyncio
+import random
+from typing import cast
+
+import pytest
+
+from breakglass._pb.cri.v1 import api_pb2 as pb
+from breakglass.sim.clock import VirtualClock
+from breakglass.sim.faults import FOR_EVER, Fault, Faults, Kind
+from breakglass.sim.kubelet import Kubelet
+from breakglass.sim.node import SimNode
+from breakglass.sim.workloads import PodSpec, WorkloadSpec, make_pod
+
+SPEC = WorkloadSpec(namespace="default", name="telemetry")
+
+
+class Node:
+    """A simulated node whose kubelet is moved by hand."""
+
+    def __init__(self, spec: WorkloadSpec = SPEC, pods: int = 1) -> None:
+        self.clock = VirtualClock()
+        self.node = SimNode(clock=self.clock)
+        self.faults = Faults(self.clock)
+        seeded = random.Random(1)
+        self.pods: list[PodSpec] = [make_pod(spec, seeded) for _ in range(pods)]
+
+        async def call(method: str, request: pb.ListContainersRequest) -> object:
+            return await self.faults.around(method, lambda: self.node.call(method, request))
+
+        self.kubelet = Kubelet(call, self.clock, self.pods)  # type: ignore[arg-type]
+
+    async def seconds_until_running(self, at_most: int = 400) -> int:
+        """Let the kubelet look every second; return after how many something runs."""
+        for second in range(at_most):
+            await self.kubelet.sync()
+            if self.node.running():
+                return second
+            await self.clock.advance(1)
+        raise AssertionError
+
+    async def sandboxes(self) -> list[pb.PodSandbox]:
+        """Return the sandboxes as the runtime lists them."""
+        reply = await self.node.call("ListPodSandbox", pb.ListPodSandboxRequest())
+        return list(cast("pb.ListPodSandboxResponse", reply).items)
+
+    async def containers(self) -> list[pb.Container]:
+        """Return the containers as the runtime lists them."""
+        reply = await self.node.call("ListContainers", pb.ListContainersRequest())
+        return list(cast("pb.ListContainersResponse", reply).containers)
+
+    async def stop_all(self) -> None:
+        """Stop every container that runs, as an agent without a hold would."""
+        for container_id in self.node.running():
+            await self.node.call(
+                "StopContainer", pb.StopContainerRequest(container_id=container_id, timeout=30)
+            )
+
+
+async def test_a_stopped_container_comes_back_with_the_measured_waits() -> None:
+    """At once, then 10, 20, 40, 80, 160, 300 and 300 s, in the same sandbox, attempt by attempt."""
+    node = Node()
+    await node.kubelet.sync()
+    waits = []
+    for _ in range(8):
+        await node.stop_all()
+        waits.append(await node.seconds_until_running())
+    assert waits == [0, 10, 20, 40, 80, 160, 300, 300]
+    assert len(await node.sandboxes()) == 1
+    assert [one.metadata.attempt for one in await node.containers()] == list(range(9))
+
+
+async def test_ten_quiet_minutes_forget_the_backoff() -> None:
+    """A container that kept going for long enough starts again at once."""
+    node = Node()
+    await node.kubelet.sync()
+    for _ in range(3):
+        await node.stop_all()
+        await node.seconds_until_running()
+    await node.clock.advance(601)
+    await node.stop_all()
+    assert await node.seconds_until_running() == 0
+
+
+async def test_a_stopped_sandbox_is_replaced_and_its_containers_wait() -> None:
+    """The new sandbox has attempt + 1 and comes without a back-off; the container's own remains."""
+    node = Node()
+    await node.kubelet.sync()
+    waits = []
+    for _ in range(3):
+        (*_, newest) = await node.sandboxes()
+        await node.node.call("StopPodSandbox", pb.StopPodSandboxRequest(pod_sandbox_id=newest.id))
+        waits.append(await node.seconds_until_running())
+    assert waits == [0, 10, 20]
+    assert [one.metadata.attempt for one in await node.sandboxes()] == [0, 1, 2, 3]
+
+
+async def test_a_removed_sandbox_defeats_the_backoff() -> None:
+    """What every hold must not do: without its corpses the pod is back at once, every time."""
+    node = Node()
+    await node.kubelet.sync()
+    waits = []
+    for _ in range(3):
+        await node.stop_all()
+        (sandbox,) = await node.sandboxes()
+        await node.node.call(
+            "RemovePodSandbox", pb.RemovePodSandboxRequest(pod_sandbox_id=sandbox.id)
+        )
+        waits.append(await node.seconds_until_running())
+    assert waits == [0, 0, 0]
+    assert (await node.sandboxes())[0].metadata.attempt == 0
+
+
+async def test_a_lost_sandbox_takes_its_containers_along() -> None:
+    """The application outlives its pause process until kubelet stops it, with its grace."""
+    node = Node()
+    await node.kubelet.sync()
+    (sandbox,) = await node.sandboxes()
+    (first,) = node.node.running()
+    node.node.lose_sandbox(sandbox.id)
+    assert node.node.running() == (first,)
+    await node.kubelet.sync()
+    assert node.node.signals(first) == ("TERM",)
+    (second,) = node.node.running()
+    assert second != first
+
+
+async def test_a_runtime_that_fails_is_tried_again_at_the_next_look() -> None:
+    """Errors of the runtime neither end the kubelet nor stop it from repairing later."""
+    node = Node()
+    node.faults.add(Fault(method="RunPodSandbox", kind=Kind.FAIL, times=2))
+    node.faults.add(Fault(method="ListContainers", kind=Kind.FAIL))
+    assert await node.seconds_until_running() == 3
+
+
+async def test_the_kubelet_runs_until_it_is_cancelled() -> None:
+    """It looks every second of the clock's time."""
+    node = Node(pods=3)
+    running = asyncio.create_task(node.kubelet.run())
+    await node.clock.advance(0.5)
+    assert len(node.node.running()) == 3
+    await node.stop_all()
+    await node.clock.advance(1)
+    assert len(node.node.running()) == 3
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_a_dead_runtime_restarts_nothing() -> None:
+    """Nothing starts while the runtime answers nobody."""
+    node = Node()
+    await node.kubelet.sync()
+    await node.stop_all()
+    node.faults.add(Fault(method="*", kind=Kind.FAIL, times=FOR_EVER))
+    await node.kubelet.sync()
+    assert node.node.running() == ()
+    node.faults.clear()
+    assert await node.seconds_until_running() == 0
