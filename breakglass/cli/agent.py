@@ -86,10 +86,10 @@ def _json_follows(arguments: Sequence[str]) -> bool:
 
 def _verify_built(arguments: Sequence[str]) -> None:
     """Raise for a verb that people may have read of and that is not there yet."""
-    for verb in LATER:
+    for verb, why in LATER.items():
         if verb in arguments:
             raise UsageError(
-                f"expected a verb of this version, got {verb}: {LATER[verb]}",
+                f"expected a verb of this version, got {verb}: {why}",
                 code="not-in-this-version",
                 hint=f"see `{PROGRAM} --help`",
             )

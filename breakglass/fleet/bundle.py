@@ -58,6 +58,7 @@ LIFE_SUPPORT = (
     # volumes
     "*/*-csi",
     "*/*-csi-*",
+    "*/*csi-node*",
     "*/csi-*",
     "*/longhorn-*",
     "*/portworx*",
