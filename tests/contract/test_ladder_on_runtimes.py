@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ladder in real time, over each simulated runtime and a real containerd with this kernel."""
+
+import asyncio
+
+import pytest
+
+from breakglass.agent.cgroups import CgroupKernel
+from breakglass.agent.clock import SystemClock
+from breakglass.agent.cri import CriRuntime
+from breakglass.agent.ladder import PodOutcome, climb
+from tests.contract.rigs import ContainerdRig, Made, Rig
+
+
+async def bring_down(runtime: CriRuntime, made: Made, *, grace_s: int) -> PodOutcome:
+    """Climb one pod as the procedure does."""
+    pod = next(one for one in await runtime.pods() if one.uid == made.uid)
+    return await climb(
+        runtime, CgroupKernel(), pod, pod.containers, grace_s=grace_s, clock=SystemClock()
+    )
+
+
+def kernel_of(rig: Rig) -> str:
+    """Return what the kernel can show here: simulated containers have no processes."""
+    return "gone" if isinstance(rig, ContainerdRig) else "unseen"
+
+
+@pytest.mark.parametrize("ignores_term", [False, True])
+async def test_a_pod_is_down_for_runtime_and_kernel(
+    rig: Rig, runtime: CriRuntime, *, ignores_term: bool
+) -> None:
+    """Both grace paths end on rung 1, seen by the runtime and by the kernel."""
+    made = await rig.pod(containers=2, ignores_term=ignores_term)
+    outcome = await bring_down(runtime, made, grace_s=1)
+    assert outcome.seen == "down"
+    assert {(one.rung, one.seen, one.kernel, one.error) for one in outcome.containers} == {
+        (1, "down", kernel_of(rig), "")
+    }
+
+
+async def test_a_runtime_killed_in_the_middle_does_not_save_the_pod(
+    rig: Rig, runtime: CriRuntime
+) -> None:
+    """The runtime restarts while a process has its grace: the stop is asked again, and seen."""
+    made = await rig.pod(ignores_term=True)
+    climbing = asyncio.create_task(bring_down(runtime, made, grace_s=2))
+    await asyncio.wait((climbing,), timeout=0.5)
+    await rig.kill()
+    await rig.start()
+    outcome = await climbing
+    assert outcome.seen == "down"
+    assert outcome.containers[0].kernel == kernel_of(rig)
+    assert outcome.containers[0].error.startswith("runtime-unavailable")
