@@ -14,6 +14,7 @@ from pathlib import Path
 
 from breakglass.core import limits, names
 from breakglass.core.canonical import Fields
+from breakglass.core.targets import parse_pattern
 from breakglass.core.trust import Trust, parse_trust
 from breakglass.errors import ConfigInvalid, FileUnreadable, Malformed
 
@@ -149,13 +150,11 @@ def parse_address(text: str) -> str:
 
 
 def parse_protected(text: str) -> str:
-    """Return a pattern "namespace/name", where * stands for any run of characters."""
+    """Return a pattern "namespace/name", each part as `targets.parse_pattern` reads it."""
     namespace, slash, name = text.partition("/")
-    for part in (namespace, name):
-        names.parse_name(part.replace("*", "a") or " ")
-    if not slash or text.count("*") > limits.MAX_PATTERN_STARS:
+    if not slash:
         raise Malformed(f"expected a pattern namespace/name, got {names.quoted(text)}")
-    return text
+    return f"{parse_pattern(namespace)}/{parse_pattern(name)}"
 
 
 def read_identity(config: Config) -> Identity:
