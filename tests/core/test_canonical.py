@@ -146,6 +146,54 @@ def test_fields_tell_where_something_is_wrong() -> None:
         Fields([])
 
 
+def test_a_value_is_of_its_kind_and_within_its_bounds() -> None:
+    """Another kind, an absent key, a number or a text beyond its bounds: each is told."""
+    fields = Fields({"a": {"yes": True, "one": 1, "word": "abc", "list": ["x", "y"]}}).fields("a")
+    for wrong, message in (
+        (lambda: fields.text("none"), r"expected the key a\.none, got none"),
+        (lambda: fields.text("word", max_chars=2), r"at most 2 characters at a\.word, got 3"),
+        (lambda: fields.integer("yes", low=0, high=1), r"an integer at a\.yes, got true or false"),
+        (lambda: fields.integer("word", low=0, high=1), r"an integer at a\.word, got text"),
+        (lambda: fields.integer("one", low=2, high=3), r"2 to 3 at a\.one, got 1"),
+        (lambda: fields.integer("one", low=-1, high=0), r"-1 to 0 at a\.one, got 1"),
+        (lambda: fields.flag("one"), r"true or false at a\.one, got an integer"),
+        (lambda: fields.lines("word", max_items=1), r"a list at a\.word, got text"),
+        (lambda: fields.fields("list"), r"an object at a\.list, got a list"),
+    ):
+        with pytest.raises(Malformed, match=message):
+            wrong()
+    assert fields.text("word", max_chars=3) == "abc"
+
+
+def test_an_absent_key_has_its_own_code() -> None:
+    """What is missing is told apart from what is wrong."""
+    with pytest.raises(Malformed) as refusal:
+        Fields({}).flag("a")
+    assert refusal.value.stable_code == "missing-key"
+
+
+def test_a_value_of_its_own_form_is_told_with_its_place() -> None:
+    """The reader of a small text says what is wrong, and the place is added; its code stays."""
+
+    def refuse(text: str) -> str:
+        raise Malformed(f"expected better, got {text}", code="a-code")
+
+    fields = Fields({"one": "x", "many": ["x", "y"]})
+    with pytest.raises(Malformed, match="expected better, got x at one") as refusal:
+        fields.parsed("one", refuse)
+    assert refusal.value.stable_code == "a-code"
+    with pytest.raises(Malformed, match=r"got x at many\[0\]"):
+        fields.texts("many", refuse, max_items=2)
+    assert fields.texts("many", str.upper, max_items=2) == ("X", "Y")
+    assert [one.text("a") for one in Fields({"l": [{"a": "x"}]}).objects("l", max_items=1)] == ["x"]
+
+
+def test_each_item_stands_once() -> None:
+    """A list of names says each name once, also where an error message would be long."""
+    with pytest.raises(Malformed, match="expected each item once at a, got 'x' twice"):
+        Fields({"a": ["x", "y", "x"]}).texts("a", str, max_items=3)
+
+
 def test_every_key_is_read_or_refused() -> None:
     """`finish` knows what nobody asked for, and leaves alone what was read."""
     fields = Fields({"a": True, "b": 1})
