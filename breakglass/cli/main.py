@@ -18,7 +18,7 @@ import click
 from breakglass import __version__
 from breakglass.cli.result import Result, printable, show_error, show_result
 from breakglass.cli.session import HOME_VARIABLE, Session, default_home
-from breakglass.errors import Interrupted, UsageError
+from breakglass.errors import Exit, Interrupted, UsageError
 
 PROGRAM = "breakglass"
 
@@ -110,6 +110,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         ended = cli.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
         return show_result(ended, output) if isinstance(ended, Result) else int(ended or 0)
+    except SystemExit as ended:
+        # click's own: completion is answered (0), or the reader of stdout went away (1).
+        return int(Exit.INTERRUPTED if ended.code else Exit.DONE)
     except BrokenPipeError:
         # Whoever read our output has gone; nothing can be said to them any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @click.argument("command_id", metavar="ID")
 @click.pass_obj
 def command(session: Session, command_id: str) -> Result:
-    """Show what nodes have on record of a command, pod by pod.
+    """Show what nodes have on record of a command.
 
-    Every node of the inventory is asked; those that never accepted it are counted apart.
+    Every node of the inventory is asked, and each pod is shown; nodes that never accepted it are
+    counted apart.
     """
     from breakglass.cli import rows as tables
     from breakglass.core.names import parse_id

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Delivery from end to end: real agents over simulated runtimes, reached over mTLS on loopback."""
+
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from lab.nodes import WORKLOAD, SimulatedNode
+from tests.cli.conftest import Bastion
+
+READY_S = 20.0
+
+
+class Night:
+    """A bastion with three people, and nodes that really answer."""
+
+    def __init__(self, bastion: Bastion) -> None:
+        self.bastion = bastion
+        self.scope = contextlib.ExitStack()
+        self.agents: dict[str, subprocess.Popen[str]] = {}
+
+    def add(self, name: str) -> None:
+        """Add a node and start its runtime and its agent from its bundle."""
+        port = free_port()
+        self.bastion.add_node(name, f"127.0.0.1:{port}")
+        folder = Path(self.bastion.path(name))
+        assert self.bastion.run("node", "bundle", name, "--out", str(folder)).exit == 0
+        runtime = SimulatedNode(name, folder / "runtime")
+        self.scope.callback(runtime.close)
+        config = folder / "agent.toml"
+        text = config.read_text()
+        for key, value in (
+            ("socket", folder / "agent.sock"),
+            ("directory", folder / "state"),
+            ("endpoint", runtime.socket),
+        ):
+            text = re.sub(rf'(?m)^{key} = ".*"$', f'{key} = "{value}"', text)
+        config.write_text(text)
+        self.start(name)
+
+    def start(self, name: str) -> None:
+        """Start an agent and wait until it is ready."""
+        config = self.bastion.folder / name / "agent.toml"
+        agent = subprocess.Popen(
+            [sys.executable, "-m", "breakglass.cli.agent", "serve", "--config", str(config)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        assert agent.stdout is not None
+        watchdog = threading.Timer(READY_S, agent.kill)
+        watchdog.start()
+        said = ""
+        for line in agent.stdout:
+            said += line
+            if '"ready"' in line:
+                break
+        watchdog.cancel()
+        assert agent.poll() is None, said
+        threading.Thread(target=_drain, args=(agent.stdout,), daemon=True).start()
+        self.agents[name] = agent
+
+    def stop(self, name: str) -> None:
+        """End an agent."""
+        agent = self.agents.pop(name)
+        agent.terminate()
+        agent.wait(timeout=READY_S + 20)
+
+    def close(self) -> None:
+        """End everything."""
+        for name in list(self.agents):
+            self.stop(name)
+        self.scope.close()
+
+    def approved(self, *extra: str) -> str:
+        """Return a file that two people approved."""
+        file = self.bastion.draft("cmd", "--grace", "1s", *extra)
+        for person in ("ana", "bo"):
+            assert self.bastion.approve(file, person).exit == 0
+        return file
+
+
+def _drain(stream: IO[str]) -> None:
+    """Read an agent's log lines to their end, so that it never waits for a reader."""
+    with stream:
+        for _ in stream:
+            pass
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def night(new_bastion: Callable[[], Bastion]) -> Iterator[Night]:
+    """Two nodes."""
+    bastion = new_bastion()
+    bastion.init()
+    made = Night(bastion)
+    try:
+        for name in ("n1", "n2"):
+            made.add(name)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.slow
+def test_the_whole_night(night: Night) -> None:
+    """Pods seen, stopped and seen down, on record, and every log verified (P4, P5, P7)."""
+    bastion = night.bastion
+    pods = bastion.json("pods").json["pods"]
+    running = [one for one in pods if f"{one['namespace']}/{one['daemonset']}" == WORKLOAD]
+    assert {one["node"] for one in running} == {"n1", "n2"}
+
+    file = night.approved()
+    ran = bastion.json("run", file, "--yes")
+    assert ran.exit == 0, ran.err
+    assert [(row["node"], row["state"], row["evidence"]) for row in ran.json["nodes"]] == [
+        ("n1", "done", "verified"),
+        ("n2", "done", "verified"),
+    ]
+    assert sum(row["down"] for row in ran.json["nodes"]) == len(running)
+
+    again = bastion.json("run", file, "--yes")
+    assert (again.exit, [row["repeated"] for row in again.json["nodes"]]) == (0, [True, True])
+
+    outcome = bastion.json("outcome", ran.json["id"])
+    assert outcome.exit == 0
+    assert {pod["name"] for pod in outcome.json["pods"]} == {one["name"] for one in running}
+    assert "seen down" in bastion.run("outcome", ran.json["id"]).out
+
+    unknown = bastion.json("outcome", "01a1fc9c-8d29-7572-aaf2-402d4871c76c")
+    assert (unknown.exit, unknown.json["code"]) == (4, "not-on-record")
+
+    logs = bastion.json("log", "verify")
+    assert logs.exit == 0
+    assert [(row["state"], row["approved"]) for row in logs.json["nodes"]] == [("verified", 1)] * 2
+    assert bastion.run("log", "verify", "n2").out.count("verified") == 2
+
+
+@pytest.mark.slow
+def test_a_drill_is_marked_in_every_line(night: Night) -> None:
+    """Not one line on the screen lets anybody take it for the real thing (P11)."""
+    ran = night.bastion.run("run", night.approved("--mode", "drill"), "--yes")
+    assert ran.exit == 0
+    progress = [line for line in ran.err.splitlines() if "accepted" in line or "down" in line]
+    assert progress
+    assert all(line.startswith("DRILL ") for line in progress)
+    assert all(line.startswith(("DRILL", "MODE")) for line in ran.out.splitlines())
+
+
+@pytest.mark.slow
+def test_what_is_not_done_or_not_reached_has_its_own_status(night: Night) -> None:
+    """5 for a node that is away, 4 for one without such pods, 4 before 5, a row for each (P5)."""
+    bastion = night.bastion
+    night.stop("n2")
+    ran = bastion.json("run", night.approved(), "--yes")
+    assert (ran.exit, ran.json["code"]) == (5, "unreached")
+    assert [row["state"] for row in ran.json["nodes"]] == ["done", "unreached"]
+    assert bastion.json("pods").exit == 5
+    assert bastion.json("log", "verify").exit == 5
+
+    file = bastion.path("none")
+    drafted = bastion.run(
+        "draft", "stop", "monitoring/absent", "--cluster", "prod-a", "--reason", "r", "-o", file
+    )
+    assert drafted.exit == 0
+    for person in ("ana", "bo"):
+        bastion.approve(file, person)
+    ran = bastion.json("run", file, "--yes")
+    assert ran.exit == 4
+    assert [row["state"] for row in ran.json["nodes"]] == ["nothing", "unreached"]
+
+    night.start("n2")
+    late = bastion.json("run", bastion.path("cmd"), "--yes")
+    assert (late.exit, [row["repeated"] for row in late.json["nodes"]]) == (0, [True, False])
+
+
+@pytest.mark.slow
+def test_a_node_that_refuses_is_told_with_its_reason(night: Night) -> None:
+    """What its owner protects stays up, with exit 3 when every node says so (P8)."""
+    bastion = night.bastion
+    for name in ("n1", "n2"):
+        night.stop(name)
+        config = bastion.folder / name / "agent.toml"
+        config.write_text(
+            config.read_text().replace("workloads = [", f'workloads = [\n"{WORKLOAD}",')
+        )
+        night.start(name)
+    ran = bastion.json("run", night.approved(), "--yes")
+    assert (ran.exit, ran.json["code"]) == (3, "protected")
+    assert bastion.json("log", "verify").exit == 0
+
+
+@pytest.mark.slow
+def test_the_nodes_own_socket_is_a_road_too(night: Night) -> None:
+    """`breakglass-agent submit < file` on the node: same bytes, same verdict (P10)."""
+    file = Path(night.approved())
+    config = str(night.bastion.folder / "n1" / "agent.toml")
+
+    def agent(*arguments: str, raw: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "breakglass.cli.agent", *arguments, "--config", config]
+        return subprocess.run(command, input=raw, capture_output=True, check=False)
+
+    short = agent("submit", raw=file.read_bytes().split(b"-----BEGIN")[0])
+    assert (short.returncode, b"[unsigned]" in short.stderr) == (3, True)
+    done = agent("submit", raw=file.read_bytes().replace(b"\n", b"\r\n"))
+    assert done.returncode == 0, done.stderr
+    assert b"finished: done" in done.stdout
+    assert agent("describe").stdout.count(b"n1") >= 1
+    checked = agent("check-config")
+    assert (checked.returncode, b"is good" in checked.stdout) == (0, True)
+    empty = agent("submit", raw=b"")
+    assert (empty.returncode, b"[empty-input]" in empty.stderr) == (2, True)
+    night.stop("n1")
+    away = agent("describe")
+    assert (away.returncode, b"[unreached]" in away.stderr) == (5, True)
+
+
+@pytest.mark.slow
+def test_an_interrupted_watch_leaves_the_nodes_to_it(night: Night) -> None:
+    """Ctrl-C ends the watching with 130 and a row for every node (P7)."""
+    file = night.approved("--grace", "20s")
+    night.agents["n1"].send_signal(19)  # SIGSTOP: it accepts connections and says nothing
+    try:
+        command = [sys.executable, "-m", "breakglass.cli.main", "--home"]
+        run = subprocess.Popen(
+            [*command, night.bastion.path("home"), "run", file, "--yes"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert run.stderr is not None
+        for line in run.stderr:
+            if line.startswith("n2: done"):
+                break
+        run.send_signal(2)
+        out, err = run.communicate(timeout=READY_S)
+    finally:
+        night.agents["n1"].send_signal(18)
+    assert run.returncode == 130
+    assert "[interrupted]" in err
+    assert re.search(r"n1 +prod-a +unreached", out)
+    assert re.search(r"n2 +prod-a +done", out)
