@@ -23,6 +23,7 @@ from tests.support.sshsig_parts import Parts, parts
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.slow,
     pytest.mark.skipif(bool(openssh.why_not()), reason=openssh.why_not() or "it is there"),
 ]
 
