@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The disk as the log uses it: few effects, each of which can fail, behind one port.
+"""The disk as the log uses it: six effects, each of which can fail, behind one port.
 
-Tests put a disk in its place that loses effects, or lets them land and fails all the same.
+Tests put a disk in its place that loses effects, or lets them land and fails all the same.  Reading
+is not an effect and does not go through the port.
 """
 
+import contextlib
+import errno
+import fcntl
 import os
 from pathlib import Path
 from typing import Protocol
 
+from breakglass.errors import StateUnwritable
+
 PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+_CHUNK_BYTES = 1 << 16
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Disk(Protocol):
     """The effects of the log on the disk; each raises `OSError`."""
 
     def create(self, path: Path, size: int) -> int:
-        """Make a file of `size` zeros, durable with its name, and return it open."""
-        ...
-
-    def open(self, path: Path) -> int:
-        """Return an existing file open for reading and writing."""
+        """Make an empty file with `size` bytes of space, in the place of an old one; return it."""
         ...
 
     def pwrite(self, handle: int, raw: bytes, offset: int) -> int:
@@ -30,7 +35,15 @@ class Disk(Protocol):
         """Return when what was written is durable."""
         ...
 
-    def unlink(self, path: Path) -> None:
+    def fsync(self, handle: int) -> None:
+        """Return when a new file, or the names in a folder, are durable."""
+        ...
+
+    def replace(self, old: Path, new: Path) -> None:
+        """Rename a file, in the place of another if there is one."""
+        ...
+
+    def remove(self, path: Path) -> None:
         """Remove a file."""
         ...
 
@@ -39,24 +52,16 @@ class RealDisk:
     """The machine's disk."""
 
     def create(self, path: Path, size: int) -> int:
-        """Make a file of zeros; written, not only allocated, so that syncs touch no metadata."""
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+        """Make the file with all its space taken (posix_fallocate(3)), mode 0600."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        handle = os.open(path, flags, PRIVATE_FILE)
         try:
-            os.posix_fallocate(handle, 0, size)
-            zeros = bytes(min(size, 1 << 16))
-            for offset in range(0, size, len(zeros)):
-                os.pwrite(handle, zeros[: size - offset], offset)
-            os.fsync(handle)
-            sync_folder(path.parent)
+            if size:
+                os.posix_fallocate(handle, 0, size)
         except OSError:
             os.close(handle)
-            path.unlink(missing_ok=True)
             raise
         return handle
-
-    def open(self, path: Path) -> int:
-        """Return an existing file open for reading and writing."""
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def pwrite(self, handle: int, raw: bytes, offset: int) -> int:
         """Write at an offset (pwrite(2))."""
@@ -66,15 +71,89 @@ class RealDisk:
         """Sync a file's bytes (fdatasync(2))."""
         os.fdatasync(handle)
 
-    def unlink(self, path: Path) -> None:
-        """Remove a file."""
+    def fsync(self, handle: int) -> None:
+        """Sync a file or a folder with all that is known about it (fsync(2))."""
+        os.fsync(handle)
+
+    def replace(self, old: Path, new: Path) -> None:
+        """Rename a file (rename(2))."""
+        old.replace(new)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file (unlink(2))."""
         path.unlink()
 
 
-def sync_folder(path: Path) -> None:
+def write_all(disk: Disk, handle: int, raw: bytes, offset: int) -> None:
+    """Write all of `raw`: a full disk shortens a write before it fails one."""
+    while raw:
+        written = disk.pwrite(handle, raw, offset)
+        if written <= 0:
+            raise OSError(errno.EIO, "a write wrote nothing")
+        raw, offset = raw[written:], offset + written
+
+
+def make_file(disk: Disk, path: Path, raw: bytes, *, size: int) -> None:
+    """Make a durable file that begins with `raw`, then zeros up to `size`, under its name or not.
+
+    The zeros are written, not only allocated, so that later syncs touch no metadata.  The bytes
+    are durable before the file gets its name, in the place of an older one; the name itself is
+    durable after `sync_folder`.  A failure leaves at most a file named NAME.new, which the next
+    call overwrites.
+    """
+    new = path.with_name(path.name + ".new")
+    try:
+        handle = disk.create(new, size)
+        try:
+            write_all(disk, handle, raw, 0)
+            for offset in range(len(raw), size, _CHUNK_BYTES):
+                write_all(disk, handle, bytes(min(_CHUNK_BYTES, size - offset)), offset)
+            disk.fsync(handle)
+        finally:
+            os.close(handle)
+        disk.replace(new, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            disk.remove(new)
+        raise
+
+
+def sync_folder(disk: Disk, path: Path) -> None:
     """Make the names in a folder durable."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(handle)
+        disk.fsync(handle)
     finally:
         os.close(handle)
+
+
+def lock(path: Path) -> int:
+    """Return a handle that holds the lock at `path` until it is closed.
+
+    Raises:
+        StateUnwritable: somebody else holds it ("log-locked").
+        OSError: the file cannot be made or opened for writing.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise StateUnwritable(
+            f"expected to be the only user of {path.parent}, got another",
+            code="log-locked",
+            hint="another agent is running on this state directory",
+        ) from error
+    return handle
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether an effect failed for want of space."""
+    return error.errno in _FULL
+
+
+def unwritable(directory: Path, error: OSError) -> StateUnwritable:
+    """Return the error of a state directory that does not take what we write."""
+    code = "disk-full" if is_full(error) else ""
+    message = f"expected to write in {directory}, got: {error.strerror or error}"
+    return StateUnwritable(message, code=code)

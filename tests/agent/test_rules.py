@@ -23,7 +23,7 @@ def test_no_method_without_a_rule_and_no_rule_without_a_method() -> None:
 
 
 def test_what_is_wired_is_what_is_described() -> None:
-    """The handlers that are registered are the descriptors' methods, streaming where they stream."""
+    """The registered handlers are the descriptors' methods, streaming where they stream."""
     service = Service.__new__(Service)  # wiring looks at the methods only
     wired = {}
     for handler in handlers(service):
