@@ -97,7 +97,8 @@ class Evidence:
             return newest
         proof, note = await road.consistency(before.size)
         try:
-            latest = verify_checkpoint(note, self.log_key)
+            # The usual answer is the checkpoint of the last receipt, which is verified already.
+            latest = after if note == newest.note else verify_checkpoint(note, self.log_key)
         except Malformed as error:
             raise _not_evidence(error) from error
         if latest.size < after.size:

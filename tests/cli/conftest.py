@@ -2,8 +2,11 @@
 """A bastion with its people: the program run as a person runs it, with real ssh-keygen keys."""
 
 import json
+import os
+import pty
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +83,31 @@ class Bastion:
     def approve(self, file: str, person: str) -> Ran:
         """Approve with a person's key file."""
         return self.run("approve", file, "--key", self.path(person), "--yes")
+
+
+def on_terminal(
+    bastion: Bastion, *arguments: str, answers: tuple[tuple[str, str], ...]
+) -> tuple[int, str]:
+    """Run the program on a terminal of its own; answer each question as it is asked."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ["DISPLAY"] = ":99"  # where ssh-keygen would ask a program that is not there
+        command = [sys.executable, "-m", "breakglass.cli.main", "--home", bastion.path("home")]
+        os.execv(sys.executable, [*command, *arguments])  # noqa: S606 - the child of a fork
+    said = ""
+    waiting = list(answers)
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:
+            break
+        said += part.decode("utf-8", "replace")
+        if waiting and waiting[0][0] in said:
+            os.write(terminal, waiting.pop(0)[1].encode())
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert not waiting, said
+    return os.waitstatus_to_exitcode(status), said
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typing import IO
 import pytest
 
 from lab.nodes import WORKLOAD, SimulatedNode
-from tests.cli.conftest import Bastion
+from tests.cli.conftest import Bastion, on_terminal
 
 READY_S = 20.0
 
@@ -150,6 +150,23 @@ def test_the_whole_night(night: Night) -> None:
     assert logs.exit == 0
     assert [(row["state"], row["approved"]) for row in logs.json["nodes"]] == [("verified", 1)] * 2
     assert bastion.run("log", "verify", "n2").out.count("verified") == 2
+
+
+@pytest.mark.slow
+def test_on_a_terminal_a_person_is_asked_and_sees_it_move(night: Night) -> None:
+    """The question comes before anything is delivered; the table comes after the progress."""
+    file = night.approved()
+    command = ("run", file)
+    status, said = on_terminal(night.bastion, *command, answers=(("[y/N]", "n\n"),))
+    assert (status, "[declined]" in said, "verified" in said) == (130, True, False)
+    status, said = on_terminal(night.bastion, *command, answers=(("[y/N]", "y\n"),))
+    assert status == 0, said
+    assert "2/2" in said
+    assert "2 nodes: 2 done" in said
+    night.stop("n2")
+    status, said = on_terminal(night.bastion, "run", file, "--yes", answers=())
+    assert status == 5, said
+    assert "n2: unreached" in said
 
 
 @pytest.mark.slow

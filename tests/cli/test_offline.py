@@ -2,8 +2,6 @@
 """From keys to an approved file, with nothing but this machine and ssh-keygen."""
 
 import json
-import os
-import pty
 import shutil
 import subprocess
 import sys
@@ -13,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from breakglass.core.signed_file import parse_signed_file
-from tests.cli.conftest import Bastion
+from tests.cli.conftest import Bastion, on_terminal
 
 
 def text_of(file: str) -> bytes:
@@ -229,31 +227,6 @@ def test_a_summary_that_lies_is_not_shown_as_one(bastion: Bastion) -> None:
     ran = bastion.run("show", str(file))
     assert (ran.exit, "[summary-mismatch]" in ran.err) == (2, True)
     assert "!! NOT A COMMAND" in ran.out
-
-
-def on_terminal(
-    bastion: Bastion, *arguments: str, answers: tuple[tuple[str, str], ...]
-) -> tuple[int, str]:
-    """Run the program on a terminal of its own; answer each question as it is asked."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ["DISPLAY"] = ":99"  # where ssh-keygen would ask a program that is not there
-        command = [sys.executable, "-m", "breakglass.cli.main", "--home", bastion.path("home")]
-        os.execv(sys.executable, [*command, *arguments])  # noqa: S606 - the child of a fork
-    said = ""
-    waiting = list(answers)
-    while True:
-        try:
-            part = os.read(terminal, 4096)
-        except OSError:
-            break
-        said += part.decode("utf-8", "replace")
-        if waiting and waiting[0][0] in said:
-            os.write(terminal, waiting.pop(0)[1].encode())
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    assert not waiting, said
-    return os.waitstatus_to_exitcode(status), said
 
 
 def test_a_person_is_asked_and_may_say_no(bastion: Bastion) -> None:

@@ -2,7 +2,7 @@
 """`breakglass draft stop`: a command for people to approve.  It writes a file and nothing else."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -13,6 +13,25 @@ from breakglass.errors import FileUnreadable, UsageError
 if TYPE_CHECKING:
     from breakglass.cli.review import Review
     from breakglass.fleet.drafting import Drafted
+
+
+class _Given(TypedDict):
+    """What the options give, each under its own name."""
+
+    workload: str
+    clusters: tuple[str, ...]
+    reason: str
+    incident: str
+    requester: str | None
+    nodes: tuple[str, ...]
+    pools: tuple[str, ...]
+    excepted: tuple[str, ...]
+    hold: str
+    grace: str
+    mode: str
+    valid: str
+    max_pods: int
+
 
 _LATER = ("evict", "release", "extend")
 
@@ -77,24 +96,12 @@ def command() -> None:
     help="The file to write.",
 )
 @click.pass_obj
-def stop(  # noqa: PLR0917 - one argument for each option
+def stop(
     session: Session,
-    workload: str,
-    clusters: tuple[str, ...],
-    reason: str,
-    incident: str,
-    requester: str | None,
-    nodes: tuple[str, ...],
-    pools: tuple[str, ...],
-    excepted: tuple[str, ...],
-    hold: str,
-    grace: str,
-    mode: str,
-    valid: str,
     max_nodes: int | None,
-    max_pods: int,
     parallel: int | None,
     out: Path,
+    **given: Unpack[_Given],
 ) -> Result:
     """Write a command that stops a DaemonSet's pods.
 
@@ -110,20 +117,20 @@ def stop(  # noqa: PLR0917 - one argument for each option
     home, now = session.home(), session.now()
     trust = home.trust()
     asked = StopAsked(
-        workload=workload,
-        clusters=clusters,
-        reason=reason,
-        requester=_requester(requester),
+        workload=given["workload"],
+        clusters=given["clusters"],
+        reason=given["reason"],
+        requester=_requester(given["requester"]),
         max_nodes=1,
-        nodes=nodes,
-        pools=pools,
-        excepted=excepted,
-        incident=incident,
-        grace=grace,
-        hold=hold,
-        valid=valid,
-        mode=Mode(mode),
-        max_pods_per_node=max_pods,
+        nodes=given["nodes"],
+        pools=given["pools"],
+        excepted=given["excepted"],
+        incident=given["incident"],
+        grace=given["grace"],
+        hold=given["hold"],
+        valid=given["valid"],
+        mode=Mode(given["mode"]),
+        max_pods_per_node=given["max_pods"],
         max_parallel=limits.DEFAULT_PARALLEL if parallel is None else parallel,
     )
     drafted = draft_for(

@@ -101,13 +101,13 @@ def _deliver(
     from breakglass.cli.rows import mark_of
     from breakglass.core.signed_file import render_signed_file
     from breakglass.fleet.roads.direct import direct_road
-    from breakglass.fleet.rollout import NodeRow, NodeState, roll_out
+    from breakglass.fleet.rollout import roll_out
 
     ended: dict[str, NodeRow] = {}
     quiet = session.output == "json"
     with watching(len(nodes), mark_of(approved.command.mode), quiet=quiet) as watch:
 
-        def on_row(row: NodeRow) -> None:
+        def on_row(row: "NodeRow") -> None:
             ended[row.node] = row
             watch.on_row(row)
 
@@ -123,22 +123,22 @@ def _deliver(
                 )
             )
         except KeyboardInterrupt:
-            rows = tuple(
-                ended.get(
-                    node.name,
-                    NodeRow(
-                        node=node.name,
-                        cluster=node.cluster,
-                        state=NodeState.UNREACHED,
-                        code="interrupted",
-                        message="expected its answer, got interrupted before",
-                        hint=Interrupted.default_hint,
-                    ),
-                )
-                for node in nodes
-            )
-            return rows, False
+            return tuple(ended.get(node.name) or _unseen(node) for node in nodes), False
     return rows, True
+
+
+def _unseen(node: "InventoryNode") -> "NodeRow":
+    """Return the row of a node that had not ended when a person interrupted us."""
+    from breakglass.fleet.rollout import NodeRow, NodeState
+
+    return NodeRow(
+        node=node.name,
+        cluster=node.cluster,
+        state=NodeState.UNREACHED,
+        code="interrupted",
+        message="expected its answer, got interrupted before",
+        hint=Interrupted.default_hint,
+    )
 
 
 def _result(
