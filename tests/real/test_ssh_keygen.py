@@ -15,7 +15,14 @@ from breakglass.errors import BadSignature, Malformed
 from tests.support import openssh, softsk, ssh_keys
 from tests.support.openssh import SshKeygen
 from tests.support.ssh_keys import SigningKey
-from tests.support.sshsig_parts import Parts, ecdsa_security_key, parts, rsa_file, rsa_key
+from tests.support.sshsig_parts import (
+    Parts,
+    ecdsa_security_key,
+    parts,
+    rsa_file,
+    rsa_key,
+    take_text,
+)
 
 pytestmark = [
     pytest.mark.real,
@@ -243,6 +250,35 @@ def test_looseness_of_ssh_keygen_is_refused(
     assert keygen.accepts(key.line, armor, MESSAGE, NAMESPACE)
     with pytest.raises(Malformed, match=message):
         parse_armor(armor)
+
+
+def longer_scalar(raw: bytes) -> bytes:
+    """Write S + L for the S of an Ed25519 signature (RFC 8032, section 5.1.7)."""
+    order = 2**252 + 27742317777372353535851937790883648493
+    return raw[:32] + (int.from_bytes(raw[32:], "little") + order).to_bytes(32, "little")
+
+
+def longer_number(raw: bytes) -> bytes:
+    """Put zeros before the r of an ECDSA signature."""
+    r, rest = take_text(raw)
+    return ssh_keys.text(b"\0\0" + r) + rest
+
+
+@pytest.mark.parametrize(
+    ("name", "spell"), [("ed25519", longer_scalar), ("p256", longer_number)], ids=["S+L", "zeros"]
+)
+def test_another_spelling_of_the_same_numbers_is_refused(
+    keygen: SshKeygen, name: str, spell: Callable[[bytes], bytes]
+) -> None:
+    """OpenSSH 9.2 takes both, so anybody could make new bytes of one approval."""
+    key = OUR_KEYS[name]
+    good = parts(key, MESSAGE, namespace=NAMESPACE)
+    kind, rest = take_text(good.inner)
+    inner = ssh_keys.text(kind) + ssh_keys.text(spell(take_text(rest)[0]))
+    armor = good.but(inner=inner).armor
+    if openssh.version() == (9, 2):
+        assert keygen.accepts(key.line, armor, MESSAGE, NAMESPACE)
+    assert refusal(parse_public_key(key.line), armor) == "signature-invalid"
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
