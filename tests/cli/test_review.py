@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person is warned about, and what rows make of an exit status."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from breakglass.cli import rows as tables
+from breakglass.cli.review import document, render, review, warnings
+from breakglass.core.command import Mode
+from breakglass.core.entries import render_instant
+from breakglass.core.signed_file import parse_signed_file
+from breakglass.errors import Exit
+from breakglass.fleet.rollout import NodeRow, NodeState
+from tests.support.organisation import NOW, Organisation, policy
+
+ORGANISATION = Organisation()
+
+
+def warned(*, at_s: int = 0, trusted: bool = True, **drafted: Any) -> str:
+    """Return all warnings about a command, looked at so many seconds after it was drafted."""
+    file = parse_signed_file(ORGANISATION.command(**drafted))
+    now = NOW + timedelta(seconds=at_s)
+    return "; ".join(warnings(review(file, ORGANISATION.trust if trusted else None, now)))
+
+
+@pytest.mark.parametrize(
+    ("at_s", "drafted", "said"),
+    [
+        (0, {}, "every node of prod-a"),
+        (0, {"clusters": "prod-a prod-b"}, "2 clusters at once"),
+        (0, {"max_nodes": 500}, "500 nodes, 10 pods each, 5000 pods in all"),
+        (0, {"max_pods_per_node": 50}, "limits are large"),
+        (0, {"workload": "kube-system/thing"}, "kube-system"),
+        (0, {"mode": "drill"}, "really stops"),
+        (0, {"valid_s": 300}, "expires soon, in 5m"),
+        (4000, {}, "expired 6m ago"),
+        (9000, {"valid_s": 80_000}, "drafted 2h ago"),
+        (-900, {}, "in the future: compare clocks"),
+        (0, {"starts_s": 60}, "not valid before 2026-11-21T04:01:00Z"),
+    ],
+)
+def test_each_thing_to_think_about_is_said(at_s: int, drafted: dict[str, Any], said: str) -> None:
+    """Age, window, scope, limits, mode: one warning each."""
+    assert said in warned(at_s=at_s, **drafted)
+
+
+def test_a_narrow_fresh_command_warns_of_nothing() -> None:
+    """Warnings that always come are not read."""
+    assert warned(nodes="n[1-3]") == ""
+
+
+def test_without_a_trust_nothing_is_claimed_about_people() -> None:
+    """An approver's machine cannot know them, and says so."""
+    assert "nobody's approval could be checked" in warned(trusted=False)
+
+
+def test_what_does_not_count_is_shown_beside_what_does() -> None:
+    """A defective signature is told with its reason, next to the approvals."""
+    text = ORGANISATION.command()
+    other = ORGANISATION.approve(text + b"\n", "bo")
+    file = parse_signed_file(ORGANISATION.signed(text, "ana mallory") + other)
+    seen = review(file, ORGANISATION.trust, NOW)
+    shown = render(seen)
+    assert "approved by ana" in shown
+    assert "NOT counted: signature-stranger" in shown
+    assert "NOT counted: signature-invalid of bo" in shown
+    assert document(seen)["missing"] == ["bo", "luc"]
+
+
+def test_nobody_is_missing_where_no_policy_governs() -> None:
+    """Approvals cannot mend a command that the trust lets nobody give."""
+    organisation = Organisation(policies=(policy(clusters="other"),))
+    file = parse_signed_file(organisation.command())
+    seen = review(file, organisation.trust, NOW)
+    assert seen.missing == ()
+    assert "no-policy" in render(seen)
+
+
+def row(state: str, code: str = "x", evidence: str = "verified") -> NodeRow:
+    """Return a row that ended so."""
+    good = state in {"done", "planned"}
+    return NodeRow(
+        node="n",
+        cluster="c",
+        state=NodeState(state),
+        code="" if good and evidence == "verified" else code,
+        evidence=evidence,
+    )
+
+
+BAD = row("done", "bad-proof", "bad-proof")
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ([row("done"), row("planned")], Exit.DONE),
+        ([row("done"), row("unreached")], Exit.UNREACHED),
+        ([row("done"), row("nothing")], Exit.INCOMPLETE),
+        ([row("unreached"), row("incomplete")], Exit.INCOMPLETE),
+        ([row("unreached"), row("interrupted")], Exit.INCOMPLETE),
+        ([row("unreached"), row("incomplete"), BAD], Exit.EVIDENCE),
+        ([row("refused"), row("refused")], Exit.REFUSED),
+        ([row("refused"), row("done")], Exit.INCOMPLETE),
+        ([row("refused"), row("unreached")], Exit.INCOMPLETE),
+    ],
+)
+def test_with_several_the_exit_status_is_the_first_of_6_4_5(
+    rows: list[NodeRow], status: Exit
+) -> None:
+    """What scripts rely on (DESIGN section 8), with the code of the rows that made it."""
+    assert tables.ending(rows)[0] is status
+
+
+def test_a_clock_that_is_off_is_told() -> None:
+    """Every reply carries the node's clock; a small difference is not news."""
+    near = NodeRow(node="n1", cluster="c", state=NodeState.DONE, node_time=render_instant(NOW))
+    far = NodeRow(
+        node="n2",
+        cluster="c",
+        state=NodeState.DONE,
+        node_time=render_instant(NOW - timedelta(hours=1)),
+    )
+    (note,) = tables.clock_notes([near, far, row("unreached")], NOW)
+    assert "n2 is -3600 s" in note
+
+
+def test_what_a_node_says_cannot_break_the_table() -> None:
+    """Control characters and line feeds of a hostile node stay in their cell."""
+    hostile = NodeRow(
+        node="n1", cluster="c", state=NodeState.REFUSED, code="x", message="a\nb\x1b[2J"
+    )
+    shown = tables.render([hostile], Mode.EXECUTE)
+    assert len(shown.splitlines()) == 2
+    assert "\x1b" not in shown
