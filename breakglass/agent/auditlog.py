@@ -31,11 +31,11 @@ from typing import Self
 
 from breakglass.agent.disk import (
     PRIVATE_FILE,
-    PRIVATE_FOLDER,
     Disk,
     RealDisk,
     lock,
     make_file,
+    make_folder,
     sync_folder,
     unwritable,
 )
@@ -131,9 +131,10 @@ class AuditLog:
         """
         held = -1
         try:
-            directory.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            disk = disk or RealDisk()
+            make_folder(disk, directory)
             held = lock(directory / LOCK)
-            return cls(directory, signer, disk or RealDisk(), sizes or Sizes(), held)
+            return cls(directory, signer, disk, sizes or Sizes(), held)
         except BaseException as error:
             if held >= 0:
                 os.close(held)
@@ -272,7 +273,7 @@ class AuditLog:
         name = f"{segment:08d}-{torn.offset}-{digest}"
         for _ in range(2):
             with contextlib.suppress(OSError):
-                folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+                make_folder(self._disk, folder)
                 if len(list(folder.iterdir())) >= limits.MAX_QUARANTINED:
                     return ""
                 make_file(self._disk, folder / name, torn.raw, size=len(torn.raw))

@@ -127,6 +127,15 @@ def sync_folder(disk: Disk, path: Path) -> None:
         os.close(handle)
 
 
+def make_folder(disk: Disk, path: Path) -> None:
+    """Make a private folder, and its parents as needed, whose names are durable on return."""
+    if not path.parent.is_dir():
+        make_folder(disk, path.parent)
+    path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    # Also where it was there already: whoever made it may have died before this.
+    sync_folder(disk, path.parent)
+
+
 def lock(path: Path) -> int:
     """Return a handle that holds the lock at `path` until it is closed.
 

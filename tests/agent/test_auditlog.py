@@ -251,6 +251,27 @@ def test_every_effect_of_the_disk_is_in_the_story_of_faults(folder: Path) -> Non
     assert [effect for effect in EFFECTS if not disk.calls[effect]] == ["remove"]
 
 
+def test_a_file_is_durable_before_its_name_and_the_name_before_its_use(folder: Path) -> None:
+    """Around every rename stand a sync of the file and a sync of the folder."""
+    disk = FaultyDisk()
+    story(folder, disk)
+    renames = [place for place, effect in enumerate(disk.order) if effect == "replace"]
+    assert len(renames) > 3
+    for place in renames:
+        assert (disk.order[place - 1], disk.order[place + 1]) == ("fsync", "fsync")
+
+
+def test_a_ballast_becomes_a_segment_durably(folder: Path) -> None:
+    """Its new name is synced before anything is written under it."""
+    disk = FaultyDisk()
+    sizes = Sizes(segment_bytes=2048, ballast_bytes=2048, reserve_bytes=0, max_bytes=4096)
+    with opened(folder, disk=disk, sizes=sizes) as log:
+        filled(log, urgent=True)
+        assert log.used_bytes == 4096
+    last = len(disk.order) - disk.order[::-1].index("replace")
+    assert disk.order[last] == "fsync"
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("effect", EFFECTS)
 def test_the_process_may_end_at_each_effect(folder: Path, effect: str, version: str) -> None:

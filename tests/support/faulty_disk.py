@@ -32,10 +32,12 @@ class FaultyDisk(RealDisk):
     def __init__(self, effect: str = "", version: str = "", number: int = 0, code: int = 0) -> None:
         self.effect, self.version, self.number, self.code = effect, version, number, code
         self.calls = dict.fromkeys(EFFECTS, 0)
+        self.order: list[str] = []
 
     def _fails(self, effect: str) -> str:
         """Count a call and return how it fails, "" for not at all."""
         self.calls[effect] += 1
+        self.order.append(effect)
         here = effect == self.effect and self.calls[effect] == self.number + 1
         return self.version if here else ""
 
