@@ -122,14 +122,7 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
     await _record_start(journal, config, identity)
     runtime = ports.runtime(config.runtime_endpoint)
     await _look_at_runtime(runtime)
-    site = Site(
-        domain=config.domain,
-        cluster=config.cluster,
-        node=config.name,
-        pool=config.pool,
-        protected=config.protected,
-        skew_s=config.skew_s,
-    )
+    site = _site(config)
     carry_out = CarryOut(journal=journal, runtime=runtime, kernel=ports.kernel(), clock=clock)
     async with asyncio.TaskGroup() as tasks:
         procedure = Procedure(
@@ -161,14 +154,30 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
             notify(f"READY=1\nSTATUS=trust {identity.trust.version}, {journal.state.size} entries")
             await _until_stopped(stop, journal)
             notify("STOPPING=1")
-        if journal.broken.is_set():
-            raise LogUnknown("expected a durable log, got a failed sync")
-        await _drain(procedure, clock)
-        await journal.record(Stopped(active=procedure.active))
-        log.info("stopped", active=procedure.active)
-        for task in procedure.tasks():
-            task.cancel()
+        await _end(journal, procedure, clock)
     await runtime.close()
+
+
+def _site(config: Config) -> Site:
+    return Site(
+        domain=config.domain,
+        cluster=config.cluster,
+        node=config.name,
+        pool=config.pool,
+        protected=config.protected,
+        skew_s=config.skew_s,
+    )
+
+
+async def _end(journal: Journal, procedure: Procedure, clock: Clock) -> None:
+    """Let commands under way end, record the stop, and leave the rest to the next start."""
+    if journal.broken.is_set():
+        raise LogUnknown("expected a durable log, got a failed sync")
+    await _drain(procedure, clock)
+    await journal.record(Stopped(active=procedure.active))
+    structlog.get_logger("daemon").info("stopped", active=procedure.active)
+    for task in procedure.tasks():
+        task.cancel()
 
 
 async def _record_start(journal: Journal, config: Config, identity: Identity) -> None:

@@ -18,6 +18,9 @@ from breakglass.core.entries import (
     Body,
     ClockStepped,
     Entry,
+    Finished,
+    Planned,
+    PodEnded,
     Repaired,
     Stamp,
     parse_entry,
@@ -28,6 +31,7 @@ from breakglass.core.fold import State, fold
 from breakglass.core.receipt import Receipt
 from breakglass.errors import Defect, LogTampered, LogUnknown, Malformed
 
+OWED = (Planned, PodEnded, Finished)
 CLOCK_STEP_MS = 2_000  # NTP slews at most 0.5 ms a second; what is more is a step
 
 
@@ -99,7 +103,9 @@ class Journal:
             ) from error
         raw = render_entry(entry)
         try:
-            index = await asyncio.to_thread(self._log.append, raw)
+            # What people signed for may use the room that the log keeps back.
+            urgent = isinstance(entry.body, OWED)
+            index = await asyncio.to_thread(self._log.append, raw, urgent=urgent)
         except LogUnknown:
             self.broken.set()
             raise

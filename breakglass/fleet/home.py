@@ -105,15 +105,15 @@ class Home:
 
     def ca(self) -> Identity:
         """Return the authority that issues TLS identities."""
-        return self._identity("ca")
+        return self._identity(self.path / "ca")
 
     def ca_certificate(self) -> bytes:
         """Return the authority's certificate, which needs no key beside it."""
-        return self._read("ca/cert.pem")
+        return self._read(self.path / "ca/cert.pem")
 
     def courier(self) -> Identity:
         """Return this machine's own TLS identity."""
-        return self._identity("courier")
+        return self._identity(self.path / "courier")
 
     def inventory(self) -> Inventory:
         """Return all nodes; raise `ConfigInvalid` when the file breaks its rules."""
@@ -158,9 +158,9 @@ class Home:
     def _node_folder(self, node: InventoryNode) -> Path:
         return self.path / "nodes" / node.cluster / node.name
 
-    def _identity(self, folder: str | Path) -> Identity:
-        key, certificate = (self._read(Path(folder, name)) for name in ("key.pem", "cert.pem"))
+    def _identity(self, folder: Path) -> Identity:
+        key, certificate = (self._read(folder / name) for name in ("key.pem", "cert.pem"))
         return Identity(key=key, certificate=certificate)
 
-    def _read(self, path: str | Path) -> bytes:
-        return files.read_bounded(self.path / path, max_bytes=MAX_KEY_FILE_BYTES)
+    def _read(self, path: Path) -> bytes:
+        return files.read_bounded(path, max_bytes=MAX_KEY_FILE_BYTES)

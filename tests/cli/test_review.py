@@ -18,7 +18,12 @@ from tests.support.organisation import NOW, Organisation, policy
 ORGANISATION = Organisation()
 
 
-def warned(*, at_s: int = 0, trusted: bool = True, **drafted: Any) -> str:  # noqa: ANN401 - any of draft's
+def warned(
+    *,
+    at_s: int = 0,
+    trusted: bool = True,
+    **drafted: Any,  # noqa: ANN401 - any of draft's
+) -> str:
     """Return all warnings about a command, looked at so many seconds after it was drafted."""
     file = parse_signed_file(ORGANISATION.command(**drafted))
     now = NOW + timedelta(seconds=at_s)

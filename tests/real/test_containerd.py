@@ -49,7 +49,11 @@ class Node:
         namespace, _, name = workload.partition("/")
         return make_pod(self.containerd.socket, namespace=namespace, daemonset=name, **shape)
 
-    def submit(self, workload: str = "monitoring/telemetry", **command: Any) -> list[pb.Progress]:
+    def submit(  # the overrides are those of Organisation.draft
+        self,
+        workload: str = "monitoring/telemetry",
+        **command: Any,  # noqa: ANN401 - any of draft's
+    ) -> list[pb.Progress]:
         """Deliver a stop that two people approved, and return all that it was told."""
         text = self.organisation.command(workload=workload, **command)
         with self.agent.local() as door:

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taste that a linter cannot hold: sizes, frozen values, one tree of errors, words of messages."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import breakglass
+from breakglass import errors
+from breakglass.core.reasons import HINTS, Reason
+from breakglass.errors import BreakglassError
+
+ROOT = Path(__file__).parent.parent
+MODULE_LINES, FUNCTION_LINES = 400, 50
+# Objects with a life of their own; everything else that is data is frozen.
+MUTABLE = {"_Running", "Replay", "Evidence", "Container", "Sandbox"}
+
+
+def sources(*places: str) -> list[Path]:
+    """Return our Python files below these places, generated ones left out."""
+    found = [path for place in places for path in sorted((ROOT / place).rglob("*.py"))]
+    return [path for path in found if "_pb" not in path.parts]
+
+
+OURS = sources("breakglass", "lab", "tools", "benchmarks", "tests")
+PRODUCT = sources("breakglass")
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield every function of a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_file_says_its_licence_and_what_it_is_for(path: Path) -> None:
+    """The SPDX line first, then a docstring; packages of tests may have none."""
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
+    if path.name != "__init__.py":
+        assert ast.get_docstring(ast.parse(text))
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    """Every good codebase is spoilt by one file that nobody split in time."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MODULE_LINES
+    for function in functions(path):
+        lines = (function.end_lineno or 0) - function.lineno + 1
+        lines -= (ast.get_docstring(function) or "").count("\n") + 1
+        assert lines <= FUNCTION_LINES, f"{function.name} has {lines} lines"
+
+
+def loaded() -> Iterator[object]:
+    """Yield every module of the product, imported."""
+    for found in pkgutil.walk_packages(breakglass.__path__, "breakglass."):
+        if "._pb" not in found.name:
+            yield importlib.import_module(found.name)
+
+
+def test_values_are_frozen_and_slotted() -> None:
+    """A value cannot change after it has proven what it is."""
+    for module in loaded():
+        for name, value in vars(module).items():
+            if not inspect.isclass(value) or not dataclasses.is_dataclass(value):
+                continue
+            if name in MUTABLE or not value.__module__.startswith("breakglass."):
+                continue
+            assert value.__dataclass_params__.frozen, f"{value.__module__}.{name}"  # type: ignore[attr-defined]
+            assert "__slots__" in vars(value), f"{value.__module__}.{name}"
+
+
+def tree(of: type[BreakglassError], depth: int = 0) -> Iterator[tuple[int, str]]:
+    """Yield the error tree as it is defined in `errors`, in the order of definition."""
+    yield depth, of.__name__
+    for child in of.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from tree(child, depth + 1)
+
+
+def test_the_drawing_of_the_error_tree_is_the_tree() -> None:
+    """What the docstring draws is what the classes are."""
+    drawn = errors.__doc__ or ""
+    branches = re.findall(r"^    ((?:[│ ]   )*)(├── |└── )?([A-Z]\w+)", drawn, re.MULTILINE)
+    found = [(len(bars) // 4 + bool(branch), name) for bars, branch, name in branches]
+    assert branches
+    assert found == list(tree(BreakglassError))
+
+
+def test_error_codes_are_unique_and_say_their_exit() -> None:
+    """Scripts rely on codes: no two classes share one."""
+    classes = [getattr(errors, name) for _, name in tree(BreakglassError)]
+    codes = [one.code for one in classes]
+    assert len(set(codes)) == len(codes)
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", code) for code in codes)
+
+
+def test_every_reason_has_a_hint_in_lower_case() -> None:
+    """Advice is a sentence of its own, without a capital or a full stop."""
+    assert set(HINTS) == set(Reason)
+    for hint in HINTS.values():
+        assert hint[0].islower() or hint[0] in "`0123456789"
+        assert not hint.endswith(".")
+
+
+def test_messages_begin_with_what_was_expected() -> None:
+    """Wherever one of ours is raised: "expected X, got Y" in lower case, no full stop."""
+    ours = {name for _, name in tree(BreakglassError)}
+    for path in PRODUCT:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            if node.func.id not in ours or not node.args:
+                continue
+            first = node.args[0]
+            if isinstance(first, ast.JoinedStr) and isinstance(first.values[0], ast.Constant):
+                first = first.values[0]
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                where = f"{path}:{node.lineno}"
+                assert first.value.startswith("expected "), where
+                assert not first.value.rstrip().endswith("."), where
+
+
+def test_nothing_below_cli_prints_or_exits() -> None:
+    """Text for people comes from cli only."""
+    for path in PRODUCT:
+        if "cli" in path.relative_to(ROOT).parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                assert name not in {"print", "sys.exit", "exit", "quit"}, f"{path}:{node.lineno}"
