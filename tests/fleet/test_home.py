@@ -57,6 +57,18 @@ def test_a_founded_home_holds_what_it_says(home: Home) -> None:
     assert all(stat.S_IMODE(one.stat().st_mode) & 0o077 == 0 for one in home.path.rglob("*"))
 
 
+def test_a_home_may_be_named_by_a_relative_path(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept by it is found by it."""
+    monkeypatch.chdir(tmp_path)
+    relative = Home.at(Path("home"))
+    add(relative, "n1")
+    (node,) = relative.inventory().nodes
+    assert relative.node_keys(node) == home.node_keys(node)
+    assert relative.ca_certificate() == home.ca_certificate()
+
+
 @pytest.mark.parametrize(
     ("pick", "quorum", "code"),
     [
