@@ -37,7 +37,7 @@ from breakglass.agent.service import Parts, Service
 from breakglass.core import limits
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import Started, Stopped, TrustTaken, to_lines
-from breakglass.errors import ConfigInvalid, LogUnknown, NodeError
+from breakglass.errors import BreakglassError, ConfigInvalid, LogUnknown, NodeError
 
 DRAIN_S = 20.0  # below systemd's TimeoutStopSec in our unit
 # TLS 1.2 has no suite in common with an ECDSA certificate here, so only 1.3 is left (RFC 8446).
@@ -107,7 +107,7 @@ def serve(config: Config, ports: Ports | None = None) -> None:
     audit = ports.open_log(config.state_directory / "log", signer)
     try:
         asyncio.run(_serve(config, identity, audit, ports))
-    except* LogUnknown as group:
+    except* BreakglassError as group:
         raise group.exceptions[0] from group
     finally:
         audit.close()
