@@ -53,6 +53,7 @@ static: $(READY)
 
 generated: $(READY)
 	$(BIN)/python -m tools.protos --check
+	$(BIN)/python -m tools.vectors --check
 
 tests-with-coverage: $(READY) machine
 	$(BIN)/pytest --cov --cov-report=term --cov-report=json:.coverage.json $(ARGS)
@@ -81,8 +82,7 @@ protos: $(READY)
 	$(BIN)/python -m tools.protos
 
 vectors: $(READY)
-	$(BIN)/python -m tests.vectors.build_documents
-	$(BIN)/python -m tests.vectors.build_sshsig
+	$(BIN)/python -m tools.vectors
 
 lock:
 	@sh tools/lock.sh

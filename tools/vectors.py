@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the vectors under tests/vectors, or with --check say whether they are what their scripts make.
+"""Make the vectors of tests/vectors, or with --check say whether they are what their scripts make.
 
     python -m tools.vectors            rewrite them
     python -m tools.vectors --check    change nothing; exit 1 and name what differs
 
 A script is a module `tests/vectors/build_*.py` with `FOLDER`, where its vectors stand, and
-`build(folder)`, which writes all of them into an empty directory.  A vector that no script makes
-has its `origin:` elsewhere (a specification, another program) and stands in a folder without one.
+`build(folder)`, which writes all of them below a folder.  A vector that no script makes again was
+recorded from another program, and says so in its `origin:`; one that names a script there and is
+not made by it is left over, and differs.
 """
 
 import argparse
@@ -16,9 +17,35 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.protos import differences
-
 ROOT = Path(__file__).resolve().parent.parent
+VECTORS = ROOT / "tests" / "vectors"
+
+
+def make(into: Path) -> None:
+    """Write every vector that has a script, laid out below `into` as below tests/vectors."""
+    for script in sorted(VECTORS.glob("build_*.py")):
+        module = importlib.import_module(f"tests.vectors.{script.stem}")
+        folder = into / Path(module.FOLDER).relative_to(VECTORS)
+        folder.mkdir(parents=True, exist_ok=True)
+        module.build(folder)
+
+
+def differences(made: Path) -> list[str]:
+    """Return the relative paths of vectors that are not committed as they are made."""
+    paths = {path.relative_to(made): path for path in made.rglob("*.txt")}
+    differing = [
+        name
+        for name, path in paths.items()
+        if not (VECTORS / name).is_file() or path.read_bytes() != (VECTORS / name).read_bytes()
+    ]
+    committed = {path.relative_to(VECTORS) for path in VECTORS.rglob("*.txt")}
+    left_over = [name for name in committed - set(paths) if _names_a_script(VECTORS / name)]
+    return sorted(map(str, [*differing, *left_over]))
+
+
+def _names_a_script(path: Path) -> bool:
+    origins = [line for line in path.read_bytes().splitlines() if line.startswith(b"origin: ")]
+    return not origins or b"tests/vectors/build_" in origins[0]
 
 
 def main() -> int:
@@ -26,27 +53,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing, only compare")
     check = parser.parse_args().check
-    scripts = sorted((ROOT / "tests" / "vectors").glob("build_*.py"))
-    if not scripts:
-        sys.stderr.write("expected tests/vectors/build_*.py, found none\n")
-        return 1
-    return max(_made(script.stem, check=check) for script in scripts)
-
-
-def _made(name: str, *, check: bool) -> int:
-    module = importlib.import_module(f"tests.vectors.{name}")
-    folder: Path = module.FOLDER
     with tempfile.TemporaryDirectory() as directory:
-        made = Path(directory) / "vectors"
-        made.mkdir()
-        module.build(made)
+        made = Path(directory)
+        make(made)
         if not check:
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(made, folder)
-            return 0
-        differing = differences(made, folder)
-    for path in differing:
-        sys.stderr.write(f"expected {folder.name}/{path} as {name} makes it, got another\n")
+            shutil.copytree(made, VECTORS, dirs_exist_ok=True)
+        differing, count = differences(made), sum(1 for _ in made.rglob("*.txt"))
+    for name in differing:
+        sys.stderr.write(f"expected tests/vectors/{name} as its script makes it, got another\n")
+    if not differing:
+        sys.stdout.write(f"vectors: {count} as their scripts make them\n")
     return 1 if differing else 0
 
 
