@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent as a process: wiring, readiness, signals, and a clean end.
 
-Start, in order: settings and files -> the log, replayed -> the runtime client -> commands that a
-crash left behind -> the door (unix socket, then TCP) -> ready.  A runtime that does not answer does
+Start, in order: settings and files -> the log, replayed -> the runtime client -> the door's places
+taken (unix socket, then TCP) -> *started* on record -> commands that a crash left behind -> the
+door open -> ready.  A runtime that does not answer does
 not keep the agent from starting: being there when other things are not is its purpose.
 
 A failed sync of the log ends the process: only a new start can find out what reached the disk.
@@ -119,7 +120,6 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     journal = Journal(audit, clock)
-    await _record_start(journal, config, identity)
     runtime = ports.runtime(config.runtime_endpoint)
     await _look_at_runtime(runtime)
     site = _site(config)
@@ -142,8 +142,14 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
             clock=clock,
             is_ready=lambda: not (stop.is_set() or journal.broken.is_set()),
         )
-        procedure.resume()
-        async with open_door(config, identity, Service(parts), procedure.refusals) as address:
+
+        async def begin() -> None:
+            # Only what got as far as its door has started: a start that fails is no entry.
+            await _record_start(journal, config, identity)
+            procedure.resume()
+
+        door = open_door(config, identity, Service(parts), procedure.refusals, begin)
+        async with door as address:
             log.info(
                 "ready",
                 version=__version__,

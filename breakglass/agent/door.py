@@ -10,7 +10,7 @@ still passed on to the agent's log.
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -97,9 +97,16 @@ class HandshakeWatch:
 
 @contextlib.asynccontextmanager
 async def open_door(
-    config: Config, identity: Identity, service: Service, refusals: Refusals
+    config: Config,
+    identity: Identity,
+    service: Service,
+    refusals: Refusals,
+    begin: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[str]:
-    """Serve on the unix socket and, where there is an address, on mTLS; yield the TCP address."""
+    """Serve on the unix socket and, where there is an address, on mTLS; yield the TCP address.
+
+    `begin` runs when both places are taken and before the first call can come.
+    """
     server = grpc.aio.server(
         maximum_concurrent_rpcs=limits.MAX_CONCURRENT_RPCS, options=_SERVER_OPTIONS
     )
@@ -120,6 +127,7 @@ async def open_door(
         port = _bind(lambda: server.add_secure_port(config.address, credentials), config.address)
         address = f"{config.address.rpartition(':')[0]}:{port}"
     async with HandshakeWatch(refusals).running():
+        await begin()
         await server.start()
         try:
             yield address

@@ -23,6 +23,8 @@ from breakglass.core.entries import (
     PodEnded,
     Repaired,
     Stamp,
+    Started,
+    Stopped,
     parse_entry,
     parse_instant,
     render_entry,
@@ -31,7 +33,8 @@ from breakglass.core.fold import State, fold
 from breakglass.core.receipt import Receipt
 from breakglass.errors import Defect, LogTampered, LogUnknown, Malformed
 
-OWED = (Planned, PodEnded, Finished)
+# What must be possible in the room that the log keeps back: ends, and what stands before them.
+OWED = (Planned, PodEnded, Finished, Started, Stopped, Repaired, ClockStepped)
 CLOCK_STEP_MS = 2_000  # NTP slews at most 0.5 ms a second; what is more is a step
 
 

@@ -30,6 +30,7 @@ from breakglass.agent.procedure import Procedure, Site, Told
 from breakglass.agent.refusals import refusal
 from breakglass.agent.runtime import Runtime
 from breakglass.core import limits
+from breakglass.core.checkpoint import parse_checkpoint, parse_note
 from breakglass.core.entries import render_instant
 from breakglass.core.names import parse_id, quoted, render_time
 from breakglass.core.pods import identify, is_protected
@@ -178,7 +179,8 @@ class Service:
         """Stream raw entries; the last one carries the checkpoint over all of them."""
         await self._admit(context)
         log = self._parts.journal.log
-        size, checkpoint = log.size, log.checkpoint
+        checkpoint = log.checkpoint  # appends go on: all that follows is of this one's size
+        size = parse_checkpoint(parse_note(checkpoint).text).size
         count = min(request.count or limits.MAX_ENTRIES_PER_READ, limits.MAX_ENTRIES_PER_READ)
         end = min(size, request.first + count)
         for index in range(request.first, end):
@@ -191,12 +193,14 @@ class Service:
         """Prove that the log has only grown since it had `old_size` entries."""
         await self._admit(context)
         log = self._parts.journal.log
+        checkpoint = log.checkpoint  # appends go on: the proof is of this one's size
+        size = parse_checkpoint(parse_note(checkpoint).text).size
         try:
-            proof = log.consistency(request.old_size, log.size)
+            proof = log.consistency(request.old_size, size)
         except (BadProof, ValueError) as error:
             await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
             raise
-        return pb.ConsistencyResponse(proof=proof, checkpoint=log.checkpoint)
+        return pb.ConsistencyResponse(proof=proof, checkpoint=checkpoint)
 
     async def check(
         self, request: health_pb2.HealthCheckRequest, context: Context
