@@ -58,7 +58,7 @@ if [ ! -e "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
+apt-get update -qq || echo "machine: apt-get update failed; going on with the lists that are here"
 # One by one when all together cannot be: one package that conflicts must not cost the others.
 # shellcheck disable=SC2086
 apt-get install -y -qq --no-install-recommends --no-upgrade $missing >/dev/null ||
