@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from breakglass.core.entries import Stamp, parse_instant, render_instant
+from breakglass.core.entries import Stamp, render_instant
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc(5)
 
@@ -36,11 +36,18 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The machine's clocks; the boot id is read once, for it never changes under a process."""
+
+    def __init__(self) -> None:
+        try:
+            self._boot = _BOOT_ID.read_text(encoding="ascii").strip()
+        except OSError:
+            self._boot = "unknown"
 
     def now(self) -> datetime:
         """Return the UTC time, cut to milliseconds, so that an entry can say exactly this."""
-        return parse_instant(render_instant(datetime.now(UTC)))
+        now = datetime.now(UTC)
+        return now.replace(microsecond=now.microsecond // 1_000 * 1_000)
 
     def monotonic_ms(self) -> int:
         """Return milliseconds of CLOCK_BOOTTIME (clock_gettime(2))."""
@@ -48,10 +55,7 @@ class SystemClock:
 
     def boot(self) -> str:
         """Return the kernel's boot id, or "unknown" where /proc does not show it."""
-        try:
-            return _BOOT_ID.read_text(encoding="ascii").strip()
-        except OSError:
-            return "unknown"
+        return self._boot
 
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds`."""
