@@ -26,7 +26,7 @@ if [ -z "$python" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     # Debian's python3 comes without venv's pip.
     echo "setup: no Python >= 3.11 with venv found; installing Debian's python3-venv"
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
     python=$(find_python)
 fi
 if [ -z "$python" ]; then
