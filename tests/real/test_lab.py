@@ -14,6 +14,7 @@ pytestmark = pytest.mark.real
 
 needs_containerd = pytest.mark.skipif(bool(why_not()), reason=why_not() or "it can")
 needs_netns = pytest.mark.skipif(bool(netns.why_not()), reason=netns.why_not() or "it can")
+MEND_TRIES = 20
 
 
 def remains(containerd: Containerd, short: Path) -> list[str]:
@@ -89,4 +90,6 @@ def test_the_wire_can_be_cut_and_mended() -> None:
         wire.cut()
         assert subprocess.run(ask, check=False, capture_output=True).returncode != 0
         wire.mend()
-        assert subprocess.run(ask, check=False, capture_output=True).returncode == 0
+        # An interface that came up again answers when its carrier and ARP do, not at once.
+        tries = (subprocess.run(ask, check=False, capture_output=True) for _ in range(MEND_TRIES))
+        assert any(one.returncode == 0 for one in tries)
