@@ -106,12 +106,21 @@ def serve(config: Config, ports: Ports | None = None) -> None:
     signer = LogSigner(origin=config.origin, seed=identity.log_seed)
     ports = ports or Ports()
     audit = ports.open_log(config.state_directory / "log", signer)
+    failure: BreakglassError | None = None
     try:
         asyncio.run(_serve(config, identity, audit, ports))
     except* BreakglassError as group:
-        raise group.exceptions[0] from group
+        # Raised below: until Python 3.11.4 what is raised in here comes out wrapped (gh-103590).
+        failure = _first(group)
     finally:
         audit.close()
+    if failure:
+        raise failure
+
+
+def _first(group: ExceptionGroup[BreakglassError]) -> BreakglassError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first
 
 
 async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Ports) -> None:
