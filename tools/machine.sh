@@ -32,6 +32,7 @@ if [ "$1" = test ]; then
     need libc6-dev "the software security key for sk signatures" /usr/include/stdio.h
     need strace "the proof that no name is resolved" strace
     need systemd "the unit's check" systemd-analyze
+    need e2fsprogs "a small file system that fills up" mkfs.ext4
     need mmdebstrap "a node with a real systemd" mmdebstrap
 fi
 
