@@ -41,8 +41,6 @@ from breakglass.core.entries import Started, Stopped, TrustTaken, to_lines
 from breakglass.errors import BreakglassError, ConfigInvalid, LogUnknown, NodeError
 
 DRAIN_S = 20.0  # below systemd's TimeoutStopSec in our unit
-# TLS 1.2 has no suite in common with an ECDSA certificate here, so only 1.3 is left (RFC 8446).
-_ONLY_TLS13 = "ECDHE-RSA-AES256-GCM-SHA384"
 _RESOLVER_EVENTS = frozenset(
     {"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo"}
 )
@@ -101,7 +99,6 @@ def serve(config: Config, ports: Ports | None = None) -> None:
         NodeError: the state directory or the log cannot be used.
         EvidenceError: the log contradicts itself.
     """
-    os.environ["GRPC_SSL_CIPHER_SUITES"] = _ONLY_TLS13
     identity = read_identity(config)
     signer = LogSigner(origin=config.origin, seed=identity.log_seed)
     ports = ports or Ports()

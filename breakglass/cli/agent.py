@@ -12,6 +12,7 @@ in the same place as those of `breakglass`.
 
 import argparse
 import itertools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "breakglass-agent"
 DEFAULT_CONFIG = Path("/etc/breakglass/agent.toml")
+# With an ECDSA certificate no TLS 1.2 suite is left in common, so only 1.3 is spoken (RFC 8446).
+ONLY_TLS13 = "ECDHE-RSA-AES256-GCM-SHA384"
 LATER = {"release-all": "there are no holds to release yet", "dial-stdio": "that road comes later"}
 
 
@@ -96,6 +99,8 @@ def _verify_built(arguments: Sequence[str]) -> None:
 
 
 def _serve(path: Path) -> Result:
+    # gRPC reads this once, when it is imported, so it stands before all that imports gRPC.
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = ONLY_TLS13
     from breakglass.agent import daemon
     from breakglass.agent.config import load
 

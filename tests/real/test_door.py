@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The door's own limits, on a real agent: who may open the socket, and which TLS is spoken."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from breakglass.core.entries import RefusedEntry
+from tests.support.agent_process import AgentProcess, NodeFiles, Tls
+from tests.support.organisation import Organisation
+
+CONNECT_S = 10.0
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[AgentProcess]:
+    """Return an agent without a runtime: its door is open all the same."""
+    tls = Tls.make()
+    people = Organisation(couriers=tls.pins)
+    files = NodeFiles(
+        folder=tmp_path, organisation=people, tls=tls, runtime=tmp_path / "cri.sock"
+    ).write()
+    with AgentProcess(files) as made:
+        yield made.wait_ready()
+
+
+def test_only_root_opens_the_socket(agent: AgentProcess) -> None:
+    """The socket is 0600 in a folder of 0700, whatever the umask was."""
+    assert agent.files.socket.stat().st_mode & 0o777 == 0o600
+    assert agent.files.socket.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_older_tls_ends_in_the_handshake(agent: AgentProcess, tmp_path: Path) -> None:
+    """A courier that speaks at most TLS 1.2 gets no connection, and that is on record."""
+    courier = agent.files.tls.couriers["bastion"]
+    (tmp_path / "c.pem").write_bytes(courier.certificate + courier.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(tmp_path / "c.pem")
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    host, _, port = agent.address.rpartition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=CONNECT_S) as wire,
+        pytest.raises((ssl.SSLError, ConnectionError)),
+    ):
+        context.wrap_socket(wire)
+    agent.wait_for("stderr")
+    with agent.local() as door:
+        codes = [one.body.code for one in door.entries() if isinstance(one.body, RefusedEntry)]
+        while not codes:
+            entries = door.entries()
+            codes = [one.body.code for one in entries if isinstance(one.body, RefusedEntry)]
+    assert codes == ["tls-failed"]
