@@ -186,6 +186,8 @@ class Containerd:
     def pause(self) -> None:
         """Stop it from answering while its socket still accepts connections."""
         os.kill(self.pid, signal.SIGSTOP)
+        # kill(2) returns before every thread has stopped, and one that has not may still answer.
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let it answer again."""
