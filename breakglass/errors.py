@@ -134,6 +134,12 @@ class RuntimeTooOld(NodeError):
     default_hint = "breakglass needs CRI v1: containerd 1.6 or newer, CRI-O 1.26 or newer"
 
 
+class GateFailed(NodeError):
+    """A limit in the kernel could not be set, proven or put back, or a kill was refused."""
+
+    code = "gate-failed"
+
+
 class StateUnwritable(NodeError):
     """The state directory cannot be written, so nothing may be touched."""
 

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from breakglass.agent.cgroups import Kernel
 from breakglass.agent.clock import Clock
 from breakglass.agent.journal import Journal
+from breakglass.agent.kernel import Kernel
 from breakglass.agent.ladder import PodOutcome, stop_pods
 from breakglass.agent.runtime import Runtime
 from breakglass.core import limits

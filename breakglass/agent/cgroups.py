@@ -12,8 +12,8 @@ import errno
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
+from breakglass.agent.kernel import Leaf
 from breakglass.core import limits
 
 _PROC = Path("/proc")
@@ -27,25 +27,6 @@ _NOTHING_HERE = frozenset(
         errno.EOPNOTSUPP,  # a threaded group: its processes are told by the group above it
     }
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
-    """A container's own control group, as a directory of one hierarchy."""
-
-    directory: Path
-
-
-class Kernel(Protocol):
-    """What the kernel knows of a container's processes."""
-
-    def leaf_of(self, pid: int, container_id: str) -> Leaf | None:
-        """Return the control group of a container by a process of it, or None when it has none."""
-        ...
-
-    def pids(self, leaf: Leaf) -> tuple[int, ...]:
-        """Return the processes in the group and below it; none when the group is gone."""
-        ...
 
 
 class CgroupKernel:
@@ -74,7 +55,7 @@ class CgroupKernel:
             if mounted is not None and own is not None:
                 directory = mounted.directory_of(own)
                 if directory is not None and directory.is_dir():
-                    return Leaf(directory=directory)
+                    return Leaf(directory=directory, container_id=container_id)
         return None
 
     def pids(self, leaf: Leaf) -> tuple[int, ...]:

@@ -26,12 +26,13 @@ import structlog
 from breakglass import __version__
 from breakglass.agent.auditlog import AuditLog
 from breakglass.agent.carry_out import CarryOut
-from breakglass.agent.cgroups import CgroupKernel, Kernel
+from breakglass.agent.cgroups import CgroupKernel
 from breakglass.agent.clock import Clock, SystemClock
 from breakglass.agent.config import Config, Identity, read_identity
 from breakglass.agent.cri import CriRuntime
 from breakglass.agent.door import open_door
 from breakglass.agent.journal import Journal
+from breakglass.agent.kernel import Kernel
 from breakglass.agent.procedure import Procedure, Site
 from breakglass.agent.runtime import Runtime
 from breakglass.agent.service import Parts, Service

@@ -14,8 +14,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-from breakglass.agent.cgroups import Kernel
 from breakglass.agent.clock import Clock
+from breakglass.agent.kernel import Kernel
 from breakglass.agent.looks import Look, Looks, Seen
 from breakglass.agent.rungs import ContainerOutcome, KernelSeen, Rungs
 from breakglass.agent.runtime import Runtime

@@ -20,8 +20,8 @@ import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
 
-from breakglass.agent.cgroups import Kernel, Leaf
 from breakglass.agent.clock import Clock
+from breakglass.agent.kernel import Kernel, Leaf
 from breakglass.agent.looks import SEEN_OF_STATE, Look, Looks, Seen
 from breakglass.agent.runtime import TIMEOUT, Runtime
 from breakglass.core import limits

@@ -7,7 +7,8 @@ from pathlib import Path, PosixPath
 
 import pytest
 
-from breakglass.agent.cgroups import CgroupKernel, Leaf
+from breakglass.agent.cgroups import CgroupKernel
+from breakglass.agent.kernel import Leaf
 
 ID = "0123456789abcdef" * 4
 OTHER = "f" + ID[1:]
@@ -134,7 +135,7 @@ def test_a_mount_of_a_part_of_the_tree_is_followed(tmp_path: Path) -> None:
     seen = host.mounts[""] / POD.strip("/") / ID
     seen.mkdir(parents=True)
     leaf = host.kernel().leaf_of(PID, ID)
-    assert leaf == Leaf(directory=seen)
+    assert leaf == Leaf(directory=seen, container_id=ID)
     host.process(PID + 1, f"{POD}/{ID}")
     assert host.kernel().leaf_of(PID + 1, ID) is None
 

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from breakglass._pb.cri.v1 import api_pb2 as pb
 from breakglass.agent import cri
-from breakglass.agent.cgroups import Leaf
+from breakglass.agent.kernel import Leaf
 from breakglass.agent.runtime import ERROR, TIMEOUT, UNAVAILABLE, ContainerLook, RuntimeVersion
 from breakglass.core import limits
 from breakglass.core.pods import ContainerState, Pod, join_pods

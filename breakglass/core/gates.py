@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate: which limits on a pod's control group make every later start fail, and in which order.
+
+Chosen from what is there, never from configuration.  `choose_limits` is the whole matrix; what it
+rests on was measured (docs/hold.md):
+
+- `cgroup.max.descendants` = 0 makes the mkdir of a container's group fail.  It stops runc and crun,
+  systemd never touches it, and what runs goes on undisturbed: so it stands first wherever a cgroup2
+  tree has the pod.  runc with the cgroupfs driver on a hybrid host ignores the unified tree.
+- `pids.max` = 0 stops runc, which forks after it has joined the group, and not crun, which does
+  not.  What runs cannot fork any more, a preStop hook or a TERM handler in a shell included.
+- Under the systemd driver a bare `pids.max` is lost at the next start of a unit in the slice; the
+  property `TasksMax=1` is not (0 is refused by systemd).
+
+An OCI runtime that is not known counts as crun.  A sandbox that is a virtual machine has no gate.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Gate(StrEnum):
+    """What keeps a pod down: the limit that makes a start fail, or nothing but our eyes."""
+
+    DESCENDANTS = "descendants"
+    PIDS = "pids"
+    PROPERTY = "property"
+    WATCH_ONLY = "watch only"
+
+
+class Layout(StrEnum):
+    """Which trees of control groups have a pod."""
+
+    UNIFIED = "v2"
+    HYBRID = "hybrid"
+    LEGACY = "v1"
+
+
+class Oci(StrEnum):
+    """Which program makes a pod's containers, as far as the runtime tells."""
+
+    RUNC = "runc"
+    CRUN = "crun"
+    VIRTUAL_MACHINE = "vm"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """One limit of a gate.
+
+    Attributes:
+        kind: descendants, pids or property.
+        place: the file's absolute path, or the slice's unit name for a property.
+        old: the value before us, to be put back.
+        early: whether it is set before anything is stopped; the others follow when the containers
+            are down, because they disturb what runs.
+    """
+
+    kind: Gate
+    place: str
+    old: str
+    early: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belt:
+    """One limit that a pod's gate is made of, before it is looked up: its kind, and when."""
+
+    kind: Gate
+    early: bool
+
+
+def choose_limits(layout: Layout, *, is_slice: bool, oci: Oci) -> tuple[Belt, ...]:
+    """Return the limits that hold a pod, in the order in which they are set; () for none.
+
+    Args:
+        layout: the trees that have the pod's group.
+        is_slice: whether systemd made the group (the systemd driver).
+        oci: the program that makes the containers.
+    """
+    if oci is Oci.VIRTUAL_MACHINE:
+        return ()
+    descendants = Belt(kind=Gate.DESCENDANTS, early=True)
+    task_limit = Gate.PROPERTY if is_slice else Gate.PIDS
+    match layout:
+        case Layout.UNIFIED:
+            return (descendants, Belt(kind=task_limit, early=False))
+        case Layout.HYBRID:
+            # With the cgroupfs driver runc ignores the unified tree: its gate is pids, at once.
+            return (descendants, Belt(kind=task_limit, early=not is_slice))
+        case Layout.LEGACY:
+            if is_slice:
+                return (Belt(kind=Gate.PROPERTY, early=True), Belt(kind=Gate.PIDS, early=True))
+            return (Belt(kind=Gate.PIDS, early=True),)
+
+
+def gate_of(layout: Layout, *, is_slice: bool, oci: Oci, standing: frozenset[Gate]) -> Gate:
+    """Return what holds a pod when exactly the limits in `standing` are proven to stand."""
+    if oci is Oci.VIRTUAL_MACHINE:
+        return Gate.WATCH_ONLY
+    ignores_unified = layout is Layout.HYBRID and not is_slice
+    if Gate.DESCENDANTS in standing and not (ignores_unified and oci is not Oci.CRUN):
+        return Gate.DESCENDANTS
+    # An unknown runtime may be crun, which task limits do not stop - but where both limits stand,
+    # each kind of runtime is stopped by one of them.
+    if oci is Oci.RUNC or Gate.DESCENDANTS in standing:
+        for kind in (Gate.PROPERTY, Gate.PIDS):
+            if kind in standing:
+                return kind
+    return Gate.WATCH_ONLY
