@@ -13,6 +13,7 @@ Rules:
 It holds no signature and no authority: that is `decide`'s.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -47,12 +48,17 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Verb(StrEnum):
-    """What a command does; a policy may name any, `parse_command` reads those built so far."""
+    """What a command does."""
 
     STOP = "stop"
     EVICT = "evict"
     RELEASE = "release"
     EXTEND = "extend"
+
+    @property
+    def stops(self) -> bool:
+        """Whether it stops pods; the others only change how long they stay stopped."""
+        return self in {Verb.STOP, Verb.EVICT}
 
 
 class Mode(StrEnum):
@@ -73,23 +79,40 @@ class TrustPin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """What to do: `revision` is "" for any; times are whole seconds."""
+    """What to do; a verb has exactly its own fields, the others stay empty.
+
+    Attributes:
+        verb: what is done.
+        namespace, name: the DaemonSet.
+        revision: its revision's hash; "" for any.
+        image: a further condition of stop and evict: only pods with a container of this image, by
+            its digest "sha256:..."; "" for any.
+        grace_s: of stop and evict: whole seconds between SIGTERM and SIGKILL.
+        hold_s: of stop and evict: how long it stays down, 0 for a stop and no more; of extend: how
+            long from then on.
+        holds_of: of release and extend: the command whose hold is meant; "" for every hold of the
+            workload and revision.
+    """
 
     verb: Verb
     namespace: str
     name: str
-    revision: str
-    grace_s: int
-    hold_s: int
+    revision: str = ""
+    image: str = ""
+    grace_s: int = 0
+    hold_s: int = 0
+    holds_of: str = ""
 
     def __post_init__(self) -> None:
-        """Raise `Malformed` for a verb whose fields this version does not know."""
-        if self.verb is not Verb.STOP:
-            raise Malformed(
-                f"expected the verb stop, got {self.verb}",
-                code="verb-unsupported",
-                hint="this version only stops; nothing was done",
-            )
+        """Raise `Malformed` for a verb with another one's fields, or without what it needs."""
+        if self.verb.stops:
+            wrong = bool(self.holds_of)
+        else:
+            wrong = bool(self.image or self.grace_s or (self.hold_s and self.verb is Verb.RELEASE))
+        if wrong:
+            raise Malformed(f"expected only the fields of {self.verb}, got another verb's")
+        if self.verb is Verb.EXTEND and not self.hold_s:
+            raise Malformed("expected a time to extend by, got 0s")
 
     @property
     def workload(self) -> str:
@@ -199,14 +222,27 @@ def summary_of(command: Command) -> str:
     action, caps = command.action, command.caps
     mark = {Mode.EXECUTE: "", Mode.DRY_RUN: "DRY RUN: ", Mode.DRILL: "DRILL: "}[command.mode]
     revision = f"revision {action.revision}" if action.revision else "any revision"
-    hold = f"hold {names.render_duration(action.hold_s)}" if action.hold_s else "no hold"
+    image = f", image {action.image}" if action.image else ""
     return (
-        f"{mark}{action.verb.upper()} {action.workload}, {revision},"
+        f"{mark}{action.verb.upper()} {action.workload}, {revision}{image},"
         f" on {_where(command.targets)}:"
         f" at most {_counted(caps.max_nodes, 'node')},"
         f" {_counted(caps.max_pods_per_node, 'pod')} each,"
-        f" grace {names.render_duration(action.grace_s)}, {hold}"
+        f" {_how(action)}"
     )
+
+
+def _how(action: Action) -> str:
+    of = f"the hold of {action.holds_of}" if action.holds_of else "every hold"
+    hold = names.render_duration(action.hold_s)
+    match action.verb:
+        case Verb.RELEASE:
+            return f"{of} ends"
+        case Verb.EXTEND:
+            return f"{of} lasts {hold} from then on"
+        case _:
+            held = f"hold {hold}" if action.hold_s else "no hold"
+            return f"grace {names.render_duration(action.grace_s)}, {held}"
 
 
 def _where(targets: Targets) -> str:
@@ -230,7 +266,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def parse_verb(text: str) -> Verb:
-    """Return a verb, known to this version's documents even where it is not acted on."""
+    """Return a verb by its name."""
     return _choice(Verb, text)
 
 
@@ -251,18 +287,28 @@ def _trust_pin(fields: Fields) -> TrustPin:
 
 
 def _action(fields: Fields) -> Action:
+    verb = fields.parsed("verb", parse_verb)
     namespace, name = fields.parsed("workload", names.parse_workload)
-    revision = fields.text("revision")
     action = Action(
-        verb=fields.parsed("verb", parse_verb),
+        verb=verb,
         namespace=namespace,
         name=name,
-        revision=names.parse_revision(revision) if revision else "",
-        grace_s=fields.parsed("grace", partial(names.parse_duration, max_s=limits.MAX_GRACE_S)),
-        hold_s=fields.parsed("hold", partial(names.parse_duration, max_s=limits.MAX_HOLD_S)),
+        revision=fields.parsed("revision", _or_empty(names.parse_revision)),
+        image=fields.parsed("image", _or_empty(names.parse_image)) if verb.stops else "",
+        grace_s=_seconds(fields, "grace", limits.MAX_GRACE_S) if verb.stops else 0,
+        holds_of="" if verb.stops else fields.parsed("command", _or_empty(names.parse_id)),
+        hold_s=0 if verb is Verb.RELEASE else _seconds(fields, "hold", limits.MAX_HOLD_S),
     )
     fields.finish()
     return action
+
+
+def _or_empty(parse: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda text: parse(text) if text else ""
+
+
+def _seconds(fields: Fields, key: str, max_s: int) -> int:
+    return fields.parsed(key, partial(names.parse_duration, max_s=max_s))
 
 
 def _targets(fields: Fields) -> Targets:
@@ -296,20 +342,14 @@ def _rollout(fields: Fields) -> Rollout:
 
 
 def _document(command: Command, summary: str) -> dict[str, Json]:
-    action, targets = command.action, command.targets
+    targets = command.targets
     return {
         "type": NAMESPACE,
         "summary": summary,
         "id": command.id,
         "domain": command.domain,
         "trust": {"version": command.trust.version, "sha256": command.trust.sha256},
-        "action": {
-            "verb": action.verb.value,
-            "workload": action.workload,
-            "revision": action.revision,
-            "grace": names.render_duration(action.grace_s),
-            "hold": names.render_duration(action.hold_s),
-        },
+        "action": _action_document(command.action),
         "targets": {
             "clusters": list(targets.clusters),
             "nodes": list(targets.nodes),
@@ -333,3 +373,18 @@ def _document(command: Command, summary: str) -> dict[str, Json]:
         "not_before": names.render_time(command.not_before),
         "not_after": names.render_time(command.not_after),
     }
+
+
+def _action_document(action: Action) -> dict[str, Json]:
+    document: dict[str, Json] = {
+        "verb": action.verb.value,
+        "workload": action.workload,
+        "revision": action.revision,
+    }
+    if action.verb.stops:
+        document |= {"image": action.image, "grace": names.render_duration(action.grace_s)}
+    else:
+        document |= {"command": action.holds_of}
+    if action.verb is not Verb.RELEASE:
+        document |= {"hold": names.render_duration(action.hold_s)}
+    return document

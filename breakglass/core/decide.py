@@ -10,11 +10,10 @@
  (4) the text: canonical, complete, nothing unknown, its summary true
  (5) the domain, and the one trust document that the command names
  (6) the window, with the tolerated skew of the clock
- (7) what this version can do
- (8) the policies: the first that governs, for each named cluster; every one found must be
+ (7) the policies: the first that governs, for each named cluster; every one found must be
      satisfied, so that naming a lax cluster beside a strict one weakens nothing
- (9) the policies' caps
-(10) the quorum: distinct people, the requester not among them unless the policy says so
+ (8) the policies' caps
+ (9) the quorum: distinct people, the requester not among them unless the policy says so
 
 Only people have authority (P2), and only `decide` makes an `Approved`.  It knows no node: which
 cluster this is, what is protected and what was seen before come after it.
@@ -148,7 +147,7 @@ def decide(
         command = parse_command(text)  # (4)
     except Malformed as error:
         return refused_as_malformed(error)
-    refused = next(objections(command, tally, trust, now, skew_s=skew_s), None)  # (5) to (10)
+    refused = next(objections(command, tally, trust, now, skew_s=skew_s), None)  # (5) to (9)
     if refused is not None:
         return refused
     first = {one.person: one for one in reversed(tally.approvals)}
@@ -178,13 +177,12 @@ def objections(
     """Yield everything that stands against carrying out a command, the first reason first."""
     yield from _for_others(command, trust)  # (5)
     yield from _outside_window(command, now, timedelta(seconds=skew_s))  # (6)
-    yield from _unsupported(command)  # (7)
-    yield from _ungoverned(command, trust)  # (8)
+    yield from _ungoverned(command, trust)  # (7)
     policies = _policies(command, trust)
     for policy in policies:
-        yield from _beyond_caps(command, policy)  # (9)
+        yield from _beyond_caps(command, policy)  # (8)
     for policy in policies:
-        yield from _short(command, policy, tally, trust)  # (10)
+        yield from _short(command, policy, tally, trust)  # (9)
 
 
 def _beyond_bounds(text: bytes, armors: tuple[bytes, ...]) -> Iterator[Refused]:
@@ -259,12 +257,6 @@ def _outside_window(command: Command, now: datetime, skew: timedelta) -> Iterato
             needed=f"a clock between {first} and {last}",
             have=f"{names.render_time(now)} here",
         )
-
-
-def _unsupported(command: Command) -> Iterator[Refused]:
-    if command.action.hold_s:
-        hold = names.render_duration(command.action.hold_s)
-        yield Refused(reason=Reason.HOLD_UNSUPPORTED, needed="a hold of 0s", have=hold)
 
 
 def _policies(command: Command, trust: Trust) -> tuple[Policy, ...]:

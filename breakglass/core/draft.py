@@ -2,8 +2,8 @@
 """From what a person asks for to a command that may be shown to others.
 
 A draft is refused here, with the word to change, where the same text would only be refused on the
-nodes: an empty or wild target, a window that no command may have, a hold that this version cannot
-keep.  Every draft goes through `parse_command`, so what comes out is what the nodes will read.
+nodes: an empty or wild target, a window that no command may have.  Every draft goes through
+`parse_command`, so what comes out is what the nodes will read.
 
 Nothing is signed, delivered or written here; the clock reading and the entropy are arguments.
 """
@@ -31,16 +31,22 @@ _WILD = frozenset("*?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopAsked:
-    """What a person asked to stop, in the person's own spelling.
+class Asked:
+    """What a person asked for, in the person's own spelling.
 
     Attributes:
+        verb: what is to be done.
         workload: "namespace/daemonset" or "namespace/daemonset@revision".
         clusters: their names, at least one.
         nodes: patterns; with no pools either, every node of the clusters is meant.
         max_nodes: how many nodes the inventory has for these targets.
+        image: of stop and evict: only pods with a container of this image's digest.
+        grace: of stop and evict.
+        hold: of stop, evict and extend; a release has none.
+        holds_of: of release and extend: the id of the command whose hold is meant.
     """
 
+    verb: Verb
     workload: str
     clusters: tuple[str, ...]
     reason: str
@@ -50,21 +56,23 @@ class StopAsked:
     pools: tuple[str, ...] = ()
     excepted: tuple[str, ...] = ()
     incident: str = ""
+    image: str = ""
     grace: str = "30s"
-    hold: str = "0s"
+    hold: str = "2h"
+    holds_of: str = ""
     valid: str = "1h"
     mode: Mode = Mode.EXECUTE
     max_pods_per_node: int = 10
     max_parallel: int = limits.DEFAULT_PARALLEL
 
 
-def draft_stop(
-    asked: StopAsked, *, domain: str, trust: TrustPin, now: datetime, entropy: bytes
+def draft_command(
+    asked: Asked, *, domain: str, trust: TrustPin, now: datetime, entropy: bytes
 ) -> Command:
-    """Return the command that stops what was asked for.
+    """Return the command that does what was asked for.
 
     Args:
-        asked: what to stop, and where.
+        asked: what to do, and where.
         domain: whose nodes they are.
         trust: the trust in force.
         now: one reading of the clock, in UTC; the window begins there.
@@ -72,7 +80,7 @@ def draft_stop(
 
     Raises:
         UsageError: the target is empty ("empty-target") or wild ("wild-target"), the reason is
-            missing, or a hold is asked for ("hold-unsupported").
+            missing, or a hold is to be extended by nothing.
         Malformed: a name, pattern or duration is not one.
     """
     _verify_targets(asked)
@@ -81,20 +89,12 @@ def draft_stop(
     workload, at, revision = asked.workload.partition("@")
     if at:
         names.parse_revision(revision)
-    namespace, name = names.parse_workload(workload)
     begins = now.replace(microsecond=0)
     command = Command(
         id=names.render_id(int(now.timestamp() * 1000), entropy),
         domain=domain,
         trust=trust,
-        action=Action(
-            verb=Verb.STOP,
-            namespace=namespace,
-            name=name,
-            revision=revision,
-            grace_s=names.parse_duration(asked.grace, max_s=limits.MAX_GRACE_S),
-            hold_s=_hold_s(asked.hold),
-        ),
+        action=_action(asked, workload, revision),
         targets=Targets(
             clusters=asked.clusters,
             nodes=asked.nodes or (() if asked.pools else (EVERY_NODE,)),
@@ -118,7 +118,7 @@ def draft_stop(
     return parse_command(render_command(command))
 
 
-def _verify_targets(asked: StopAsked) -> None:
+def _verify_targets(asked: Asked) -> None:
     if not asked.workload:
         raise UsageError(
             "expected a workload, got none",
@@ -147,15 +147,27 @@ def _verify_targets(asked: StopAsked) -> None:
             )
 
 
-def _hold_s(text: str) -> int:
-    hold_s = names.parse_duration(text, max_s=limits.MAX_HOLD_S)
-    if hold_s:
+def _action(asked: Asked, workload: str, revision: str) -> Action:
+    verb = asked.verb
+    namespace, name = names.parse_workload(workload)
+    grace = asked.grace if verb.stops else "0s"
+    hold = "0s" if verb is Verb.RELEASE else asked.hold
+    hold_s = names.parse_duration(hold, max_s=limits.MAX_HOLD_S)
+    if verb is Verb.EXTEND and not hold_s:
         raise UsageError(
-            f"expected no hold, got {text}",
-            code="hold-unsupported",
-            hint="this version stops without holding; leave out --hold",
+            "expected a time to extend the hold by, got 0s",
+            hint="give --hold, such as 2h; to end a hold draft a release",
         )
-    return hold_s
+    return Action(
+        verb=verb,
+        namespace=namespace,
+        name=name,
+        revision=revision,
+        image=names.parse_image(asked.image) if asked.image else "",
+        grace_s=names.parse_duration(grace, max_s=limits.MAX_GRACE_S),
+        hold_s=hold_s,
+        holds_of=names.parse_id(asked.holds_of) if asked.holds_of else "",
+    )
 
 
 def _valid_s(text: str) -> int:

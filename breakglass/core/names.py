@@ -20,6 +20,7 @@ _REVISION = re.compile(r"[456789bcdf]{1,10}", re.ASCII)
 _DURATION = re.compile(r"(0|[1-9][0-9]{0,8})([smh])", re.ASCII)
 _TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})Z", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_IMAGE = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _UUID7 = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
 )
@@ -68,6 +69,11 @@ def parse_revision(text: str) -> str:
 def parse_sha256(text: str) -> str:
     """Return a SHA-256 digest in 64 lower-case hex digits."""
     return _matched(_SHA256, text, "a SHA-256 digest in 64 lower-case hex digits")
+
+
+def parse_image(text: str) -> str:
+    """Return an image's digest as registries and runtimes write it: "sha256:" and 64 hex digits."""
+    return _matched(_IMAGE, text, "an image digest as sha256: and 64 lower-case hex digits")
 
 
 def parse_id(text: str) -> str:

@@ -46,8 +46,6 @@ class Reason(StrEnum):
     WRONG_TRUST = "wrong-trust"
     NOT_YET_VALID = "not-yet-valid"
     EXPIRED = "expired"
-    VERB_UNSUPPORTED = "verb-unsupported"
-    HOLD_UNSUPPORTED = "hold-unsupported"
     NO_POLICY = "no-policy"
     HOLD_TOO_LONG = "hold-too-long"
     TOO_MANY_NODES = "too-many-nodes"
@@ -134,8 +132,6 @@ HINTS: dict[Reason, str] = {
     Reason.WRONG_TRUST: _DRAFT_AGAIN,
     Reason.NOT_YET_VALID: "wait, or compare the node's clock with a good one",
     Reason.EXPIRED: _DRAFT_AGAIN,
-    Reason.VERB_UNSUPPORTED: "this version only stops; nothing was done",
-    Reason.HOLD_UNSUPPORTED: "this version stops without holding; draft it with a hold of 0s",
     Reason.NO_POLICY: "the trust lets nobody do this there; name clusters that it covers",
     Reason.HOLD_TOO_LONG: "draft it with a shorter hold",
     Reason.TOO_MANY_NODES: "draft it for fewer nodes, or split it into several commands",

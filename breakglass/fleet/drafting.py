@@ -13,7 +13,7 @@ from datetime import datetime
 from breakglass.core import limits, names
 from breakglass.core.command import Command, TrustPin
 from breakglass.core.decide import Tally, objections
-from breakglass.core.draft import StopAsked, draft_stop
+from breakglass.core.draft import Asked, draft_command
 from breakglass.core.reasons import Reason
 from breakglass.core.trust import Trust
 from breakglass.errors import UsageError
@@ -34,17 +34,17 @@ class Drafted:
 
 
 def draft_for(
-    asked: StopAsked,
+    asked: Asked,
     *,
     trust: Trust,
     inventory: Inventory,
     now: datetime,
     max_nodes: int | None = None,
 ) -> Drafted:
-    """Return the command that stops what was asked for, on this fleet.
+    """Return the command that does what was asked for, on this fleet.
 
     Args:
-        asked: what to stop; its own `max_nodes` is replaced.
+        asked: what to do; its own `max_nodes` is replaced.
         trust: the trust in force.
         inventory: the nodes; an empty one, as in a new home, counts as one node.
         now: one reading of the clock.
@@ -57,7 +57,7 @@ def draft_for(
     entropy = os.urandom(10)
 
     def draft(limit: int) -> Command:
-        return draft_stop(
+        return draft_command(
             replace(asked, max_nodes=limit),
             domain=trust.domain,
             trust=TrustPin(version=trust.version, sha256=trust.sha256),

@@ -109,14 +109,15 @@ def stop(
     """
     from breakglass.cli.review import document, review
     from breakglass.core import limits
-    from breakglass.core.command import Mode, render_command
-    from breakglass.core.draft import StopAsked
+    from breakglass.core.command import Mode, Verb, render_command
+    from breakglass.core.draft import Asked
     from breakglass.core.signed_file import SignedFile
     from breakglass.fleet.drafting import draft_for
 
     home, now = session.home(), session.now()
     trust = home.trust()
-    asked = StopAsked(
+    asked = Asked(
+        verb=Verb.STOP,
         workload=given["workload"],
         clusters=given["clusters"],
         reason=given["reason"],

@@ -179,3 +179,73 @@ class ConsistencyResponse(_message.Message):
     proof: _containers.RepeatedScalarFieldContainer[bytes]
     checkpoint: bytes
     def __init__(self, proof: _Optional[_Iterable[bytes]] = ..., checkpoint: _Optional[bytes] = ...) -> None: ...
+
+class HoldsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Hold(_message.Message):
+    __slots__ = ("command", "workload", "revision", "image", "mode", "reason", "incident", "approvals", "since", "until", "left_s", "attempts", "stops", "resets", "leaked_ms", "pods")
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    INCIDENT_FIELD_NUMBER: _ClassVar[int]
+    APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    LEFT_S_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    STOPS_FIELD_NUMBER: _ClassVar[int]
+    RESETS_FIELD_NUMBER: _ClassVar[int]
+    LEAKED_MS_FIELD_NUMBER: _ClassVar[int]
+    PODS_FIELD_NUMBER: _ClassVar[int]
+    command: str
+    workload: str
+    revision: str
+    image: str
+    mode: str
+    reason: str
+    incident: str
+    approvals: _containers.RepeatedScalarFieldContainer[str]
+    since: str
+    until: str
+    left_s: int
+    attempts: int
+    stops: int
+    resets: int
+    leaked_ms: int
+    pods: _containers.RepeatedCompositeFieldContainer[HeldPod]
+    def __init__(self, command: _Optional[str] = ..., workload: _Optional[str] = ..., revision: _Optional[str] = ..., image: _Optional[str] = ..., mode: _Optional[str] = ..., reason: _Optional[str] = ..., incident: _Optional[str] = ..., approvals: _Optional[_Iterable[str]] = ..., since: _Optional[str] = ..., until: _Optional[str] = ..., left_s: _Optional[int] = ..., attempts: _Optional[int] = ..., stops: _Optional[int] = ..., resets: _Optional[int] = ..., leaked_ms: _Optional[int] = ..., pods: _Optional[_Iterable[_Union[HeldPod, _Mapping]]] = ...) -> None: ...
+
+class HeldPod(_message.Message):
+    __slots__ = ("uid", "name", "gate", "note")
+    UID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    uid: str
+    name: str
+    gate: str
+    note: str
+    def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., gate: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
+
+class HoldsResponse(_message.Message):
+    __slots__ = ("holds", "node_time")
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
+    NODE_TIME_FIELD_NUMBER: _ClassVar[int]
+    holds: _containers.RepeatedCompositeFieldContainer[Hold]
+    node_time: str
+    def __init__(self, holds: _Optional[_Iterable[_Union[Hold, _Mapping]]] = ..., node_time: _Optional[str] = ...) -> None: ...
+
+class MetricsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MetricsResponse(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
