@@ -21,6 +21,15 @@ from typing import TypeAlias, TypeVar, cast, get_args, get_type_hints
 
 from breakglass.core import limits
 from breakglass.core.canonical import Fields, Json, parse_object
+from breakglass.core.hold_entries import (
+    Enforced,
+    GateIntended,
+    GateLifted,
+    GateSeen,
+    HoldBegun,
+    HoldEnded,
+    HoldExtended,
+)
 from breakglass.errors import Malformed
 
 MAX_ITEMS = 2_000
@@ -51,13 +60,17 @@ class ApprovalMade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedPod:
-    """A pod that a command will stop, with the containers that were live at that moment."""
+    """A pod that a command will stop, with the containers that were live at that moment.
+
+    `gate` says which limits will hold it and on which group, "" where it is stopped without a hold.
+    """
 
     uid: str
     namespace: str
     name: str
     sandbox: str
     containers: tuple[str, ...]
+    gate: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +173,11 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodEnded:
-    """One pod's outcome; `resumed` says that an earlier run of the agent had begun it."""
+    """One pod's outcome; `resumed` says that an earlier run of the agent had begun it.
+
+    `gate` is what holds it down from here on, "" for a stop without a hold; `sandbox` is what an
+    eviction saw of its sandbox; `evidence` is the SHA-256 of what was kept before the kill.
+    """
 
     id: str
     mode: str
@@ -170,12 +187,21 @@ class PodEnded:
     seen: str
     resumed: bool
     ms: int
+    gate: str
+    gate_note: str
+    sandbox: str
+    evidence: str
+    evidence_note: str
     containers: tuple[SeenContainer, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A command's end: `result` is done, nothing, planned, incomplete, refused or interrupted."""
+    """A command's end.
+
+    `result` is done, nothing, planned, released, extended, incomplete, refused or interrupted;
+    `held` is how many of its pods a gate keeps down.
+    """
 
     id: str
     mode: str
@@ -184,6 +210,7 @@ class Finished:
     note: str
     pods: int
     down: int
+    held: int
     restarted: int
     ms: int
     observed: tuple[SeenPod, ...]
@@ -217,6 +244,13 @@ Body: TypeAlias = (
     | Planned
     | PodEnded
     | Finished
+    | HoldBegun
+    | HoldExtended
+    | HoldEnded
+    | GateIntended
+    | GateSeen
+    | GateLifted
+    | Enforced
     | ClockStepped
     | Repaired
 )
@@ -231,6 +265,13 @@ KINDS: Mapping[str, type[Body]] = {
     "planned": Planned,
     "pod": PodEnded,
     "finished": Finished,
+    "hold": HoldBegun,
+    "extended": HoldExtended,
+    "hold-ended": HoldEnded,
+    "gate": GateIntended,
+    "gated": GateSeen,
+    "lifted": GateLifted,
+    "enforced": Enforced,
     "clock": ClockStepped,
     "repaired": Repaired,
 }

@@ -15,6 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
+from breakglass.core import holds as leases
 from breakglass.core.entries import (
     Accepted,
     Entry,
@@ -22,9 +23,20 @@ from breakglass.core.entries import (
     Planned,
     PlannedPod,
     PodEnded,
+    Stamp,
     Started,
     TrustTaken,
 )
+from breakglass.core.hold_entries import (
+    Enforced,
+    GateIntended,
+    GateLifted,
+    GateSeen,
+    HoldBegun,
+    HoldEnded,
+    HoldExtended,
+)
+from breakglass.core.holds import GatedPod, Hold
 from breakglass.core.names import parse_time
 from breakglass.errors import LogTampered
 
@@ -99,7 +111,11 @@ class State:
     trust_version: int = 0
     trust_sha256: str = ""
     time_floor: datetime | None = None
+    boot: str = ""
+    mono_ms: int = 0
     commands: Mapping[str, CommandState] = field(default_factory=lambda: MappingProxyType({}))
+    holds: Mapping[str, Hold] = field(default_factory=lambda: MappingProxyType({}))
+    gates: Mapping[str, GatedPod] = field(default_factory=lambda: MappingProxyType({}))
 
     def by_sha256(self, sha256: str) -> CommandState | None:
         """Return the command with exactly this text, if one was accepted here."""
@@ -110,11 +126,16 @@ class State:
         """The commands whose end this node still owes."""
         return tuple(one for one in self.commands.values() if not one.is_over)
 
+    @property
+    def active_holds(self) -> tuple[Hold, ...]:
+        """The holds that keep anything down, in the order in which they began."""
+        return tuple(hold for hold in self.holds.values() if hold.is_active)
+
 
 def fold(state: State, entry: Entry) -> State:
     """Return the state after `entry`; raise `LogTampered` when it cannot follow `state`."""
     index = state.size
-    state = replace(state, size=index + 1)
+    state = _at(replace(state, size=index + 1), entry.stamp)
     match entry.body:
         case Started():
             return replace(state, starts=state.starts + 1)
@@ -129,6 +150,36 @@ def fold(state: State, entry: Entry) -> State:
         case Finished(id=key, result=result):
             event = Event.INTERRUPT if result == INTERRUPTED else Event.FINISH
             return _advance(state, key, event, finished_at=index)
+        case _:
+            return _held(state, entry, index)
+
+
+def _at(state: State, stamp: Stamp) -> State:
+    """Return the state at a later moment; in a new boot, holds end by that boot's time."""
+    if state.boot not in {"", stamp.boot}:
+        state = replace(state, holds=leases.rebase(state.holds, state.mono_ms))
+    return replace(state, boot=stamp.boot, mono_ms=stamp.mono_ms)
+
+
+def _held(state: State, entry: Entry, index: int) -> State:
+    """Return the state after an entry about holds and gates, or the same after any other."""
+    match entry.body:
+        case HoldBegun() as body:
+            _command(state, body.id)
+            return replace(state, holds=leases.begin(state.holds, body, entry.stamp, index))
+        case HoldExtended() as body:
+            _command(state, body.by)
+            return replace(state, holds=leases.extend(state.holds, body, entry.stamp))
+        case HoldEnded() as body:
+            return replace(state, holds=leases.end(state.holds, body))
+        case Enforced() as body:
+            return replace(state, holds=leases.count(state.holds, body))
+        case GateIntended() as body:
+            return replace(state, gates=leases.intend(state.gates, body))
+        case GateSeen() as body:
+            return replace(state, gates=leases.prove(state.gates, body))
+        case GateLifted() as body:
+            return replace(state, gates=leases.lift(state.gates, body))
         case _:
             return state
 

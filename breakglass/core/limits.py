@@ -58,6 +58,13 @@ MAX_STOP_TRIES = 3  # of one rung, while the runtime answers with errors or rest
 MAX_CLIMB_ROUNDS = 3  # over containers that start while their pod is being stopped
 MAX_LEAF_PIDS = 100_000  # no group of one container is read further than this
 MAX_PARALLEL_STOPS = 16  # 30 pods: as fast as 8, and fewer wait for the grace of others
+MAX_POD_FOLDERS = 4_096  # looked at in one folder; kubelet removes those of dead pods
+
+# Evidence of a pod, taken before its first kill.
+EVIDENCE_MAX_BYTES = 256 * 1024  # of one pod: 200 lines of 300 bytes from four containers
+EVIDENCE_TIMEOUT_S = 0.25  # the most that it may delay a kill; 2-10 ms when healthy
+EVIDENCE_LOG_LINES = 200
+EVIDENCE_STORE_BYTES = 256 * 1024 * 1024  # a thousand pods at their most
 
 # The agent's door.
 MAX_REQUEST_BYTES = 64 * 1024

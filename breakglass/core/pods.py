@@ -61,6 +61,7 @@ class Container:
     state: ContainerState
     attempt: int = 0
     image: str = ""
+    image_ref: str = ""
     created_ns: int = 0
     grace_s: int | None = None
 
@@ -68,6 +69,12 @@ class Container:
     def live(self) -> bool:
         """Whether it runs, may run, or may yet start: everything but exited."""
         return self.state is not ContainerState.EXITED
+
+    def is_of(self, digest: str) -> bool:
+        """Whether its image has this digest ("sha256:..."), as an id or at the end of a name."""
+        return any(
+            text == digest or text.endswith(f"@{digest}") for text in (self.image, self.image_ref)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +184,13 @@ def belongs(pod: Pod, workload: Workload) -> Belongs:
     if reason:
         return Belongs(member=False, exact=exact, reason=reason)
     return Belongs(member=True, exact=exact, reason="its labels and name say so")
+
+
+def name_fits(pod_name: str, daemonset: str) -> bool:
+    """Return whether a pod's name is one that the DaemonSet's controller would give."""
+    suffix = pod_name[-_SUFFIX_CHARS:]
+    of = f"{daemonset}-"[:_BASE_CHARS]
+    return pod_name[:-_SUFFIX_CHARS] == of and bool(_SUFFIX.fullmatch(suffix))
 
 
 def is_protected(workload: str, patterns: Iterable[str]) -> bool:

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holds: leases that keep workloads down on a node, as the log tells them, and whom they cover.
+
+A hold is the lease of one command, keyed by workload, revision and image, never by a pod: pods come
+and go under it.  Holds compose: a pod is held while any active hold covers it, and each ends by
+itself.
+
+A lease ends by time since boot.  A wall clock that jumps ends nothing and prolongs nothing; the
+`until` in the log is for people.  Across a reboot the time that the node was off cannot be known
+for certain, so what was left at the last entry before it counts from the boot on: never shorter
+than was signed, and longer by the time off at most.
+
+Pure: what a node does about its holds is in the agent.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TypeVar
+
+from breakglass.core.entries import Stamp
+from breakglass.core.gates import Gate, Limit, Oci
+from breakglass.core.hold_entries import (
+    Enforced,
+    GateIntended,
+    GateLifted,
+    GateSeen,
+    HoldBegun,
+    HoldEnded,
+    HoldExtended,
+)
+from breakglass.core.pods import Pod, Workload, belongs, name_fits
+from breakglass.errors import LogTampered
+
+T = TypeVar("T")
+
+
+class Covers(StrEnum):
+    """Whether a hold covers a pod; `MAYBE` while the runtime has not shown enough of it."""
+
+    YES = "yes"
+    MAYBE = "maybe"
+    NO = "no"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """One command's lease; `ends_mono_ms` is time since the boot that the state is in."""
+
+    id: str
+    mode: str
+    workload: Workload
+    image: str
+    begun_at: int
+    since: str
+    ends_mono_ms: int
+    ended: str = ""
+    attempts: int = 0
+    stops: int = 0
+    resets: int = 0
+    leaked_ms: int = 0
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it still keeps anything down."""
+        return not self.ended
+
+    def left_ms(self, mono_ms: int) -> int:
+        """Return how long it lasts yet, 0 when it is over."""
+        return 0 if self.ended else max(0, self.ends_mono_ms - mono_ms)
+
+    def covers(self, pod: Pod) -> Covers:
+        """Return whether it keeps this pod down, by what the runtime shows of it."""
+        if not belongs(pod, self.workload).member:
+            return Covers.NO
+        if not self.image or any(one.is_of(self.image) for one in pod.containers):
+            return Covers.YES
+        return Covers.NO if pod.containers else Covers.MAYBE
+
+    def covers_name(self, namespace: str, name: str) -> Covers:
+        """Return whether it keeps a pod down of which nothing but the name is known."""
+        if namespace != self.workload.namespace or not name_fits(name, self.workload.name):
+            return Covers.NO
+        return Covers.MAYBE if self.workload.revision or self.image else Covers.YES
+
+    def is_meant(self, workload: Workload, command_id: str) -> bool:
+        """Return whether a release or extension of this workload, or of one command, means it."""
+        return (
+            self.is_active
+            and (self.workload.namespace, self.workload.name) == (workload.namespace, workload.name)
+            and workload.revision in {None, self.workload.revision}
+            and command_id in {"", self.id}
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatedPod:
+    """A pod whose group carries limits of ours, with what was there before.
+
+    Attributes:
+        gate: what was proven to hold it last; "" between the intent and the first proof.
+        hold: the hold for which it was gated first.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    hold: str
+    cgroup: str
+    inode: int
+    oci: Oci
+    limits: tuple[Limit, ...]
+    gate: str = ""
+    note: str = ""
+
+
+Holds = Mapping[str, Hold]
+Gates = Mapping[str, GatedPod]
+
+
+def coverage(holds: Iterable[Hold], pod: Pod) -> tuple[Covers, tuple[Hold, ...]]:
+    """Return whether any active hold covers a pod, and which do."""
+    return _best((hold, hold.covers(pod)) for hold in holds if hold.is_active)
+
+
+def coverage_of_name(
+    holds: Iterable[Hold], namespace: str, name: str
+) -> tuple[Covers, tuple[Hold, ...]]:
+    """Return whether any active hold covers a pod by its name alone, and which do."""
+    return _best((hold, hold.covers_name(namespace, name)) for hold in holds if hold.is_active)
+
+
+def begin(holds: Holds, body: HoldBegun, stamp: Stamp, index: int) -> Holds:
+    """Return the holds with a new one; raise `LogTampered` when its command has one already."""
+    if body.id in holds:
+        raise LogTampered(f"expected one hold of command {body.id}, got a second")
+    hold = Hold(
+        id=body.id,
+        mode=body.mode,
+        workload=Workload(namespace=body.namespace, name=body.name, revision=body.revision or None),
+        image=body.image,
+        begun_at=index,
+        since=stamp.time,
+        ends_mono_ms=stamp.mono_ms + body.hold_s * 1_000,
+    )
+    return _with(holds, hold.id, hold)
+
+
+def extend(holds: Holds, body: HoldExtended, stamp: Stamp) -> Holds:
+    """Return the holds with a later end of one; an extension never shortens."""
+    hold = _active(holds, body.id)
+    ends = max(hold.ends_mono_ms, stamp.mono_ms + body.hold_s * 1_000)
+    return _with(holds, hold.id, replace(hold, ends_mono_ms=ends))
+
+
+def end(holds: Holds, body: HoldEnded) -> Holds:
+    """Return the holds with one of them over."""
+    return _with(holds, body.id, replace(_active(holds, body.id), ended=body.why))
+
+
+def count(holds: Holds, body: Enforced) -> Holds:
+    """Return the holds with what enforcing one of them came to."""
+    hold = _active(holds, body.id)
+    counted = replace(
+        hold,
+        attempts=hold.attempts + body.attempts,
+        stops=hold.stops + body.stops,
+        resets=hold.resets + body.resets,
+        leaked_ms=hold.leaked_ms + body.leaked_ms,
+    )
+    return _with(holds, hold.id, counted)
+
+
+def rebase(holds: Holds, last_mono_ms: int) -> Holds:
+    """Return the holds in a new boot, when the last entry before it was at `last_mono_ms`."""
+    moved = {
+        key: replace(hold, ends_mono_ms=hold.left_ms(last_mono_ms)) for key, hold in holds.items()
+    }
+    return MappingProxyType(moved)
+
+
+def intend(gates: Gates, body: GateIntended) -> Gates:
+    """Return the gates with one that is about to be set, or set anew on a pod's new group."""
+    limits = tuple(
+        Limit(kind=Gate(one.kind), place=one.place, old=one.old, early=one.early)
+        for one in body.limits
+    )
+    pod = GatedPod(
+        uid=body.uid,
+        namespace=body.namespace,
+        name=body.name,
+        hold=body.hold,
+        cgroup=body.cgroup,
+        inode=body.inode,
+        oci=Oci(body.oci),
+        limits=limits,
+    )
+    return _with(gates, pod.uid, pod)
+
+
+def prove(gates: Gates, body: GateSeen) -> Gates:
+    """Return the gates with what was proven of one."""
+    return _with(gates, body.uid, replace(_gated(gates, body.uid), gate=body.gate, note=body.note))
+
+
+def lift(gates: Gates, body: GateLifted) -> Gates:
+    """Return the gates without one that was lifted or whose pod is gone."""
+    _gated(gates, body.uid)
+    return MappingProxyType({key: pod for key, pod in gates.items() if key != body.uid})
+
+
+def _best(found: Iterable[tuple[Hold, Covers]]) -> tuple[Covers, tuple[Hold, ...]]:
+    kept = tuple(found)
+    for answer in (Covers.YES, Covers.MAYBE):
+        holds = tuple(hold for hold, covers in kept if covers is answer)
+        if holds:
+            return answer, holds
+    return Covers.NO, ()
+
+
+def _active(holds: Holds, key: str) -> Hold:
+    hold = holds.get(key)
+    if hold is None or not hold.is_active:
+        raise LogTampered(f"expected an active hold, got an entry of {key}")
+    return hold
+
+
+def _gated(gates: Gates, uid: str) -> GatedPod:
+    if uid not in gates:
+        raise LogTampered(f"expected a gated pod, got an entry of {uid}")
+    return gates[uid]
+
+
+def _with(known: Mapping[str, T], key: str, value: T) -> Mapping[str, T]:
+    return MappingProxyType({**known, key: value})
