@@ -3,17 +3,21 @@
 
 import dataclasses
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from breakglass.core import canonical, limits
-from breakglass.core.command import Command, parse_command, render_command
+from breakglass.core.command import Action, Command, Verb, parse_command, render_command
 from breakglass.errors import Malformed
 from tests.support import properties
 from tests.support.organisation import Organisation, edited
 from tests.support.properties import property_test
+
+IMAGE = f"sha256:{'1f' * 32}"
+ID = "019aa1f3-0000-7000-8000-0123456789ab"
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +123,41 @@ def test_p3_the_summary_is_what_the_command_does(org: Organisation) -> None:
                 " at most 3 nodes, 10 pods each, grace 30s, no hold"
             ),
         ),
+        (
+            {"verb": "evict", "image": IMAGE, "hold_s": 3600},
+            (
+                f"EVICT monitoring/telemetry, any revision, image {IMAGE}, on every node of"
+                " prod-a: at most 3 nodes, 10 pods each, grace 30s, hold 1h"
+            ),
+        ),
+        (
+            {"verb": "release"},
+            (
+                "RELEASE monitoring/telemetry, any revision, on every node of prod-a:"
+                " at most 3 nodes, 10 pods each, every hold ends"
+            ),
+        ),
+        (
+            {"verb": "release", "holds_of": ID, "mode": "drill"},
+            (
+                "DRILL: RELEASE monitoring/telemetry, any revision, on every node of prod-a:"
+                f" at most 3 nodes, 10 pods each, the hold of {ID} ends"
+            ),
+        ),
+        (
+            {"verb": "extend", "revision": "5d4f8c", "hold_s": 5400},
+            (
+                "EXTEND monitoring/telemetry, revision 5d4f8c, on every node of prod-a:"
+                " at most 3 nodes, 10 pods each, every hold lasts 90m from then on"
+            ),
+        ),
+        (
+            {"verb": "extend", "holds_of": ID},
+            (
+                "EXTEND monitoring/telemetry, any revision, on every node of prod-a:"
+                f" at most 3 nodes, 10 pods each, the hold of {ID} lasts 1h from then on"
+            ),
+        ),
     ],
 )
 def test_the_summary_in_words(
@@ -137,8 +176,9 @@ def test_the_longest_summary_fits(org: Organisation) -> None:
         "pools": " ".join(f"{place:063d}" for place in range(9)),
         "excepted": " ".join(f"{place:0128d}" for place in range(9)),
     }
-    text = org.command(**longest)
-    assert render_command(parse_command(text)) == text
+    for of_verb in ({"verb": "evict", "image": IMAGE}, {"verb": "extend", "holds_of": ID}):
+        text = org.command(**longest, **of_verb)
+        assert render_command(parse_command(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -151,7 +191,8 @@ def test_the_longest_summary_fits(org: Organisation) -> None:
         ("trust.version", 0, "malformed"),
         ("trust.sha256", "00", "malformed"),
         ("trust.extra", 1, "unknown-key"),
-        ("action.verb", "evict", "verb-unsupported"),
+        ("action.verb", "release", "missing-key"),
+        ("action.verb", "extend", "missing-key"),
         ("action.verb", "explode", "malformed"),
         ("action.workload", "*/telemetry", "malformed"),
         ("action.workload", "monitoring/*", "malformed"),
@@ -161,6 +202,9 @@ def test_the_longest_summary_fits(org: Organisation) -> None:
         ("action.grace", "2h", "malformed"),
         ("action.hold", "999h", "malformed"),
         ("action.evict", True, "unknown-key"),
+        ("action.image", "telemetry:1.2", "malformed"),
+        ("action.image", f"sha256:{'AB' * 32}", "malformed"),
+        ("action.command", "", "unknown-key"),
         ("targets.clusters", [], "empty-target"),
         ("targets.clusters", ["*"], "malformed"),
         ("targets.clusters", ["prod-a", "prod-a"], "malformed"),
@@ -192,6 +236,48 @@ def test_the_longest_summary_fits(org: Organisation) -> None:
 def test_a_command_that_is_none(org: Organisation, place: str, value: object, code: str) -> None:
     """Each rule of the format refuses its own violation, with its own code."""
     assert code_of(edited(org.command(), place, value)) == code
+
+
+@pytest.mark.parametrize(
+    ("verb", "place", "value", "code"),
+    [
+        ("evict", "action.command", ID, "unknown-key"),
+        ("evict", "action.verb", "release", "missing-key"),
+        ("release", "action.hold", "1h", "unknown-key"),
+        ("release", "action.grace", "30s", "unknown-key"),
+        ("release", "action.image", IMAGE, "unknown-key"),
+        ("release", "action.command", "INC-1211", "malformed"),
+        ("release", "action.command", ID.upper(), "malformed"),
+        ("release", "action.verb", "extend", "missing-key"),
+        ("extend", "action.hold", "0s", "malformed"),
+        ("extend", "action.hold", "999h", "malformed"),
+        ("extend", "action.grace", "30s", "unknown-key"),
+        ("extend", "action.image", IMAGE, "unknown-key"),
+        ("extend", "action.verb", "release", "unknown-key"),
+    ],
+)
+def test_p8_a_verb_has_exactly_its_own_fields(
+    org: Organisation, verb: str, place: str, value: str, code: str
+) -> None:
+    """What is signed says nothing that is not meant: another verb's field refuses the command."""
+    assert code_of(edited(org.command(verb=verb), place, value)) == code
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"verb": Verb.STOP, "holds_of": ID},
+        {"verb": Verb.EVICT, "holds_of": ID},
+        {"verb": Verb.RELEASE, "hold_s": 60},
+        {"verb": Verb.RELEASE, "grace_s": 1},
+        {"verb": Verb.EXTEND, "image": IMAGE, "hold_s": 60},
+        {"verb": Verb.EXTEND},
+    ],
+)
+def test_making_an_action_proves_its_fields(wrong: dict[str, Any]) -> None:
+    """An action made inside the program obeys the same rules."""
+    with pytest.raises(Malformed, match="expected"):
+        Action(namespace="monitoring", name="telemetry", **wrong)
 
 
 def test_p8_an_unknown_field_refuses_the_command(org: Organisation) -> None:

@@ -5,25 +5,27 @@ from typing import Any
 
 import pytest
 
-from breakglass.core.command import Command, Mode, TrustPin, parse_command, render_command
-from breakglass.core.draft import StopAsked, draft_stop
+from breakglass.core.command import Command, Mode, TrustPin, Verb, parse_command, render_command
+from breakglass.core.draft import Asked, draft_command
 from breakglass.errors import InputError, Malformed, UsageError
 from tests.support.organisation import NOW
 
+ID = "019aa1f3-0000-7000-8000-0123456789ab"
 PIN = TrustPin(version=1, sha256="ab" * 32)
 
 
 def draft(**asked: Any) -> Command:  # noqa: ANN401 - any field
     """Return the draft of a stop of telemetry on prod-a, with some things asked otherwise."""
     usual: dict[str, Any] = {
+        "verb": Verb.STOP,
         "workload": "monitoring/telemetry",
         "clusters": ("prod-a",),
         "reason": "telemetry floods the API servers",
         "requester": "olga",
         "max_nodes": 3,
     }
-    stop = StopAsked(**{**usual, **asked})
-    return draft_stop(stop, domain="example", trust=PIN, now=NOW, entropy=bytes(10))
+    one = Asked(**{**usual, **asked})
+    return draft_command(one, domain="example", trust=PIN, now=NOW, entropy=bytes(10))
 
 
 def refused(**asked: Any) -> InputError:  # noqa: ANN401 - any field
@@ -99,9 +101,27 @@ def test_a_draft_needs_a_reason() -> None:
     assert isinstance(refused(reason=" "), UsageError)
 
 
-def test_a_hold_is_not_drafted_yet() -> None:
-    """A hold that the nodes would refuse is refused at once."""
-    assert refused(hold="2h").stable_code == "hold-unsupported"
+@pytest.mark.parametrize("verb", [Verb.STOP, Verb.EVICT])
+def test_what_stops_also_holds(verb: Verb) -> None:
+    """A stop and an evict hold for two hours unless told otherwise; 0s holds nothing."""
+    image = f"sha256:{'1f' * 32}"
+    action = draft(verb=verb, image=image, grace="5s").action
+    assert (action.verb, action.hold_s, action.grace_s, action.image) == (verb, 7200, 5, image)
+    assert draft(verb=verb, hold="0s").summary.endswith("no hold")
+
+
+def test_a_release_is_drafted_without_hold_and_grace() -> None:
+    """It ends every hold of the workload, or that of one command."""
+    action = draft(verb=Verb.RELEASE).action
+    assert (action.verb, action.hold_s, action.grace_s) == (Verb.RELEASE, 0, 0)
+    assert draft(verb=Verb.RELEASE, holds_of=ID).action.holds_of == ID
+
+
+def test_an_extend_says_how_long() -> None:
+    """A hold is extended by some time; ending it is a release, as the hint says."""
+    action = draft(verb=Verb.EXTEND, hold="4h", holds_of=ID).action
+    assert (action.verb, action.hold_s, action.holds_of) == (Verb.EXTEND, 14_400, ID)
+    assert "release" in refused(verb=Verb.EXTEND, hold="0s").hint
 
 
 def test_a_draft_is_valid_for_some_time() -> None:
@@ -119,6 +139,9 @@ def test_a_draft_is_valid_for_some_time() -> None:
         {"clusters": ("Prod",)},
         {"nodes": ("web-[1-20]",)},
         {"grace": "forever"},
+        {"hold": "169h"},
+        {"image": "telemetry:1.2"},
+        {"verb": Verb.RELEASE, "holds_of": "INC-1211"},
         {"max_nodes": 0},
         {"requester": "olga b"},
         {"reason": "tab\there"},

@@ -23,6 +23,11 @@ from tests.support.properties import property_test
         (names.parse_revision, "5d4f8c", ["", "a", "5d4f8c6b9b7", "0"]),
         (names.parse_sha256, "ab" * 32, ["", "AB" * 32, "ab" * 31, "zz" * 32]),
         (
+            names.parse_image,
+            f"sha256:{'ab' * 32}",
+            ["", "ab" * 32, f"SHA256:{'ab' * 32}", f"sha512:{'ab' * 64}", f"r/i@sha256:{'a' * 64}"],
+        ),
+        (
             names.parse_id,
             "019aa1f3-0000-7000-8000-0123456789ab",
             ["", "019aa1f3-0000-4000-8000-0123456789ab", "019AA1F3-0000-7000-8000-0123456789AB"],

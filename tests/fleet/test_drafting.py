@@ -2,10 +2,12 @@
 """Drafts against this fleet and its trust, and asking many nodes at once."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from breakglass.core.draft import StopAsked
+from breakglass.core.command import Verb
+from breakglass.core.draft import Asked
 from breakglass.errors import RefusedError, UsageError
 from breakglass.fleet.drafting import draft_for
 from breakglass.fleet.fanout import fan_out, width
@@ -13,7 +15,8 @@ from breakglass.fleet.inventory import Inventory, InventoryNode
 from tests.support.fake_node import FakeNode
 from tests.support.organisation import NOW, Organisation, policy
 
-ASKED = StopAsked(
+ASKED = Asked(
+    verb=Verb.STOP,
     workload="monitoring/telemetry",
     clusters=("prod-a",),
     reason="it floods",
@@ -42,9 +45,7 @@ def test_a_cluster_that_the_inventory_does_not_know_is_refused() -> None:
     """A typing error shows before anybody signs, with the clusters that there are."""
     organisation = Organisation()
     nodes = inventory(organisation, "n1")
-    asked = StopAsked(
-        workload="a/b", clusters=("prod-z",), reason="r", requester="olga", max_nodes=1
-    )
+    asked = replace(ASKED, clusters=("prod-z",))
     with pytest.raises(UsageError) as error:
         draft_for(asked, trust=organisation.trust, inventory=nodes, now=NOW)
     assert "prod-a" in error.value.hint

@@ -152,7 +152,7 @@ FORGERIES: dict[str, tuple[str, Callable[[Scene], bytes]]] = {
         "empty-target",
         lambda s: s.signed(edited(s.command(), "targets.nodes", [])),
     ),
-    "a hold": ("hold-unsupported", lambda s: s.signed(s.command(hold_s=3600))),
+    "a hold beyond the policy": ("hold-too-long", lambda s: s.signed(s.command(hold_s=90_000))),
     "beyond the policy": ("too-many-nodes", lambda s: s.signed(s.command(max_nodes=11))),
     "the requester": ("requester-approved", lambda s: s.signed(s.command(requester="bo"))),
     "a protected workload": (

@@ -100,10 +100,13 @@ class Organisation:
     def draft(
         self,
         *,
+        verb: str = "stop",
         workload: str = "monitoring/telemetry",
         revision: str = "",
-        grace_s: int = 30,
-        hold_s: int = 0,
+        image: str = "",
+        grace_s: int | None = None,
+        hold_s: int | None = None,
+        holds_of: str = "",
         clusters: str = "prod-a",
         nodes: str = "*",
         pools: str = "",
@@ -123,7 +126,10 @@ class Organisation:
         trust_version: int = 1,
         trust_sha256: str = "",
     ) -> Command:
-        """Return a command, each with its own id; lists are given as words."""
+        """Return a command, each with its own id; lists are given as words.
+
+        A stop and an evict have a grace of 30 s and no hold unless told otherwise, an extend 1 h.
+        """
         self._drafted += 1
         created = created or self.now
         namespace, name = names.parse_workload(workload)
@@ -132,12 +138,14 @@ class Organisation:
             domain=domain or self.domain,
             trust=TrustPin(version=trust_version, sha256=trust_sha256 or self.trust.sha256),
             action=Action(
-                verb=Verb.STOP,
+                verb=Verb(verb),
                 namespace=namespace,
                 name=name,
                 revision=revision,
-                grace_s=grace_s,
-                hold_s=hold_s,
+                image=image,
+                grace_s=(30 if Verb(verb).stops else 0) if grace_s is None else grace_s,
+                hold_s=(3600 if verb == "extend" else 0) if hold_s is None else hold_s,
+                holds_of=holds_of,
             ),
             targets=Targets(
                 clusters=tuple(clusters.split()),

@@ -26,6 +26,9 @@ name = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True)
 label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 text = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=60)
 digest = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
+command_id = st.builds(
+    names.render_id, st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10)
+)
 time = st.integers(0, int((_LAST - _FIRST).total_seconds())).map(
     lambda seconds: _FIRST + timedelta(seconds=seconds)
 )
@@ -60,25 +63,33 @@ targets = st.builds(
 
 
 @st.composite
+def action(draw: st.DrawFn) -> Action:
+    """Return an action of any verb, with that verb's fields."""
+    verb = draw(st.sampled_from(Verb))
+    least_s = 1 if verb is Verb.EXTEND else 0
+    return Action(
+        verb=verb,
+        namespace=draw(label),
+        name=draw(label),
+        revision=draw(st.from_regex(r"[456789bcdf]{0,10}", fullmatch=True)),
+        image=draw(st.just("") | digest.map("sha256:{}".format)) if verb.stops else "",
+        grace_s=draw(st.integers(0, limits.MAX_GRACE_S)) if verb.stops else 0,
+        hold_s=0 if verb is Verb.RELEASE else draw(st.integers(least_s, limits.MAX_HOLD_S)),
+        holds_of="" if verb.stops else draw(st.just("") | command_id),
+    )
+
+
+@st.composite
 def command(draw: st.DrawFn) -> Command:
     """Return any command there can be."""
     created = draw(time)
     waits = timedelta(seconds=draw(st.integers(0, 1_000_000)))
     lasts = timedelta(seconds=draw(st.integers(1, limits.MAX_WINDOW_S)))
     return Command(
-        id=names.render_id(
-            draw(st.integers(0, 2**48 - 1)), draw(st.binary(min_size=10, max_size=10))
-        ),
+        id=draw(command_id),
         domain=draw(name),
         trust=TrustPin(version=draw(st.integers(1, 2**53 - 1)), sha256=draw(digest)),
-        action=Action(
-            verb=Verb.STOP,
-            namespace=draw(label),
-            name=draw(label),
-            revision=draw(st.from_regex(r"[456789bcdf]{0,10}", fullmatch=True)),
-            grace_s=draw(st.integers(0, limits.MAX_GRACE_S)),
-            hold_s=draw(st.integers(0, limits.MAX_HOLD_S)),
-        ),
+        action=draw(action()),
         targets=draw(targets),
         caps=Caps(
             max_nodes=draw(st.integers(1, limits.MAX_NODES)),

@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.support.organisation import Organisation, edited, policy
 
 FOLDER = Path(__file__).parent / "documents"
+IMAGE = f"sha256:{'1f' * 32}"
 ORIGIN = "tests/vectors/build_documents.py, Organisation('ana bo luc')"
 
 
@@ -65,13 +66,13 @@ def build(folder: Path) -> None:
         (folder / f"{vector.name}.txt").write_bytes(vector.render())
 
 
+def _command(name: str, raw: bytes, note: str, code: str = "") -> Vector:
+    return Vector(name=f"command-{name}", document="command", raw=raw, note=note, code=code)
+
+
 def _commands() -> Iterator[Vector]:
-    org = Organisation("ana bo luc")
+    org, command = Organisation("ana bo luc"), _command
     good = org.command()
-
-    def command(name: str, raw: bytes, note: str, code: str = "") -> Vector:
-        return Vector(name=f"command-{name}", document="command", raw=raw, note=note, code=code)
-
     yield command("good", good, "every node of one cluster")
     drill = org.command(
         mode="drill",
@@ -83,6 +84,7 @@ def _commands() -> Iterator[Vector]:
     )
     yield command("good-drill", drill, "a drill with every kind of target and a cut list")
     yield command("good-dry-run", org.command(mode="dry-run", pools="gpu", nodes=""), "a pool")
+    yield from _verbs(org)
     yield command("not-json", b"STOP everything\n", "no document at all", "malformed")
     yield command("empty", b"", "nothing", "malformed")
     yield command("list", b"[]\n", "not an object", "malformed")
@@ -112,8 +114,8 @@ def _commands() -> Iterator[Vector]:
     yield command("summary", lying, "a summary that says less", "summary-mismatch")
     wrong = edited(good, "type", "breakglass-trust-v1")
     yield command("type", wrong, "another type's name", "wrong-type")
-    evict = edited(good, "action.verb", "evict")
-    yield command("verb", evict, "a verb of a later version", "verb-unsupported")
+    unheard = edited(good, "action.verb", "explode")
+    yield command("verb", unheard, "a verb that there is not", "malformed")
     nowhere = edited(good, "targets.nodes", [])
     yield command("empty-target", nowhere, "neither nodes nor pools", "empty-target")
     no_cluster = edited(good, "targets.clusters", [])
@@ -128,6 +130,37 @@ def _commands() -> Iterator[Vector]:
     yield command("duration", spelled, "a minute not written as 1m", "malformed")
     upper = edited(good, "id", "019AA1F3-0000-7000-8000-000000000000")
     yield command("id", upper, "an id in capitals", "malformed")
+
+
+def _verbs(org: Organisation) -> Iterator[Vector]:
+    """Yield a command of each verb, and each with what is not its own."""
+    held = org.command(hold_s=7200, image=IMAGE)
+    named = held.split(b'"id": "')[1][:36].decode()
+    yield _command("good-hold", held, "a stop that holds, of one image")
+    evict = org.command(verb="evict", hold_s=3600, revision="5d4f8c")
+    yield _command("good-evict", evict, "an evict that holds one revision")
+    release = org.command(verb="release")
+    yield _command("good-release", release, "every hold of a workload ends")
+    ended = org.command(verb="release", holds_of=named)
+    yield _command("good-release-one", ended, "the hold of one command ends")
+    extend = org.command(verb="extend", hold_s=14_400, holds_of=named)
+    yield _command("good-extend", extend, "the hold of one command lasts longer")
+    tagged = edited(held, "action.image", "telemetry:1.2")
+    yield _command("image-tag", tagged, "an image by its tag, which can be moved", "malformed")
+    capitals = edited(held, "action.image", IMAGE.upper())
+    yield _command("image-capitals", capitals, "a digest in capitals", "malformed")
+    turned = edited(held, "action.verb", "release")
+    yield _command("release-as-stop", turned, "a release with a stop's fields", "missing-key")
+    timed = edited(release, "action.hold", "2h")
+    yield _command("release-hold", timed, "a release with a hold", "unknown-key")
+    graced = edited(extend, "action.grace", "30s")
+    yield _command("extend-grace", graced, "an extend with a grace", "unknown-key")
+    nothing = edited(extend, "action.hold", "0s")
+    yield _command("extend-by-nothing", nothing, "a hold extended by no time", "malformed")
+    incident = edited(release, "action.command", "INC-1211")
+    yield _command("release-id", incident, "a hold not named by a command's id", "malformed")
+    week = edited(held, "action.hold", "169h")
+    yield _command("long-hold", week, "a hold beyond every policy", "malformed")
 
 
 def _trusts() -> Iterator[Vector]:
