@@ -63,7 +63,7 @@ def prepared() -> Path:
     """
     if reason := why_not():
         raise LabUnavailable(reason)
-    return _kept("machine", f"{_mirror()} {PACKAGES} {_systemd()}", _make_machine)
+    return _kept("machine", f"{mirror()} {PACKAGES} {_systemd()}", _make_machine)
 
 
 def wheels(version: str) -> Path:
@@ -76,7 +76,7 @@ def wheels(version: str) -> Path:
 
     def make(folder: Path) -> None:
         choice = ("--only-binary", ":all:", "--python-version", version, "--no-deps")
-        _step(_pip("download", "--require-hashes", *choice, "-d", folder, "-r", lock))
+        step(_pip("download", "--require-hashes", *choice, "-d", folder, "-r", lock))
 
     return _kept("wheels", f"{version} {lock.read_text()}", make)
 
@@ -88,7 +88,7 @@ def make_own_wheel(folder: Path) -> None:
         shutil.copytree(_REPOSITORY / "breakglass", source / "breakglass")
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(_REPOSITORY / name, source)
-        _step(_pip("wheel", "--no-deps", "--no-build-isolation", "-w", folder, source))
+        step(_pip("wheel", "--no-deps", "--no-build-isolation", "-w", folder, source))
 
 
 def python_version(machine: Path) -> str:
@@ -230,13 +230,13 @@ def _kept(kind: str, key: str, make: Callable[[Path], None]) -> Path:
 
 
 def _make_machine(folder: Path) -> None:
-    mirror, release = _mirror()
+    where, release = mirror()
     choice = ("--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}")
-    _step(("mmdebstrap", *choice, release, str(folder / "tree"), mirror), timeout_s=_MADE_S)
+    step(("mmdebstrap", *choice, release, str(folder / "tree"), where), timeout_s=_MADE_S)
     if shutil.which("systemd-nspawn") is None:
-        _step(("apt-get", "download", "systemd-container"), cwd=folder)
+        step(("apt-get", "download", "systemd-container"), cwd=folder)
         (package,) = folder.glob("systemd-container_*.deb")
-        _step(("dpkg", "-x", str(package), str(folder / "container")))
+        step(("dpkg", "-x", str(package), str(folder / "container")))
 
 
 def _nspawn_of(prepared: Path) -> Path:
@@ -244,7 +244,7 @@ def _nspawn_of(prepared: Path) -> Path:
     return Path(installed) if installed else prepared / "container/usr/bin/systemd-nspawn"
 
 
-def _mirror() -> tuple[str, str]:
+def mirror() -> tuple[str, str]:
     """Return where this machine's apt finds its own release, and the release's name."""
     os_release = Path("/etc/os-release").read_text().splitlines()
     release = dict(line.split("=", 1) for line in os_release if "=" in line).get("VERSION_CODENAME")
@@ -252,8 +252,8 @@ def _mirror() -> tuple[str, str]:
     ask = ("apt-get", "indextargets", *wanted)
     for refresh in (False, True):
         if refresh:  # a new machine has no lists yet
-            _step(("apt-get", "update", "-qq"))
-        for line in _step(ask).splitlines():
+            step(("apt-get", "update", "-qq"))
+        for line in step(ask).splitlines():
             *names, component, uri = line.split()
             if release in names and component == "main":
                 return uri, release
@@ -261,7 +261,7 @@ def _mirror() -> tuple[str, str]:
 
 
 def _systemd() -> str:
-    return _step(("systemd-analyze", "--version")).partition("\n")[0]
+    return step(("systemd-analyze", "--version")).partition("\n")[0]
 
 
 def _pip(*arguments: str | Path) -> list[str]:
@@ -269,10 +269,14 @@ def _pip(*arguments: str | Path) -> list[str]:
     return [*start, *map(str, arguments)]
 
 
-def _step(command: Sequence[str], *, cwd: Path | None = None, timeout_s: float = _STEP_S) -> str:
+def step(
+    command: Sequence[str | Path], *, cwd: Path | None = None, timeout_s: float = _STEP_S
+) -> str:
+    """Run one step of making and return its stdout; raise `LabUnavailable` with its last words."""
+    argv = [str(word) for word in command]
     try:
         done = subprocess.run(
-            command,
+            argv,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -281,7 +285,7 @@ def _step(command: Sequence[str], *, cwd: Path | None = None, timeout_s: float =
             timeout=timeout_s,
         )
     except subprocess.TimeoutExpired as error:
-        raise LabUnavailable(f"{command[0]} took longer than {timeout_s:.0f} s") from error
+        raise LabUnavailable(f"{argv[0]} took longer than {timeout_s:.0f} s") from error
     if done.returncode:
-        raise LabUnavailable(f"`{shlex.join(command[:3])} ...` failed: {done.stderr[-300:]}")
+        raise LabUnavailable(f"`{shlex.join(argv[:3])} ...` failed: {done.stderr[-300:]}")
     return done.stdout
