@@ -3,14 +3,14 @@
 
 Every call has a deadline of ours, because a connection proves nothing: a stopped containerd
 accepts connections and never answers.  gRPC appears here and is turned into core's values on the
-first line.  It never calls RemovePodSandbox, RemoveContainer or StopPodSandbox.
+first line.  It never calls RemovePodSandbox or RemoveContainer.
 """
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias, cast
 
 import grpc
@@ -24,9 +24,11 @@ from breakglass.agent.runtime import (
     UNAVAILABLE,
     ContainerLook,
     RuntimeVersion,
+    SandboxLook,
     verify_full_id,
 )
 from breakglass.core import limits
+from breakglass.core.gates import Oci
 from breakglass.core.names import quoted
 from breakglass.core.pods import Container, ContainerState, ListedContainer, Pod, join_pods
 from breakglass.errors import RuntimeTooOld, RuntimeUnavailable
@@ -54,6 +56,8 @@ _METHODS: Mapping[str, tuple[type[Message], type[Message]]] = {
     "ListPodSandbox": (pb.ListPodSandboxRequest, pb.ListPodSandboxResponse),
     "ListContainers": (pb.ListContainersRequest, pb.ListContainersResponse),
     "ContainerStatus": (pb.ContainerStatusRequest, pb.ContainerStatusResponse),
+    "PodSandboxStatus": (pb.PodSandboxStatusRequest, pb.PodSandboxStatusResponse),
+    "StopPodSandbox": (pb.StopPodSandboxRequest, pb.StopPodSandboxResponse),
     "StopContainer": (pb.StopContainerRequest, pb.StopContainerResponse),
 }
 _STATES: Mapping[int, ContainerState] = {
@@ -61,6 +65,8 @@ _STATES: Mapping[int, ContainerState] = {
     pb.CONTAINER_RUNNING: ContainerState.RUNNING,
     pb.CONTAINER_EXITED: ContainerState.EXITED,
 }
+_RUNC_SHIMS = ("io.containerd.runc.", "io.containerd.runtime.v1.linux")
+_VIRTUAL = ("kata", "runsc", "gvisor", "firecracker", "hyperv")
 _GRACE = "io.kubernetes.pod.terminationGracePeriod"
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MAX_DETAILS_CHARS = 300
@@ -105,9 +111,12 @@ class CriRuntime:
         found = cast("pb.ContainerStatusResponse", reply)
         return ContainerLook(
             state=_STATES.get(found.status.state, ContainerState.UNKNOWN),
-            pid=_pid(found.info.get("info", "")),
+            pid=_pid(_details(found.info)),
             exit_code=found.status.exit_code,
             reason=found.status.reason,
+            started_ns=found.status.started_at,
+            finished_ns=found.status.finished_at,
+            image_ref=found.status.image_ref,
         )
 
     async def stop_container(self, container_id: str, *, timeout_s: int, deadline_s: float) -> None:
@@ -118,6 +127,31 @@ class CriRuntime:
         request = pb.StopContainerRequest(container_id=container_id, timeout=timeout_s)
         try:
             await self._call("StopContainer", request, deadline_s=deadline_s)
+        except _NotFoundError:
+            return
+
+    async def sandbox(self, sandbox_id: str) -> SandboxLook | None:
+        """Return one sandbox as it is now, or None when it is gone."""
+        verify_full_id(sandbox_id)
+        request = pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id, verbose=True)
+        try:
+            reply = await self._call("PodSandboxStatus", request)
+        except _NotFoundError:
+            return None
+        found = cast("pb.PodSandboxStatusResponse", reply)
+        told = _details(found.info)
+        return SandboxLook(
+            ready=found.status.state == pb.SANDBOX_READY,
+            cgroup_parent=_text(told, "config", "linux", "cgroup_parent"),
+            oci=_oci(told),
+        )
+
+    async def stop_sandbox(self, sandbox_id: str, *, deadline_s: float) -> None:
+        """Ask for a sandbox's end; one that is gone is success."""
+        verify_full_id(sandbox_id)
+        request = pb.StopPodSandboxRequest(pod_sandbox_id=sandbox_id)
+        try:
+            await self._call("StopPodSandbox", request, deadline_s=deadline_s)
         except _NotFoundError:
             return
 
@@ -234,6 +268,7 @@ def _listed(item: pb.Container) -> ListedContainer:
             state=_STATES.get(item.state, ContainerState.UNKNOWN),
             attempt=item.metadata.attempt,
             image=item.image.image,
+            image_ref=item.image_ref,
             created_ns=item.created_at,
             grace_s=_grace_s(item.annotations.get(_GRACE, "")),
         ),
@@ -248,11 +283,37 @@ def _grace_s(text: str) -> int | None:
     return int(text) if _SECONDS.fullmatch(text) else None
 
 
-def _pid(info: str) -> int | None:
-    """Return the first process's id from a verbose status: JSON, by containerd and CRI-O alike."""
+def _details(info: Mapping[str, str]) -> Mapping[str, object]:
+    """Return what a verbose status tells: JSON under "info", by containerd and CRI-O alike."""
     try:
-        document = json.loads(info)
+        document = json.loads(info.get("info", ""))
     except (ValueError, RecursionError):
-        return None
-    pid = document.get("pid") if isinstance(document, dict) else None
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _pid(told: Mapping[str, object]) -> int | None:
+    """Return the first process's id."""
+    pid = told.get("pid")
     return pid if isinstance(pid, int) and not isinstance(pid, bool) and pid > 0 else None
+
+
+def _text(told: Mapping[str, object], *keys: str) -> str:
+    """Return a text inside a document, "" where there is none."""
+    value: object = told
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _oci(told: Mapping[str, object]) -> Oci:
+    """Return which program makes the pod's containers; what is not plainly told is unknown."""
+    shim = _text(told, "runtimeType")
+    if not shim:
+        return Oci.UNKNOWN
+    if not shim.startswith(_RUNC_SHIMS):
+        return Oci.VIRTUAL_MACHINE if any(one in shim for one in _VIRTUAL) else Oci.UNKNOWN
+    # Without a name of its own this shim runs "runc".
+    told_name = _text(told, "runtimeOptions", "binary_name")  # as containerd's options are tagged
+    name = PurePosixPath(told_name or _text(told, "runtimeOptions", "BinaryName") or "runc").name
+    return {"runc": Oci.RUNC, "crun": Oci.CRUN}.get(name, Oci.UNKNOWN)

@@ -19,6 +19,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
+from breakglass.core.gates import Oci
 from breakglass.core.names import quoted
 from breakglass.core.pods import ContainerState, Pod
 from breakglass.errors import RuntimeUnavailable
@@ -42,12 +43,31 @@ class RuntimeVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerLook:
-    """One container at one moment; `pid` is its first process where the runtime told it."""
+    """One container at one moment.
+
+    Attributes:
+        pid: its first process where the runtime told it.
+        reason: why it ended; "StartError" where it never ran.
+        started_ns, finished_ns: Unix time by the runtime; 0 for not at all.
+        image_ref: the image's digest as the runtime reports it.
+    """
 
     state: ContainerState
     pid: int | None
     exit_code: int
     reason: str
+    started_ns: int = 0
+    finished_ns: int = 0
+    image_ref: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxLook:
+    """One sandbox at one moment; `cgroup_parent` is "" and `oci` unknown where nothing was told."""
+
+    ready: bool
+    cgroup_parent: str
+    oci: Oci
 
 
 class Runtime(Protocol):
@@ -66,6 +86,14 @@ class Runtime(Protocol):
 
         The deadline must exceed the timeout: containerd never kills once its caller has gone.
         """
+        ...
+
+    async def sandbox(self, sandbox_id: str) -> SandboxLook | None:
+        """Return one sandbox as it is now, or None when it is gone."""
+        ...
+
+    async def stop_sandbox(self, sandbox_id: str, *, deadline_s: float) -> None:
+        """Ask for a sandbox's end, its network's included; wait at most `deadline_s`."""
         ...
 
     async def version(self) -> RuntimeVersion:
