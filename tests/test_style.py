@@ -20,7 +20,17 @@ from breakglass.errors import BreakglassError
 ROOT = Path(__file__).parent.parent
 MODULE_LINES, FUNCTION_LINES = 400, 50
 # Objects with a life of their own; everything else that is data is frozen.
-MUTABLE = {"_Running", "_Delivery", "Replay", "Evidence", "Fault", "Container", "Sandbox"}
+MUTABLE = {
+    "Container",
+    "Evidence",
+    "Fault",
+    "Group",
+    "KernelFault",
+    "Replay",
+    "Sandbox",
+    "_Delivery",
+    "_Running",
+}
 
 
 def sources(*places: str) -> list[Path]:

@@ -10,11 +10,11 @@ A container ends when the clock says so: nothing runs in the background.  There 
 process ids are above what a kernel gives, so nobody finds one by them.
 """
 
+import itertools
 import json
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar, cast
+from typing import Final, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -22,14 +22,18 @@ from google.protobuf.message import Message
 from breakglass._pb.cri.v1 import api_pb2 as pb
 from breakglass.sim.clock import SimClock, WallClock
 from breakglass.sim.faults import CriError
+from breakglass.sim.profiles import CONTAINERD_2_1, Profile
 from breakglass.sim.records import (
     Container,
+    Process,
     Sandbox,
     container_item,
     container_status,
     copied,
     found,
+    sandbox_info,
     sandbox_item,
+    sandbox_status,
 )
 
 IGNORES_TERM: Final = "sim.breakglass/ignores-term"  # annotation: "true"
@@ -40,39 +44,37 @@ _NS_PER_MS = 1_000_000
 _FIRST_PID = 5_000_000  # above PID_MAX_LIMIT, 2^22
 _WAIT_S = 0.01
 _ID_BITS = 256
-_KILLED, _TERMINATED = 137, 143
+_KILLED, _TERMINATED, _LOST = 137, 143, 255
 
 _T = TypeVar("_T")
 _Call: TypeAlias = "Callable[[Message], Awaitable[Message]]"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """How one kind of runtime answers where they differ."""
+class Gatekeeper(Protocol):
+    """What a runtime has to do with the machine's control groups."""
 
-    name: str
-    version: str
-    unknown_ids_are_ok: bool
-    finishes_stops: bool
+    def runtime_options(self) -> Mapping[str, str | bool]:
+        """Return how the program that makes containers is set up."""
+        ...
 
-
-CONTAINERD_1_6 = Profile(
-    name="containerd", version="1.6.20", unknown_ids_are_ok=False, finishes_stops=False
-)
-CONTAINERD_2_1 = Profile(
-    name="containerd", version="2.1.9", unknown_ids_are_ok=True, finishes_stops=False
-)
-CRIO_1_35 = Profile(name="cri-o", version="1.35.6", unknown_ids_are_ok=True, finishes_stops=True)
+    def refusal(self, uid: str, started_id: str) -> str:
+        """Return the kernel's words when a start in this pod fails, "" when it goes through."""
+        ...
 
 
 class SimNode:
     """One node's runtime.
+
+    Attributes:
+        gatekeeper: the machine's control groups; without any, every start goes through.
+        notice_s: how much later than the kernel the runtime knows that a container has ended.
 
     Args:
         profile: which runtime it answers like.
         clock: its time.
         seed: of its ids.
         latency_s: how long each call takes at least.
+        start_s: how long a start takes, the kernel being asked in the middle of it.
     """
 
     def __init__(
@@ -82,9 +84,14 @@ class SimNode:
         clock: SimClock | None = None,
         seed: int = 0,
         latency_s: float = 0.0,
+        start_s: float = 0.0,
     ) -> None:
         self.profile = profile
         self.latency_s = latency_s
+        self.start_s = start_s
+        self.notice_s = 0.0
+        self.gatekeeper: Gatekeeper | None = None
+        self._pids = itertools.count(_FIRST_PID)
         self._clock = clock or WallClock()
         self._random = random.Random(seed)  # noqa: S311 - names of simulated things
         self._sandboxes: dict[str, Sandbox] = {}
@@ -116,6 +123,45 @@ class SimNode:
     def forget(self, container_id: str) -> None:
         """Let somebody else remove a container."""
         del self._containers[container_id]
+
+    def kill(self, killed_id: str) -> None:
+        """Let the kernel kill a container's process or a sandbox's pause."""
+        if killed_id in self._sandboxes:
+            self._sandboxes[killed_id].ready = False
+        elif killed_id in self._containers:
+            self._kill(self._containers[killed_id])
+            self._pass_time()
+
+    def stick(self, container_id: str, *, stuck: bool = True) -> None:
+        """Let a container's process be in D state, or let go of it."""
+        self._containers[container_id].stuck = stuck
+
+    def reboot(self) -> None:
+        """Be as a runtime after its machine has started again: all is listed and nothing runs."""
+        for container in self._containers.values():
+            if container.running:
+                container.state, container.finished_ns = pb.CONTAINER_EXITED, self._now()
+                container.exit_code, container.reason = _LOST, "Unknown"
+        for sandbox in self._sandboxes.values():
+            sandbox.ready = False
+        self.restarted()
+
+    def processes(self) -> tuple[Process, ...]:
+        """Return what runs, sandboxes' pauses among it, whatever the runtime has noticed."""
+        self._pass_time()
+        pauses = [
+            Process(id=one.id, uid=one.uid, pid=one.pid)
+            for one in self._sandboxes.values()
+            if one.ready
+        ]
+        return (
+            *pauses,
+            *(
+                Process(id=one.id, uid=self._sandboxes[one.sandbox_id].uid, pid=one.pid)
+                for one in self._containers.values()
+                if one.running and not one.over
+            ),
+        )
 
     def restarted(self) -> None:
         """Be as a runtime that was restarted: what it only remembered is forgotten."""
@@ -188,17 +234,12 @@ class SimNode:
     async def _sandbox_status(
         self, request: pb.PodSandboxStatusRequest
     ) -> pb.PodSandboxStatusResponse:
-        item = sandbox_item(found(self._sandboxes, request.pod_sandbox_id))
-        return pb.PodSandboxStatusResponse(
-            status=pb.PodSandboxStatus(
-                id=item.id,
-                metadata=item.metadata,
-                state=item.state,
-                created_at=item.created_at,
-                labels=item.labels,
-                annotations=item.annotations,
-            )
-        )
+        sandbox = found(self._sandboxes, request.pod_sandbox_id)
+        reply = pb.PodSandboxStatusResponse(status=sandbox_status(sandbox))
+        if request.verbose:
+            options = self.gatekeeper.runtime_options() if self.gatekeeper else {}
+            reply.info["info"] = sandbox_info(sandbox, options)
+        return reply
 
     async def _container_status(
         self, request: pb.ContainerStatusRequest
@@ -221,7 +262,18 @@ class SimNode:
                 name = f"{wanted.name}_{wanted.namespace}_{wanted.uid}_{wanted.attempt}"
                 message = f'failed to reserve sandbox name "{name}"'
                 raise CriError(grpc.StatusCode.UNKNOWN, message)
-        sandbox = Sandbox(id=self._new_id(), config=copied(request.config), created_ns=self._now())
+        new_id = self._new_id()
+        refused = await self._start(wanted.uid, new_id)
+        if refused:
+            message = f"failed to create containerd task: failed to start sandbox: {refused}"
+            raise CriError(grpc.StatusCode.UNKNOWN, message)
+        sandbox = Sandbox(
+            id=new_id,
+            config=copied(request.config),
+            created_ns=self._now(),
+            pid=next(self._pids),
+            handler=request.runtime_handler,
+        )
         self._sandboxes[sandbox.id] = sandbox
         return pb.RunPodSandboxResponse(pod_sandbox_id=sandbox.id)
 
@@ -255,7 +307,8 @@ class SimNode:
             sandbox_id=sandbox.id,
             config=copied(request.config),
             created_ns=self._now(),
-            pid=_FIRST_PID + len(self._containers),
+            pid=next(self._pids),
+            log_path=f"{sandbox.config.log_directory}/{request.config.log_path}",
         )
         self._containers[container.id] = container
         return pb.CreateContainerResponse(container_id=container.id)
@@ -266,8 +319,25 @@ class SimNode:
         container = found(self._containers, request.container_id)
         if container.state != pb.CONTAINER_CREATED:
             raise CriError(grpc.StatusCode.UNKNOWN, "container is not in created state")
+        refused = await self._start(self._sandboxes[container.sandbox_id].uid, container.id)
+        if refused:
+            message = (
+                "failed to create containerd task: failed to create shim task: OCI runtime create "
+                f"failed: runc create failed: unable to start container process: {refused}"
+            )
+            container.fail_to_start(self._now(), message)
+            raise CriError(grpc.StatusCode.UNKNOWN, message)
         container.state, container.started_ns = pb.CONTAINER_RUNNING, self._now()
         return pb.StartContainerResponse()
+
+    async def _start(self, uid: str, started_id: str) -> str:
+        """Take the time of a start; return the kernel's words when it fails, "" otherwise."""
+        if self.start_s:
+            await self._clock.sleep(self.start_s / 2)
+        refused = self.gatekeeper.refusal(uid, started_id) if self.gatekeeper else ""
+        if self.start_s and not refused:
+            await self._clock.sleep(self.start_s / 2)
+        return refused
 
     async def _stop_container(self, request: pb.StopContainerRequest) -> pb.StopContainerResponse:
         container = self._known(self._containers, request.container_id)
@@ -297,10 +367,7 @@ class SimNode:
         for container in self._containers.values():
             if container.running and container.kill_ns is not None and container.kill_ns <= now_ns:
                 self._kill(container)
-            if container.running and container.ends_ns is not None and container.ends_ns <= now_ns:
-                container.state = pb.CONTAINER_EXITED
-                container.finished_ns, container.exit_code = container.ends_ns, container.ends_with
-                container.reason = "Error" if container.ends_with else "Completed"
+            container.pass_time(now_ns, round(self.notice_s * _NS_PER_S))
 
     def _terminate(self, container: Container) -> None:
         if container.signalled:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a simulated runtime remembers of sandboxes and containers, and how it tells of them."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
@@ -14,6 +16,8 @@ from breakglass.sim.faults import CriError
 _M = TypeVar("_M", bound=Message)
 _T = TypeVar("_T")
 
+_START_ERROR = 128
+
 
 @dataclass(slots=True, kw_only=True)
 class Sandbox:
@@ -22,7 +26,23 @@ class Sandbox:
     id: str
     config: pb.PodSandboxConfig
     created_ns: int
+    pid: int = 0
+    handler: str = ""
     ready: bool = True
+
+    @property
+    def uid(self) -> str:
+        """Its pod's UID."""
+        return self.config.metadata.uid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A container's or a sandbox's process, as the kernel knows it."""
+
+    id: str
+    uid: str
+    pid: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +53,8 @@ class Container:
         signalled: whether it was ever asked to end.
         ends_ns: when its process ends, with `ends_with` as its exit code.
         kill_ns: when the runtime kills it whoever still waits for that.
+        stuck: whether nothing can kill its process, which is in D state.
+        over: whether its process has ended, be it noticed or not.
         log: the signals it was sent.
     """
 
@@ -46,10 +68,14 @@ class Container:
     finished_ns: int = 0
     exit_code: int = 0
     reason: str = ""
+    message: str = ""
     signalled: bool = False
+    log_path: str = ""
     ends_ns: int | None = None
     ends_with: int = 0
     kill_ns: int | None = None
+    stuck: bool = False
+    over: bool = False
     log: list[str] = field(default_factory=list)
 
     @property
@@ -61,6 +87,21 @@ class Container:
         """Let it end then, unless it ends before."""
         if self.ends_ns is None or at_ns < self.ends_ns:
             self.ends_ns, self.ends_with = at_ns, code
+
+    def fail_to_start(self, at_ns: int, message: str) -> None:
+        """Be a container that never ran, as runtimes show one."""
+        self.state, self.finished_ns = pb.CONTAINER_EXITED, at_ns
+        self.exit_code, self.reason, self.message = _START_ERROR, "StartError", message
+
+    def pass_time(self, now_ns: int, notice_ns: int) -> None:
+        """End when it was to end by now, and be noticed so much later."""
+        if not self.running or self.stuck or self.ends_ns is None or self.ends_ns > now_ns:
+            return
+        self.over = True
+        if self.ends_ns + notice_ns <= now_ns:
+            self.state = pb.CONTAINER_EXITED
+            self.finished_ns, self.exit_code = self.ends_ns, self.ends_with
+            self.reason = "Error" if self.ends_with else "Completed"
 
 
 def found(table: Mapping[str, _T], wanted: str) -> _T:
@@ -89,6 +130,44 @@ def sandbox_item(sandbox: Sandbox) -> pb.PodSandbox:
         created_at=sandbox.created_ns,
         labels=sandbox.config.labels,
         annotations=sandbox.config.annotations,
+        runtime_handler=sandbox.handler,
+    )
+
+
+def sandbox_status(sandbox: Sandbox) -> pb.PodSandboxStatus:
+    """Return a sandbox as its status shows it."""
+    return pb.PodSandboxStatus(
+        id=sandbox.id,
+        metadata=sandbox.config.metadata,
+        state=pb.SANDBOX_READY if sandbox.ready else pb.SANDBOX_NOTREADY,
+        created_at=sandbox.created_ns,
+        labels=sandbox.config.labels,
+        annotations=sandbox.config.annotations,
+        runtime_handler=sandbox.handler,
+    )
+
+
+def sandbox_info(sandbox: Sandbox, options: Mapping[str, str | bool]) -> str:
+    """Return what containerd tells of a sandbox when asked to be verbose."""
+    config = sandbox.config
+    return json.dumps(
+        {
+            "pid": sandbox.pid if sandbox.ready else 0,
+            "processStatus": "running" if sandbox.ready else "deleted",
+            "runtimeHandler": sandbox.handler,
+            "runtimeType": "io.containerd.runc.v2",
+            "runtimeOptions": dict(options),
+            "config": {
+                "metadata": {
+                    "name": config.metadata.name,
+                    "uid": config.metadata.uid,
+                    "namespace": config.metadata.namespace,
+                },
+                "labels": dict(config.labels),
+                "annotations": dict(config.annotations),
+                "linux": {"cgroup_parent": config.linux.cgroup_parent},
+            },
+        }
     )
 
 
@@ -99,7 +178,7 @@ def container_item(one: Container) -> pb.Container:
         pod_sandbox_id=one.sandbox_id,
         metadata=one.config.metadata,
         image=one.config.image,
-        image_ref=one.config.image.image,
+        image_ref=image_ref(one.config.image.image),
         state=cast("pb.ContainerState", one.state),
         created_at=one.created_ns,
         labels=one.config.labels,
@@ -118,7 +197,15 @@ def container_status(one: Container) -> pb.ContainerStatus:
         finished_at=one.finished_ns,
         exit_code=one.exit_code,
         image=one.config.image,
+        image_ref=image_ref(one.config.image.image),
         reason=one.reason,
+        message=one.message,
         labels=one.config.labels,
         annotations=one.config.annotations,
+        log_path=one.log_path,
     )
+
+
+def image_ref(image: str) -> str:
+    """Return the digest that stands for an image's contents."""
+    return f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"

@@ -9,7 +9,8 @@ from breakglass.sim.clock import WallClock
 from breakglass.sim.cri_server import CriServer
 from breakglass.sim.faults import Faults
 from breakglass.sim.kubelet import Kubelet
-from breakglass.sim.node import CONTAINERD_2_1, Profile, SimNode
+from breakglass.sim.node import SimNode
+from breakglass.sim.profiles import CONTAINERD_2_1, Profile
 from breakglass.sim.workloads import WorkloadSpec, make_pod
 
 

@@ -17,7 +17,8 @@ from breakglass.core.pods import Pod
 from breakglass.sim.clock import VirtualClock
 from breakglass.sim.faults import FOR_EVER, Fault, Kind
 from breakglass.sim.kubelet import Kubelet
-from breakglass.sim.node import CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35, Profile, SimNode
+from breakglass.sim.node import SimNode
+from breakglass.sim.profiles import CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35, Profile
 from breakglass.sim.workloads import WorkloadSpec, make_pod
 from tests.support.sim_runtime import SimKernel, SimRuntime, VirtualAgentClock
 

@@ -14,7 +14,8 @@ from breakglass.sim.clock import WallClock
 from breakglass.sim.cri_server import CriServer
 from breakglass.sim.faults import Faults
 from breakglass.sim.kubelet import Kubelet
-from breakglass.sim.node import Profile, SimNode
+from breakglass.sim.node import SimNode
+from breakglass.sim.profiles import Profile
 from breakglass.sim.workloads import WorkloadSpec
 from breakglass.sim.workloads import make_pod as simulated_pod
 from lab import images

@@ -12,7 +12,8 @@ from breakglass._pb.cri.v1 import api_pb2 as pb
 from breakglass.sim.clock import VirtualClock
 from breakglass.sim.faults import CriError
 from breakglass.sim.kubelet import Kubelet
-from breakglass.sim.node import CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35, Profile, SimNode
+from breakglass.sim.node import SimNode
+from breakglass.sim.profiles import CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35, Profile
 from breakglass.sim.workloads import WorkloadSpec, make_pod
 
 NOBODY = "ab" * 32

@@ -15,10 +15,11 @@ from google.protobuf.message import Message
 
 from breakglass._pb.cri.v1 import api_pb2 as pb
 from breakglass.agent import cri
+from breakglass.agent.cri import CriRuntime
 from breakglass.agent.kernel import Leaf
-from breakglass.agent.runtime import ERROR, TIMEOUT, UNAVAILABLE, ContainerLook, RuntimeVersion
+from breakglass.agent.runtime import ERROR, TIMEOUT, UNAVAILABLE, RuntimeVersion
 from breakglass.core import limits
-from breakglass.core.pods import ContainerState, Pod, join_pods
+from breakglass.core.pods import Pod, join_pods
 from breakglass.errors import RuntimeTooOld, RuntimeUnavailable
 from breakglass.sim.clock import VirtualClock
 from breakglass.sim.faults import CriError, Faults
@@ -48,10 +49,11 @@ class VirtualAgentClock:
         await self._clock.sleep(seconds)
 
 
-class SimRuntime:
+class SimRuntime(CriRuntime):
     """The runtime port on a node; `looks` and `stops` count and keep what was asked."""
 
     def __init__(self, node: SimNode, clock: VirtualClock) -> None:
+        super().__init__("/nowhere")
         self.node = node
         self.faults = Faults(clock)
         self.alive = True
@@ -69,38 +71,17 @@ class SimRuntime:
             map(cri._listed, cast("pb.ListContainersResponse", containers).containers),
         )
 
-    async def container(self, container_id: str) -> ContainerLook | None:
-        """Return one container."""
-        request = pb.ContainerStatusRequest(container_id=container_id, verbose=True)
-        try:
-            reply = cast("pb.ContainerStatusResponse", await self._call("ContainerStatus", request))
-        except FileNotFoundError:
-            return None
-        return ContainerLook(
-            state=cri._STATES.get(reply.status.state, ContainerState.UNKNOWN),
-            pid=cri._pid(reply.info["info"]),
-            exit_code=reply.status.exit_code,
-            reason=reply.status.reason,
-        )
-
     async def stop_container(self, container_id: str, *, timeout_s: int, deadline_s: float) -> None:
         """Stop one container."""
         self.stops.append((container_id, timeout_s))
-        request = pb.StopContainerRequest(container_id=container_id, timeout=timeout_s)
-        try:
-            await self._call("StopContainer", request, deadline_s)
-        except FileNotFoundError:
-            return
+        await super().stop_container(container_id, timeout_s=timeout_s, deadline_s=deadline_s)
 
     async def version(self) -> RuntimeVersion:
         """Return who it is."""
         return RuntimeVersion(name="sim", version="0", api="v1", ready=True)
 
-    async def close(self) -> None:
-        """Do nothing."""
-
     async def _call(
-        self, method: str, request: Message, deadline_s: float = limits.RUNTIME_CALL_TIMEOUT_S
+        self, method: str, request: Message, *, deadline_s: float = limits.RUNTIME_CALL_TIMEOUT_S
     ) -> Message:
         if not self.alive:
             raise RuntimeUnavailable(f"expected a runtime to answer {method}", code=UNAVAILABLE)
@@ -123,7 +104,7 @@ class SimRuntime:
 def _translated(error: CriError) -> Exception:
     match error.status:
         case grpc.StatusCode.NOT_FOUND:
-            return FileNotFoundError(error.message)
+            return cri._NotFoundError(error.message, code=ERROR)
         case grpc.StatusCode.UNIMPLEMENTED:
             return RuntimeTooOld(error.message)
         case grpc.StatusCode.UNAVAILABLE:
