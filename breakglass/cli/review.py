@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from breakglass.cli.meaning import drilled, meaning
 from breakglass.cli.result import printable
 from breakglass.core import limits, names
 from breakglass.core.command import Command, Mode, parse_command
@@ -129,6 +130,7 @@ def document(seen: Review) -> dict[str, object]:
         "id": command.id if command else None,
         "mode": command.mode.value if command else None,
         "summary": command.summary if command else None,
+        "meaning": list(meaning(command)) if command else [],
         "signatures": len(seen.file.armors),
         "approvals": [
             {"person": one.person, "key": one.fingerprint, "kind": one.key_kind}
@@ -191,6 +193,7 @@ def _text_lines(seen: Review) -> tuple[str, ...]:
         "---- end of the signed text ----",
         "",
         seen.command.summary,
+        *(f"  - {one}" for one in meaning(seen.command)),
         f"read this code aloud to each other:   {seen.code}",
         f"sha256: {seen.sha256}",
     )
@@ -199,9 +202,9 @@ def _text_lines(seen: Review) -> tuple[str, ...]:
 def banner(command: Command) -> tuple[str, ...]:
     """Return the line that nobody must miss on a drill or a dry run."""
     if command.mode is Mode.DRILL:
-        return ("==== DRILL ==== a rehearsal: it really stops the named pods",)
+        return (f"==== DRILL ==== a rehearsal: {drilled(command.action.verb)}",)
     if command.mode is Mode.DRY_RUN:
-        return ("==== DRY RUN ==== nodes look and plan, and stop nothing",)
+        return ("==== DRY RUN ==== nodes look and plan, and change nothing",)
     return ()
 
 
@@ -231,7 +234,7 @@ def _warning_lines(seen: Review) -> tuple[str, ...]:
 
 
 def _mode_warnings(command: Command) -> list[str]:
-    return ["a drill really stops the named pods"] if command.mode is Mode.DRILL else []
+    return [f"a drill: {drilled(command.action.verb)}"] if command.mode is Mode.DRILL else []
 
 
 def _scope_warnings(command: Command) -> list[str]:
@@ -240,7 +243,8 @@ def _scope_warnings(command: Command) -> list[str]:
         found.append(f"it is for every node of {', '.join(targets.clusters)}")
     if len(targets.clusters) > 1:
         found.append(f"it is for {len(targets.clusters)} clusters at once")
-    if caps.max_nodes > MANY_NODES or caps.max_pods_per_node > MANY_PODS:
+    many_pods = command.action.verb.stops and caps.max_pods_per_node > MANY_PODS
+    if caps.max_nodes > MANY_NODES or many_pods:
         most = caps.max_nodes * caps.max_pods_per_node
         found.append(
             f"its limits are large: {caps.max_nodes} nodes, {caps.max_pods_per_node} pods each,"

@@ -27,6 +27,8 @@ from breakglass.core.command import (
 from breakglass.core.targets import EVERY_NODE
 from breakglass.errors import UsageError
 
+DEFAULT_HOLD_S = 2 * 3_600  # long enough to find out, short enough to be forgotten
+DEFAULT_MAX_PODS = 10
 _WILD = frozenset("*?")
 
 
@@ -42,7 +44,7 @@ class Asked:
         max_nodes: how many nodes the inventory has for these targets.
         image: of stop and evict: only pods with a container of this image's digest.
         grace: of stop and evict.
-        hold: of stop, evict and extend; a release has none.
+        hold: of stop, evict and extend; "" for the usual time.  A release has none.
         holds_of: of release and extend: the id of the command whose hold is meant.
     """
 
@@ -58,11 +60,11 @@ class Asked:
     incident: str = ""
     image: str = ""
     grace: str = "30s"
-    hold: str = "2h"
+    hold: str = ""
     holds_of: str = ""
     valid: str = "1h"
     mode: Mode = Mode.EXECUTE
-    max_pods_per_node: int = 10
+    max_pods_per_node: int = DEFAULT_MAX_PODS
     max_parallel: int = limits.DEFAULT_PARALLEL
 
 
@@ -151,7 +153,7 @@ def _action(asked: Asked, workload: str, revision: str) -> Action:
     verb = asked.verb
     namespace, name = names.parse_workload(workload)
     grace = asked.grace if verb.stops else "0s"
-    hold = "0s" if verb is Verb.RELEASE else asked.hold
+    hold = "0s" if verb is Verb.RELEASE else asked.hold or names.render_duration(DEFAULT_HOLD_S)
     hold_s = names.parse_duration(hold, max_s=limits.MAX_HOLD_S)
     if verb is Verb.EXTEND and not hold_s:
         raise UsageError(

@@ -7,17 +7,16 @@ import pytest
 
 from tests.cli.conftest import Bastion
 
-DRAFT = (
-    "draft",
-    "stop",
-    "monitoring/telemetry",
-    "--cluster",
-    "prod-a",
-    "--reason",
-    "r",
-    "-o",
-    "{out}",
-)
+ID = "01a1fc9c-8d29-7572-aaf2-402d4871c76c"
+
+
+def _draft(verb: str, *extra: str) -> tuple[str, ...]:
+    """Return the words that draft a command of this verb."""
+    where = ("monitoring/telemetry", "--cluster", "prod-a", "--reason", "r", "-o", "{out}")
+    return ("draft", verb, *where, *extra)
+
+
+DRAFT = _draft("stop")
 INIT = ("--home", "{other}", "init", "--domain", "example")
 ANA, BO = ("--person", "ana={ana}.pub"), ("--person", "bo={bo}.pub")
 
@@ -50,7 +49,21 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     (("node", "bundle", "n1", "--out", "/dev/null/x"), 2, "file-unwritable"),
     (("--home", "{other}", "node", "bundle", "n1", "--out", "{out}"), 2, "no-home"),
     # draft
-    ((*DRAFT, "--hold", "2h"), 2, "hold-unsupported"),
+    ((*DRAFT, "--hold", "25h"), 3, "hold-too-long"),
+    ((*DRAFT, "--hold", "169h"), 2, "malformed"),
+    ((*DRAFT, "--hold", "2"), 2, "malformed"),
+    ((*DRAFT, "--image", "telemetry:1.2"), 2, "malformed"),
+    ((*DRAFT, "--command", ID), 2, "usage"),
+    (_draft("evict", "--hold", "25h"), 3, "hold-too-long"),
+    (_draft("evict", "--command", ID), 2, "usage"),
+    (_draft("release", "--command", "INC-1"), 2, "malformed"),
+    (_draft("release", "--hold", "2h"), 2, "usage"),
+    (_draft("release", "--grace", "2s"), 2, "usage"),
+    (_draft("release", "--image", f"sha256:{'ab' * 32}"), 2, "usage"),
+    (_draft("extend", "--hold", "0s"), 2, "usage"),
+    (_draft("extend", "--hold", "25h"), 3, "hold-too-long"),
+    (_draft("extend", "--grace", "2s"), 2, "usage"),
+    (_draft("explode"), 2, "usage"),
     ((*DRAFT, "--grace", "30"), 2, "malformed"),
     ((*DRAFT, "--grace", "2d"), 2, "malformed"),
     ((*DRAFT, "--valid", "0s"), 2, "usage"),
@@ -141,7 +154,7 @@ CASES: list[tuple[tuple[str, ...], int, str]] = [
     (("pods", "n9"), 2, "unknown-node"),
     (("log", "verify", "n9"), 2, "unknown-node"),
     (("--home", "{other}", "pods"), 2, "no-home"),
-    (("--home", "{other}", "outcome", "01a1fc9c-8d29-7572-aaf2-402d4871c76c"), 2, "no-home"),
+    (("--home", "{other}", "outcome", ID), 2, "no-home"),
     (("--home", "{other}", "log", "verify"), 2, "no-home"),
     # completion
     (("completion", "tcsh"), 2, "usage"),

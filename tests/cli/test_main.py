@@ -70,13 +70,6 @@ def test_a_verb_of_a_later_version_says_so(bastion: Bastion, verb: str) -> None:
     assert (ran.exit, ran.json["code"]) == (2, "not-in-this-version")
 
 
-@pytest.mark.parametrize("verb", ["evict", "release", "extend"])
-def test_a_draft_of_a_later_version_says_so(bastion: Bastion, verb: str) -> None:
-    """The verbs of holds are known and refused."""
-    ran = bastion.json("draft", verb, "a/b", "--cluster", "c", "--reason", "r", "-o", "x")
-    assert (ran.exit, ran.json["code"]) == (2, "verb-unsupported")
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from breakglass.cli import rows as tables
+from breakglass.cli.meaning import meaning
 from breakglass.cli.review import document, render, review, warnings
-from breakglass.core.command import Mode
+from breakglass.core.command import Mode, parse_command
 from breakglass.core.entries import render_instant
 from breakglass.core.signed_file import parse_signed_file
 from breakglass.errors import Exit
@@ -16,6 +17,7 @@ from breakglass.fleet.rollout import NodeRow, NodeState
 from tests.support.organisation import NOW, Organisation, policy
 
 ORGANISATION = Organisation()
+ID = "019aa1f3-0000-7000-8000-0123456789ab"
 
 
 def warned(
@@ -39,6 +41,8 @@ def warned(
         (0, {"max_pods_per_node": 50}, "limits are large"),
         (0, {"workload": "kube-system/thing"}, "kube-system"),
         (0, {"mode": "drill"}, "really stops"),
+        (0, {"mode": "drill", "verb": "release"}, "really lets the named workload go"),
+        (0, {"mode": "drill", "verb": "extend"}, "down for longer"),
         (0, {"valid_s": 300}, "expires soon, in 5m"),
         (4000, {}, "expired 6m ago"),
         (9000, {"valid_s": 80_000}, "drafted 2h ago"),
@@ -49,6 +53,34 @@ def warned(
 def test_each_thing_to_think_about_is_said(at_s: int, drafted: dict[str, Any], said: str) -> None:
     """Age, window, scope, limits, mode: one warning each."""
     assert said in warned(at_s=at_s, **drafted)
+
+
+@pytest.mark.parametrize(
+    ("drafted", "said"),
+    [
+        ({}, "kubelet starts them again within seconds"),
+        ({"hold_s": 7200}, "it keeps them down for 2h from then on, new pods of the workload too"),
+        ({"hold_s": 7200, "revision": "5d4f8c"}, "only revision 5d4f8c"),
+        ({"hold_s": 7200, "image": f"sha256:{'1f' * 32}"}, "a container of that image"),
+        ({"verb": "evict"}, "takes their sandboxes down too"),
+        ({"verb": "release"}, "every hold of this workload on these nodes"),
+        ({"verb": "release", "holds_of": ID}, "the hold of that command"),
+        ({"verb": "release"}, "up to 5 minutes"),
+        ({"verb": "extend"}, "last 1h from the moment a node accepts this"),
+        ({"mode": "dry-run", "hold_s": 7200}, "it changes nothing"),
+    ],
+)
+def test_what_a_command_does_stands_beside_its_text(drafted: dict[str, Any], said: str) -> None:
+    """In words, for people who approve at night and have never read the format."""
+    file = parse_signed_file(ORGANISATION.command(**drafted))
+    seen = review(file, ORGANISATION.trust, NOW)
+    assert any(said in one for one in meaning(parse_command(file.text)))
+    assert said in render(seen)
+
+
+def test_the_limit_of_a_release_is_no_warning() -> None:
+    """It stops nothing, so its default limit of pods must not look dangerous."""
+    assert warned(nodes="n[1-3]", verb="release", max_pods_per_node=1000) == ""
 
 
 def test_a_narrow_fresh_command_warns_of_nothing() -> None:

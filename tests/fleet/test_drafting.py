@@ -9,7 +9,7 @@ import pytest
 from breakglass.core.command import Verb
 from breakglass.core.draft import Asked
 from breakglass.errors import RefusedError, UsageError
-from breakglass.fleet.drafting import draft_for
+from breakglass.fleet.drafting import draft_for, governing
 from breakglass.fleet.fanout import fan_out, width
 from breakglass.fleet.inventory import Inventory, InventoryNode
 from tests.support.fake_node import FakeNode
@@ -49,6 +49,44 @@ def test_a_cluster_that_the_inventory_does_not_know_is_refused() -> None:
     with pytest.raises(UsageError) as error:
         draft_for(asked, trust=organisation.trust, inventory=nodes, now=NOW)
     assert "prod-a" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("longest", "hold_s"), [(("24h",), 7200), (("1h",), 3600), (("24h", "30m"), 1800), (("0s",), 0)]
+)
+def test_a_hold_lasts_as_is_usual_or_as_the_policies_allow(
+    longest: tuple[str, ...], hold_s: int
+) -> None:
+    """The shortest of all that govern; whoever says nothing is never refused for it (P8)."""
+    clusters = tuple(f"prod-{place}" for place in range(len(longest)))
+    organisation = Organisation(
+        policies=tuple(
+            policy(cluster, clusters=cluster, max_hold=one)
+            for cluster, one in zip(clusters, longest, strict=True)
+        )
+    )
+    asked = replace(ASKED, clusters=clusters)
+    drafted = draft_for(asked, trust=organisation.trust, inventory=Inventory(), now=NOW)
+    assert drafted.command.action.hold_s == hold_s
+    assert len(governing(drafted.command, organisation.trust)) == len(longest)
+
+
+def test_an_extend_under_a_policy_without_holds_is_refused() -> None:
+    """With the policy's reason, not with one of the command line's."""
+    organisation = Organisation(policies=(policy(max_hold="0s"),))
+    asked = replace(ASKED, verb=Verb.EXTEND)
+    with pytest.raises(RefusedError) as error:
+        draft_for(asked, trust=organisation.trust, inventory=Inventory(), now=NOW)
+    assert error.value.stable_code == "hold-too-long"
+
+
+def test_a_hold_longer_than_the_policy_is_refused() -> None:
+    """The refusal says how long it may be."""
+    organisation = Organisation(policies=(policy(max_hold="1h"),))
+    asked = replace(ASKED, hold="2h")
+    with pytest.raises(RefusedError, match="at most 1h, got 2h") as error:
+        draft_for(asked, trust=organisation.trust, inventory=Inventory(), now=NOW)
+    assert error.value.stable_code == "hold-too-long"
 
 
 @pytest.mark.parametrize(

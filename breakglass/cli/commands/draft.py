@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass draft stop`: a command for people to approve.  It writes a file and nothing else."""
+"""`breakglass draft`: a command for people to approve.  It writes a file and nothing else.
 
+Each verb has the options that mean something for it and no others.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import click
 
@@ -12,11 +16,16 @@ from breakglass.errors import FileUnreadable, UsageError
 
 if TYPE_CHECKING:
     from breakglass.cli.review import Review
+    from breakglass.core.command import Verb
+    from breakglass.core.draft import Asked
     from breakglass.fleet.drafting import Drafted
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Decorator = Callable[[Any], Any]
 
-class _Given(TypedDict):
-    """What the options give, each under its own name."""
+
+class _Common(TypedDict):
+    """What the options of every verb give, each under its own name."""
 
     workload: str
     clusters: tuple[str, ...]
@@ -26,98 +35,209 @@ class _Given(TypedDict):
     nodes: tuple[str, ...]
     pools: tuple[str, ...]
     excepted: tuple[str, ...]
-    hold: str
-    grace: str
     mode: str
     valid: str
-    max_pods: int
+    max_nodes: int | None
+    max_pods: int | None
+    parallel: int | None
+    out: Path
 
 
-_LATER = ("evict", "release", "extend")
+class _Stopping(_Common):
+    """What a stop and an evict are given beside."""
+
+    hold: str
+    grace: str
+    image: str
 
 
-class Drafts(click.Group):
-    """The verbs that can be drafted; those of a later release are said to be."""
+class _Releasing(_Common):
+    """What a release is given beside."""
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the verb, or say that it is not there yet."""
-        if cmd_name in _LATER:
-            raise UsageError(
-                f"expected a verb of this version (stop), got {cmd_name}",
-                code="verb-unsupported",
-                hint="this version only stops; holds, their release and eviction come later",
-            )
-        return super().get_command(ctx, cmd_name)
+    holds_of: str
 
 
-@click.group(cls=Drafts)
+class _Extending(_Releasing):
+    """What an extend is given beside."""
+
+    hold: str
+
+
+def _options(*options: _Decorator) -> Callable[[_Function], _Function]:
+    """Return the decorator that gives a verb these options, in this order."""
+
+    def decorated(function: _Function) -> _Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorated
+
+
+_WHERE: tuple[_Decorator, ...] = (
+    click.argument("workload", metavar="NAMESPACE/DAEMONSET[@REVISION]"),
+    click.option("--cluster", "clusters", multiple=True, metavar="CLUSTER", help="By exact name."),
+    click.option("--reason", default="", metavar="TEXT", help="Why; approvers read it."),
+    click.option("--incident", default="", metavar="ID", help="The incident it belongs to."),
+    click.option(
+        "--requester", metavar="NAME", help="Who asks for it.  [default: your login name]"
+    ),
+    click.option(
+        "--node", "nodes", multiple=True, metavar="GLOB|RANGE", help="Only nodes such as n[01-20]."
+    ),
+    click.option("--pool", "pools", multiple=True, metavar="POOL", help="Only nodes of this pool."),
+    click.option(
+        "--except", "excepted", multiple=True, metavar="GLOB|RANGE", help="Never these nodes."
+    ),
+)
+_HOW_FAR: tuple[_Decorator, ...] = (
+    click.option(
+        "--mode",
+        type=click.Choice(["execute", "dry-run", "drill"]),
+        default="execute",
+        show_default=True,
+        help="A drill is real and marked as one; a dry run changes nothing.",
+    ),
+    click.option(
+        "--valid", default="1h", show_default=True, metavar="TIME", help="How long it may be used."
+    ),
+    click.option(
+        "--max-nodes", type=int, help="At most so many nodes.  [default: as many as it is for]"
+    ),
+)
+_OUT: tuple[_Decorator, ...] = (
+    click.option("--parallel", type=int, help="So many nodes at once."),
+    click.option(
+        "-o",
+        "out",
+        type=click.Path(path_type=Path),
+        required=True,
+        metavar="FILE",
+        help="The file to write.",
+    ),
+)
+_STOPPING: tuple[_Decorator, ...] = (
+    *_WHERE,
+    click.option(
+        "--image", default="", metavar="sha256:HEX", help="Only pods with a container of this one."
+    ),
+    click.option(
+        "--hold",
+        default="",
+        metavar="TIME",
+        help="How long to keep it down; 0s stops it and no more."
+        "  [default: 2h, or what the policy allows]",
+    ),
+    click.option(
+        "--grace",
+        default="30s",
+        show_default=True,
+        metavar="TIME",
+        help="Between SIGTERM and SIGKILL.",
+    ),
+    *_HOW_FAR,
+    click.option("--max-pods", type=int, help="At most so many a node.  [default: 10]"),
+    *_OUT,
+)
+_OF_COMMAND = click.option(
+    "--command",
+    "holds_of",
+    default="",
+    metavar="ID",
+    help="Only the hold of this command.  [default: every hold of the workload]",
+)
+_FOR_PODS = click.option("--max-pods", type=int, help="At most so many a node.  [default: 1000]")
+
+
+@click.group()
 def command() -> None:
     """Write a command for people to approve; nothing is done by it."""
 
 
 @command.command("stop")
-@click.argument("workload", metavar="NAMESPACE/DAEMONSET[@REVISION]")
-@click.option("--cluster", "clusters", multiple=True, metavar="CLUSTER", help="By exact name.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; approvers read it.")
-@click.option("--incident", default="", metavar="ID", help="The incident it belongs to.")
-@click.option("--requester", metavar="NAME", help="Who asks for it.  [default: your login name]")
-@click.option(
-    "--node", "nodes", multiple=True, metavar="GLOB|RANGE", help="Only nodes such as n[01-20]."
-)
-@click.option("--pool", "pools", multiple=True, metavar="POOL", help="Only nodes of this pool.")
-@click.option(
-    "--except", "excepted", multiple=True, metavar="GLOB|RANGE", help="Never these nodes."
-)
-@click.option("--hold", default="0s", metavar="TIME", help="Not in this version: 0s.")
-@click.option(
-    "--grace", default="30s", show_default=True, metavar="TIME", help="Between SIGTERM and SIGKILL."
-)
-@click.option(
-    "--mode",
-    type=click.Choice(["execute", "dry-run", "drill"]),
-    default="execute",
-    show_default=True,
-    help="A drill is real and marked as one; a dry run stops nothing.",
-)
-@click.option(
-    "--valid", default="1h", show_default=True, metavar="TIME", help="How long it may be used."
-)
-@click.option(
-    "--max-nodes", type=int, help="At most so many nodes.  [default: as many as it is for]"
-)
-@click.option("--max-pods", type=int, default=10, show_default=True, help="At most so many a node.")
-@click.option("--parallel", type=int, help="So many nodes at once.")
-@click.option(
-    "-o",
-    "out",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="The file to write.",
-)
+@_options(*_STOPPING)
 @click.pass_obj
-def stop(
-    session: Session,
-    max_nodes: int | None,
-    parallel: int | None,
-    out: Path,
-    **given: Unpack[_Given],
-) -> Result:
-    """Write a command that stops a DaemonSet's pods.
+def stop(session: Session, **given: Unpack[_Stopping]) -> Result:
+    """Write a command that stops a DaemonSet's pods and keeps them down.
 
     Without --node and --pool it is for every node of the named clusters, and its text says so.
     """
-    from breakglass.cli.review import document, review
-    from breakglass.core import limits
-    from breakglass.core.command import Mode, Verb, render_command
-    from breakglass.core.draft import Asked
-    from breakglass.core.signed_file import SignedFile
-    from breakglass.fleet.drafting import draft_for
+    from breakglass.core.command import Verb
 
-    home, now = session.home(), session.now()
-    trust = home.trust()
-    asked = Asked(
-        verb=Verb.STOP,
+    return _draft(session, given, _stopping(Verb.STOP, given))
+
+
+@command.command("evict")
+@_options(*_STOPPING)
+@click.pass_obj
+def evict(session: Session, **given: Unpack[_Stopping]) -> Result:
+    """Write a command that stops pods, keeps them down and takes their sandboxes down.
+
+    The network of a pod goes with its sandbox; where that fails the pod is down all the same.
+    """
+    from breakglass.core.command import Verb
+
+    return _draft(session, given, _stopping(Verb.EVICT, given))
+
+
+@command.command("release")
+@_options(*_WHERE, _OF_COMMAND, *_HOW_FAR, _FOR_PODS, *_OUT)
+@click.pass_obj
+def release(session: Session, **given: Unpack[_Releasing]) -> Result:
+    """Write a command that lets a workload go: its holds end.
+
+    The pods come back when kubelet tries again: at once, or up to 5 minutes later.
+    """
+    from dataclasses import replace
+
+    from breakglass.core.command import Verb
+
+    asked = replace(_asked(Verb.RELEASE, given), holds_of=given["holds_of"])
+    return _draft(session, given, asked)
+
+
+@command.command("extend")
+@_options(
+    *_WHERE,
+    _OF_COMMAND,
+    click.option(
+        "--hold",
+        default="",
+        metavar="TIME",
+        help="How long from then on.  [default: 2h, or what the policy allows]",
+    ),
+    *_HOW_FAR,
+    _FOR_PODS,
+    *_OUT,
+)
+@click.pass_obj
+def extend(session: Session, **given: Unpack[_Extending]) -> Result:
+    """Write a command that makes holds last longer; it never shortens one."""
+    from dataclasses import replace
+
+    from breakglass.core.command import Verb
+
+    asked = _asked(Verb.EXTEND, given)
+    return _draft(session, given, replace(asked, holds_of=given["holds_of"], hold=given["hold"]))
+
+
+def _stopping(verb: "Verb", given: _Stopping) -> "Asked":
+    from dataclasses import replace
+
+    return replace(
+        _asked(verb, given), image=given["image"], hold=given["hold"], grace=given["grace"]
+    )
+
+
+def _asked(verb: "Verb", given: _Common) -> "Asked":
+    """Return what the options of every verb ask for."""
+    from breakglass.core import limits
+    from breakglass.core.command import Mode
+    from breakglass.core.draft import DEFAULT_MAX_PODS, Asked
+
+    max_pods = DEFAULT_MAX_PODS if verb.stops else limits.MAX_PODS_PER_NODE
+    return Asked(
+        verb=verb,
         workload=given["workload"],
         clusters=given["clusters"],
         reason=given["reason"],
@@ -127,15 +247,24 @@ def stop(
         pools=given["pools"],
         excepted=given["excepted"],
         incident=given["incident"],
-        grace=given["grace"],
-        hold=given["hold"],
         valid=given["valid"],
         mode=Mode(given["mode"]),
-        max_pods_per_node=given["max_pods"],
-        max_parallel=limits.DEFAULT_PARALLEL if parallel is None else parallel,
+        max_pods_per_node=max_pods if given["max_pods"] is None else given["max_pods"],
+        max_parallel=limits.DEFAULT_PARALLEL if given["parallel"] is None else given["parallel"],
     )
+
+
+def _draft(session: Session, given: _Common, asked: "Asked") -> Result:
+    """Write the draft of what was asked for and tell what comes next."""
+    from breakglass.cli.review import document, review
+    from breakglass.core.command import render_command
+    from breakglass.core.signed_file import SignedFile
+    from breakglass.fleet.drafting import draft_for
+
+    home, now, out = session.home(), session.now(), given["out"]
+    trust = home.trust()
     drafted = draft_for(
-        asked, trust=trust, inventory=home.inventory(), now=now, max_nodes=max_nodes
+        asked, trust=trust, inventory=home.inventory(), now=now, max_nodes=given["max_nodes"]
     )
     text = render_command(drafted.command)
     _write(out, text)
@@ -147,8 +276,40 @@ def stop(
             "nodes": [node.name for node in drafted.nodes],
             **document(seen),
         },
-        notes=_notes(drafted, seen, out),
+        notes=(*_hold_notes(drafted, asked), *_notes(drafted, seen, out)),
     )
+
+
+def _hold_notes(drafted: "Drafted", asked: "Asked") -> tuple[str, ...]:
+    """Return how long what is stopped stays down, and how to end that."""
+    from breakglass.core.command import Mode
+    from breakglass.core.names import render_duration
+
+    action = drafted.command.action
+    if not action.verb.stops or drafted.command.mode is Mode.DRY_RUN:
+        return ()
+    if not action.hold_s:
+        return ("no hold: kubelet starts these pods again within seconds",)
+    why = "" if asked.hold else ", as nothing was said; --hold 0s stops them and no more"
+    return (
+        f"it keeps them down for {render_duration(action.hold_s)}{why}",
+        f"to let go before: breakglass draft release {_same_targets(asked)} --reason TEXT -o FILE",
+    )
+
+
+def _same_targets(asked: "Asked") -> str:
+    """Return the words that name the same workload on the same nodes."""
+    import shlex
+
+    words = [asked.workload]
+    for option, values in (
+        ("--cluster", asked.clusters),
+        ("--node", asked.nodes),
+        ("--pool", asked.pools),
+        ("--except", asked.excepted),
+    ):
+        words += [word for value in values for word in (option, value)]
+    return shlex.join(words)
 
 
 def _notes(drafted: "Drafted", seen: "Review", out: Path) -> tuple[str, ...]:
@@ -166,16 +327,12 @@ def _notes(drafted: "Drafted", seen: "Review", out: Path) -> tuple[str, ...]:
 
 
 def _most_approvals(seen: "Review") -> int:
-    trust, command = seen.trust, seen.command
-    if trust is None or command is None:
+    from breakglass.fleet.drafting import governing
+
+    if seen.trust is None or seen.command is None:
         return 0
-    found = (
-        trust.policy_for(command.action.verb, cluster, command.action.namespace)
-        for cluster in command.targets.clusters
-    )
-    return max(
-        (sum(part.approvals for part in policy.quorum) for policy in found if policy), default=0
-    )
+    policies = governing(seen.command, seen.trust)
+    return max((sum(part.approvals for part in policy.quorum) for policy in policies), default=0)
 
 
 def _requester(given: str | None) -> str:
