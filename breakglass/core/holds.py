@@ -56,6 +56,7 @@ class Hold:
     since: str
     ends_mono_ms: int
     ended: str = ""
+    ended_by: str = ""
     attempts: int = 0
     stops: int = 0
     resets: int = 0
@@ -71,7 +72,9 @@ class Hold:
         return 0 if self.ended else max(0, self.ends_mono_ms - mono_ms)
 
     def covers(self, pod: Pod) -> Covers:
-        """Return whether it keeps this pod down, by what the runtime shows of it."""
+        """Return whether it keeps this pod down, by what is shown of it."""
+        if pod.by_name:
+            return self.covers_name(pod.namespace, pod.name)
         if not belongs(pod, self.workload).member:
             return Covers.NO
         if not self.image or any(one.is_of(self.image) for one in pod.containers):
@@ -156,7 +159,7 @@ def extend(holds: Holds, body: HoldExtended, stamp: Stamp) -> Holds:
 
 def end(holds: Holds, body: HoldEnded) -> Holds:
     """Return the holds with one of them over."""
-    return _with(holds, body.id, replace(_active(holds, body.id), ended=body.why))
+    return _with(holds, body.id, replace(_active(holds, body.id), ended=body.why, ended_by=body.by))
 
 
 def count(holds: Holds, body: Enforced) -> Holds:

@@ -3,15 +3,25 @@
 
 Pure, and the only place where a command's workload meets a node's pods.  A pod with nothing live
 needs no step.  More live pods than the signed limit refuse the whole command on this node: half of
-a surprise is still a surprise.  Protected workloads are refused by the caller, before a plan.
+a surprise is still a surprise.  A name that fits only pods of another kind (static pods, those of
+other controllers) is refused with the reason.  Protected workloads are refused by the caller,
+before a plan.
+
+A pod that only the kernel shows, because the runtime does not answer, is judged by its name; with a
+revision or an image in the command nothing is proven of it, and it is skipped.
 """
 
+import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from breakglass.core.command import Command
-from breakglass.core.pods import Container, Pod, Workload, belongs
+from breakglass.core.command import Action, Command
+from breakglass.core.pods import Container, Pod, Workload, belongs, identify, name_fits
 from breakglass.core.reasons import Reason, Refused
+
+# A bare pod; a StatefulSet's or indexed Job's; a Job's; a Deployment's with its template's hash.
+_SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
+_OTHERS = re.compile(rf"|-[0-9]{{1,9}}|(-{_SAFE}{{1,10}})?-{_SAFE}{{5}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,31 +48,84 @@ class Plan:
     steps: tuple[Step, ...]
     skipped: tuple[Skipped, ...] = ()
 
+    @property
+    def note(self) -> str:
+        """What to say of the pods that need no step, "" where there are none."""
+        return "; ".join(f"{one.pod.name}: {one.reason}" for one in self.skipped)
+
 
 Planning: TypeAlias = "Plan | Refused"
+
+
+def workload_of(action: Action) -> Workload:
+    """Return the workload that a command's action names."""
+    return Workload(namespace=action.namespace, name=action.name, revision=action.revision or None)
 
 
 def plan(command: Command, pods: tuple[Pod, ...]) -> Planning:
     """Return the steps of a command on a node with these pods, or why it is refused here."""
     action = command.action
-    workload = Workload(
-        namespace=action.namespace, name=action.name, revision=action.revision or None
-    )
-    members = tuple(pod for pod in pods if belongs(pod, workload).member)
-    steps = tuple(
-        Step(
-            pod=pod,
-            containers=tuple(one for one in pod.containers if one.live),
-            grace_s=action.grace_s,
-        )
-        for pod in members
-        if pod.live
-    )
+    steps: list[Step] = []
+    skipped: list[Skipped] = []
+    for pod in pods:
+        if not _is_of(pod, action):
+            continue
+        why = _why_no_step(pod, action)
+        if why:
+            skipped.append(Skipped(pod=pod, reason=why))
+        else:
+            live = tuple(one for one in pod.containers if one.live)
+            steps.append(Step(pod=pod, containers=live, grace_s=action.grace_s))
     if len(steps) > command.caps.max_pods_per_node:
         return Refused(
             reason=Reason.TOO_MANY_PODS,
             needed=f"at most {command.caps.max_pods_per_node} live pods of {action.workload}",
             have=str(len(steps)),
         )
-    skipped = tuple(Skipped(pod=pod, reason="nothing live") for pod in members if not pod.live)
-    return Plan(steps=steps, skipped=skipped)
+    other = None if steps or skipped else _of_another_kind(pods, action)
+    if other is not None:
+        return Refused(
+            reason=Reason.NOT_DAEMONSET,
+            needed=f"pods of a DaemonSet {action.workload}",
+            have=f"{other.name}, {identify(other).why_not}",
+        )
+    return Plan(steps=tuple(steps), skipped=tuple(skipped))
+
+
+def _is_of(pod: Pod, action: Action) -> bool:
+    """Return whether a pod is of the DaemonSet, whatever its revision."""
+    if pod.by_name:
+        return pod.namespace == action.namespace and name_fits(pod.name, action.name)
+    return belongs(pod, Workload(namespace=action.namespace, name=action.name)).member
+
+
+def _why_no_step(pod: Pod, action: Action) -> str:
+    if pod.by_name:
+        unproven = bool(action.revision or action.image)
+        return "its revision and image are not known without the runtime" if unproven else ""
+    member = belongs(pod, workload_of(action))
+    if not member.member:
+        return member.reason
+    if not pod.live:
+        return "nothing live"
+    if action.image and not any(one.is_of(action.image) for one in pod.containers):
+        return "no container of that image"
+    return ""
+
+
+def _of_another_kind(pods: tuple[Pod, ...], action: Action) -> Pod | None:
+    """Return a live pod that has the name which the command means, and is no DaemonSet's."""
+    for pod in pods:
+        in_namespace = pod.live and pod.namespace == action.namespace
+        if in_namespace and _is_named_after(pod, action.name) and identify(pod).why_not:
+            return pod
+    return None
+
+
+def _is_named_after(pod: Pod, name: str) -> bool:
+    """Return whether a pod's name is the bare name, or what another controller makes of it."""
+    if not pod.name.startswith(name):
+        return False
+    rest = pod.name[len(name) :]
+    is_static = pod.annotation("kubernetes.io/config.source") == "file"
+    return bool(_OTHERS.fullmatch(rest)) or (is_static and rest.startswith("-"))

@@ -79,7 +79,11 @@ class Container:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """One pod by its newest sandbox, with the containers of all its sandboxes."""
+    """One pod by its newest sandbox, with the containers of all its sandboxes.
+
+    `by_name` says that the runtime never showed it: nothing of it is known but its name and what
+    the kernel shows, so labels prove nothing for or against it.
+    """
 
     uid: str
     name: str
@@ -91,6 +95,7 @@ class Pod:
     annotations: Pairs = ()
     created_ns: int = 0
     containers: tuple[Container, ...] = ()
+    by_name: bool = False
 
     @classmethod
     def vanished(cls, *, uid: str, namespace: str, name: str, sandbox_id: str) -> "Pod":
