@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two container images from one static busybox, as an OCI archive: no registry, no compiler.
+"""Container images from static programs, as an OCI archive: no registry, no compiler.
 
-`PAUSE` is what holds a sandbox's namespaces; `WORKLOAD` is what pods run.  Both share one layer and
-differ in their entry point.  The archive is what `ctr images import` reads; the same busybox gives
-the same bytes.
+`PAUSE` is what holds a sandbox's namespaces; `WORKLOAD` is what pods run.  From busybox both share
+one layer and differ in their entry point; other programs get an image each.  The archive is what
+`ctr images import` reads; the same programs give the same bytes.
 
 It does not import anything into a runtime: that is `lab.containerd`.
 """
@@ -13,6 +13,7 @@ import io
 import json
 import platform
 import tarfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lab import LabUnavailable
@@ -40,11 +41,24 @@ def write_archive(path: Path, busybox: Path = BUSYBOX) -> None:
         LabUnavailable: there is no static busybox, or no name for this architecture.
     """
     layer = _layer(_static(busybox))
+    _write(path, ((PAUSE, HOLDER, layer), (WORKLOAD, OBEDIENT, layer)))
+
+
+def write_programs(path: Path, programs: Mapping[str, Path]) -> None:
+    """Write one image for each static program to `path`: the reference, and what it runs."""
+    _write(
+        path,
+        [
+            (reference, (f"/{program.name}",), _layer_of(program))
+            for reference, program in programs.items()
+        ],
+    )
+
+
+def _write(path: Path, images: Iterable[tuple[str, tuple[str, ...], bytes]]) -> None:
+    """Write images, each a reference, an entry point and one layer."""
     blobs: dict[str, bytes] = {}
-    manifests = [
-        _image(reference, entry, layer, blobs)
-        for reference, entry in ((PAUSE, HOLDER), (WORKLOAD, OBEDIENT))
-    ]
+    manifests = [_image(reference, entry, layer, blobs) for reference, entry, layer in images]
     index = json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
     files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": index}
     files |= {f"blobs/sha256/{digest}": blob for digest, blob in blobs.items()}
@@ -78,6 +92,13 @@ def _layer(busybox: bytes) -> bytes:
             entry = tarfile.TarInfo(f"bin/{applet}")
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
             archive.addfile(entry)
+    return raw.getvalue()
+
+
+def _layer_of(program: Path) -> bytes:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        _add(archive, program.name, program.read_bytes(), mode=0o755)
     return raw.getvalue()
 
 

@@ -86,10 +86,10 @@ class Wire:
         if reason:
             raise LabUnavailable(reason)
         with contextlib.ExitStack() as stack:
-            bastion = stack.enter_context(_held())
-            node = stack.enter_context(_held())
+            bastion = stack.enter_context(held())
+            node = stack.enter_context(held())
             ends = ["type", "veth", "peer", "name", "eth0", "netns", str(node)]
-            _ip("link", "add", "eth0", "netns", str(bastion), *ends)
+            ip("link", "add", "eth0", "netns", str(bastion), *ends)
             self.bastion = Host(name="bastion", address=BASTION_ADDRESS, holder=bastion)
             self.node = Host(name="node", address=NODE_ADDRESS, holder=node)
             for host in (self.bastion, self.node):
@@ -111,9 +111,14 @@ class Wire:
 
 
 @contextlib.contextmanager
-def _held() -> Iterator[int]:
-    """Yield the id of a process that holds a network and a mount namespace of its own."""
-    argv = [_tool("unshare"), "--net", "--mount", "--propagation", "slave", "sh", "-c", _HOLD]
+def held(*first: str) -> Iterator[int]:
+    """Yield the id of a process that holds a network and a mount namespace of its own.
+
+    Args:
+        first: shell commands that it runs before it begins to hold, such as mounts.
+    """
+    script = " && ".join((*first, _HOLD))
+    argv = [_tool("unshare"), "--net", "--mount", "--propagation", "slave", "sh", "-c", script]
     environment = os.environ | {"PATH": _path()}
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -129,7 +134,8 @@ def _held() -> Iterator[int]:
             holder.kill()
 
 
-def _ip(*argv: str) -> None:
+def ip(*argv: str) -> None:
+    """Run `ip` in the namespace of the caller; what it makes goes where its arguments say."""
     subprocess.run([_tool("ip"), *argv], check=True, capture_output=True)
 
 

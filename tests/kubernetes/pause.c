@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// What holds a pod's namespaces: it waits, reaps, and ends when it is told to.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void end(int number) {
+    (void)number;
+    _exit(0);
+}
+
+static void reap(int number) {
+    (void)number;
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+}
+
+int main(void) {
+    signal(SIGTERM, end);
+    signal(SIGINT, end);
+    signal(SIGCHLD, reap);
+    for (;;) pause();
+}
