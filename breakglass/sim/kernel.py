@@ -140,6 +140,10 @@ class SimKernel:
             self._groups[uid] = Group(uid=uid, path=path, inode=inode)
         return self._groups[uid]
 
+    def has_group(self, uid: str) -> bool:
+        """Tell whether a pod's group is there."""
+        return uid in self._groups
+
     def limit_tasks(self, uid: str, number: int) -> None:
         """Write kubelet's podPidsLimit over whatever stands there."""
         group = self.make_group(uid)

@@ -7,21 +7,31 @@
 - A sandbox that is not ready is replaced by one with attempt + 1, without a back-off, after what is
   left in it was killed; its containers still wait for theirs.
 - Removing exited containers or sandboxes makes it forget the back-off, as the real one does.
+- Before a pod's first sandbox it makes the control group, writes its limit of tasks, waits for
+  volumes and makes the folder of logs, in this order; a sandbox that cannot be made is tried again
+  every 12 to 15 s, for ever.
+- A deleted pod is stopped first; its successor's group is there 0.3 to 1 s before its own is gone.
 
-It needs no API server and nothing stops it.  It has no probes, images, volumes or deletions.  It
-sits on anything that takes CRI calls: a `SimNode` in virtual time, or a socket.
+It needs no API server and nothing stops it.  It has no probes and no images.  It sits on anything
+that takes CRI calls: a `SimNode` in virtual time, or a socket.  A kubelet that was restarted is
+another `Kubelet` with the same pods.
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from functools import partial
+from typing import TypeAlias, TypeVar, cast
 
 from google.protobuf.message import Message
 
 from breakglass._pb.cri.v1 import api_pb2 as pb
+from breakglass.core.pod_names import Birth
+from breakglass.sim.births import SimBirths
 from breakglass.sim.clock import SimClock
 from breakglass.sim.faults import CriError
+from breakglass.sim.kernel import SimKernel
 from breakglass.sim.records import copied
 from breakglass.sim.workloads import PodSpec
 
@@ -31,8 +41,12 @@ RELIST_S = 1.0
 FIRST_BACKOFF_S = 10
 MAX_BACKOFF_S = 300
 FORGET_AFTER_S = 600
+SANDBOX_RETRY_S = (12.0, 15.0)
+OVERLAP_S = (0.3, 1.0)
+POD_LOGS = "/sim/log/pods"
 
 _NS = 1_000_000_000
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +73,25 @@ class _Listing:
         return tuple(one for one in self.containers if one.pod_sandbox_id in sandboxes)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a kubelet does besides its calls to the runtime.
+
+    Attributes:
+        kernel: where it makes pods' control groups; None for nowhere.
+        births: who notices what it makes; None for nobody.
+        volume_s: how long it waits between a pod's group and its folder of logs.
+        tasks: podPidsLimit, 0 for none.
+        tasks_after_s: how long after making a group it writes that.
+    """
+
+    kernel: SimKernel | None = None
+    births: SimBirths | None = None
+    volume_s: float = 0.0
+    tasks: int = 0
+    tasks_after_s: float = 0.0
+
+
 class Kubelet:
     """Keeps pods running, whatever anybody does to them.
 
@@ -66,28 +99,84 @@ class Kubelet:
         call: makes one CRI call.
         clock: its time; with a runtime behind a socket, the same as the runtime's.
         pods: what is to run.
+        machine: what it makes besides.
+        seed: of its jitter.
     """
 
-    def __init__(self, call: Call, clock: SimClock, pods: Iterable[PodSpec]) -> None:
+    def __init__(
+        self,
+        call: Call,
+        clock: SimClock,
+        pods: Iterable[PodSpec],
+        machine: Machine | None = None,
+        seed: int = 0,
+    ) -> None:
         self._call = call
         self._clock = clock
-        self._pods = tuple(pods)
+        self._pods = {one.uid: one for one in pods}
+        self._machine = machine or Machine()
+        self._random = random.Random(seed)  # noqa: S311 - jitter of a simulated thing
         self._backoffs: dict[tuple[str, str], _Backoff] = {}
+        self._sandbox_not_before_ns: dict[str, int] = {}
+        self._busy: set[str] = set()
+
+    @property
+    def pods(self) -> tuple[PodSpec, ...]:
+        """What is to run now."""
+        return tuple(self._pods.values())
 
     async def run(self) -> None:
-        """Look and repair every second, until cancelled."""
-        while True:
-            await self.sync()
-            await self._clock.sleep(RELIST_S)
+        """Look every second and repair each pod by itself, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._begin(group)
+                await self._clock.sleep(RELIST_S)
 
     async def sync(self) -> None:
-        """Look once and repair what is not as it should be; errors wait for the next look."""
+        """Look once and repair what is not as it should be; errors wait for a later look."""
+        async with asyncio.TaskGroup() as group:
+            await self._begin(group)
+
+    async def replace(self, uid: str, pod: PodSpec) -> None:
+        """Let a pod be deleted, and its controller make another one in its place."""
+        old = self._pods.pop(uid)
+        listing = await self._until_done(self._list)
+        for one in listing.of_pod(uid):
+            if one.state == pb.CONTAINER_RUNNING:
+                await self._until_done(partial(self._stop, old, one))
+        sandboxes = [one for one in listing.sandboxes if one.metadata.uid == uid]
+        for sandbox in sandboxes:
+            stop = pb.StopPodSandboxRequest(pod_sandbox_id=sandbox.id)
+            await self._until_done(partial(self._call, "StopPodSandbox", stop))
+        self._pods[pod.uid] = pod
+        async with asyncio.TaskGroup() as group:
+            await self._begin(group)
+            await self._clock.sleep(self._random.uniform(*OVERLAP_S))
+        for sandbox in sandboxes:
+            remove = pb.RemovePodSandboxRequest(pod_sandbox_id=sandbox.id)
+            await self._until_done(partial(self._call, "RemovePodSandbox", remove))
+        if self._machine.kernel is not None:
+            self._machine.kernel.remove_group(uid)
+        if self._machine.births is not None:
+            self._machine.births.gone(uid)
+
+    async def _until_done(self, act: Callable[[], Awaitable[_T]]) -> _T:
+        """Try again every so often while the runtime refuses."""
+        while True:
+            try:
+                return await act()
+            except CriError:
+                await self._clock.sleep(self._random.uniform(*SANDBOX_RETRY_S))
+
+    async def _begin(self, group: asyncio.TaskGroup) -> None:
+        """Look, and begin to repair the pods that are not being repaired already."""
         try:
             listing = await self._list()
         except CriError:
             return
-        async with asyncio.TaskGroup() as group:
-            for pod in self._pods:
+        for pod in self.pods:
+            if pod.uid not in self._busy:
+                self._busy.add(pod.uid)
                 group.create_task(self._sync_pod(pod, listing))
 
     async def _list(self) -> _Listing:
@@ -106,6 +195,8 @@ class Kubelet:
                 for one in existing:
                     if one.state == pb.CONTAINER_RUNNING:
                         await self._stop(pod, one)
+                if self._clock.now_ns() < self._sandbox_not_before_ns.get(pod.uid, 0):
+                    return
                 sandbox_id = await self._run_sandbox(pod, sandbox)
             else:
                 sandbox_id = sandbox.id
@@ -113,6 +204,8 @@ class Kubelet:
                 await self._sync_container(pod, config, sandbox_id, existing)
         except CriError:
             return  # tried again at the next look
+        finally:
+            self._busy.discard(pod.uid)
 
     async def _sync_container(
         self,
@@ -155,9 +248,30 @@ class Kubelet:
         return True
 
     async def _run_sandbox(self, pod: PodSpec, old: pb.PodSandbox | None) -> str:
+        await self._make_ready(pod)
         config = self._sandbox_config(pod, old.metadata.attempt + 1 if old is not None else 0)
-        reply = await self._call("RunPodSandbox", pb.RunPodSandboxRequest(config=config))
+        try:
+            reply = await self._call("RunPodSandbox", pb.RunPodSandboxRequest(config=config))
+        except CriError:
+            wait_s = self._random.uniform(*SANDBOX_RETRY_S)
+            self._sandbox_not_before_ns[pod.uid] = self._clock.now_ns() + round(wait_s * _NS)
+            raise
         return cast("pb.RunPodSandboxResponse", reply).pod_sandbox_id
+
+    async def _make_ready(self, pod: PodSpec) -> None:
+        """Make what must be there before a sandbox, each with its trace; again changes nothing."""
+        machine, kernel, births = self._machine, self._machine.kernel, self._machine.births
+        if kernel is not None and not kernel.has_group(pod.uid):
+            kernel.make_group(pod.uid)
+            if births is not None:
+                births.grouped(pod.uid)
+            if machine.tasks:
+                await self._clock.sleep(machine.tasks_after_s)
+                kernel.limit_tasks(pod.uid, machine.tasks)
+            await self._clock.sleep(machine.volume_s)
+        if births is not None:
+            known = pod.sandbox.metadata
+            births.logged(Birth(uid=known.uid, namespace=known.namespace, name=known.name))
 
     async def _start(
         self, pod: PodSpec, base: pb.ContainerConfig, sandbox_id: str, attempt: int
@@ -165,6 +279,7 @@ class Kubelet:
         config = copied(base)
         config.metadata.attempt = attempt
         config.annotations["io.kubernetes.container.restartCount"] = str(attempt)
+        config.log_path = f"{config.metadata.name}/{attempt}.log"
         reply = await self._call(
             "CreateContainer",
             pb.CreateContainerRequest(
@@ -183,8 +298,11 @@ class Kubelet:
             pb.StopContainerRequest(container_id=container.id, timeout=int(grace)),
         )
 
-    @staticmethod
-    def _sandbox_config(pod: PodSpec, attempt: int) -> pb.PodSandboxConfig:
+    def _sandbox_config(self, pod: PodSpec, attempt: int) -> pb.PodSandboxConfig:
         config = copied(pod.sandbox)
-        config.metadata.attempt = attempt
+        known = config.metadata
+        known.attempt = attempt
+        config.log_directory = f"{POD_LOGS}/{known.namespace}_{known.name}_{known.uid}"
+        if self._machine.kernel is not None:
+            config.linux.cgroup_parent = self._machine.kernel.cgroup_parent(known.uid)
         return config

@@ -48,6 +48,7 @@ class WorkloadSpec:
     grace_s: int = 30
     ignores_term: bool = False
     term_ms: int = 0
+    tag: str = "1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,7 @@ def render_workloads(workloads: Iterable[WorkloadSpec]) -> bytes:
             "grace_s": one.grace_s,
             "ignores_term": one.ignores_term,
             "term_ms": one.term_ms,
+            "tag": one.tag,
         }
         for one in workloads
     ]
@@ -112,7 +114,7 @@ def make_pod(spec: WorkloadSpec, seeded: random.Random, *, number: int = 0) -> P
     containers = tuple(
         pb.ContainerConfig(
             metadata=pb.ContainerMetadata(name=f"c{place}"),
-            image=pb.ImageSpec(image=f"localhost/{spec.name}:1"),
+            image=pb.ImageSpec(image=f"localhost/{spec.name}:{spec.tag}"),
             labels={"io.kubernetes.container.name": f"c{place}", **known},
             annotations={
                 "io.kubernetes.pod.terminationGracePeriod": str(spec.grace_s),
@@ -137,6 +139,7 @@ def _workload(fields: Fields) -> WorkloadSpec:
         grace_s=fields.integer("grace_s", low=0, high=limits.MAX_GRACE_S),
         ignores_term=fields.flag("ignores_term"),
         term_ms=fields.integer("term_ms", low=0, high=_MAX_MS),
+        tag=fields.text("tag"),
     )
     fields.finish()
     return found
