@@ -29,6 +29,16 @@ from breakglass.core.entries import (
     render_instant,
     to_lines,
 )
+from breakglass.core.hold_entries import (
+    Enforced,
+    GateIntended,
+    GateLifted,
+    GateLimit,
+    GateSeen,
+    HoldBegun,
+    HoldEnded,
+    HoldExtended,
+)
 from breakglass.errors import Malformed
 
 STAMP = Stamp(time="2026-11-21T04:05:06.789Z", mono_ms=12_345, boot="b0")
@@ -50,7 +60,11 @@ ENTRIES = (
     Planned(
         id="i",
         mode="execute",
-        pods=(PlannedPod(uid="u", namespace="n", name="p", sandbox="s", containers=("a", "b")),),
+        pods=(
+            PlannedPod(
+                uid="u", namespace="n", name="p", sandbox="s", containers=("a", "b"), gate="pids"
+            ),
+        ),
     ),
     PodEnded(
         id="i",
@@ -61,6 +75,11 @@ ENTRIES = (
         seen="down",
         resumed=True,
         ms=3,
+        gate="watch only",
+        gate_note="no group of it",
+        sandbox="gone",
+        evidence="e",
+        evidence_note="",
         containers=(
             SeenContainer(id="a", name="b", rung=1, seen="down", kernel="gone", ms=3, error=""),
         ),
@@ -73,10 +92,36 @@ ENTRIES = (
         note="",
         pods=1,
         down=1,
+        held=1,
         restarted=0,
         ms=9,
         observed=(SeenPod(uid="u", name="p", seen="down"),),
     ),
+    HoldBegun(
+        id="i",
+        mode="execute",
+        namespace="n",
+        name="p",
+        revision="",
+        image="",
+        hold_s=60,
+        until="2026-11-21T04:06:06.789Z",
+    ),
+    HoldExtended(id="i", by="j", hold_s=60, until="2026-11-21T05:06:06.789Z"),
+    HoldEnded(id="i", why="released", by="j"),
+    GateIntended(
+        uid="u",
+        namespace="n",
+        name="p",
+        hold="i",
+        cgroup="/kubepods/podu",
+        inode=7,
+        oci="runc",
+        limits=(GateLimit(kind="descendants", place="x", old="max", early=True),),
+    ),
+    GateSeen(uid="u", gate="descendants", note=""),
+    GateLifted(uid="u", why="released", note=""),
+    Enforced(id="i", attempts=3, stops=1, resets=0, leaked_ms=0),
 )
 
 
@@ -129,7 +174,8 @@ def test_an_entry_is_bounded() -> None:
 
 def test_a_nested_unknown_key_is_refused() -> None:
     """Unknown keys are refused at every level."""
-    raw = render_entry(Entry(stamp=STAMP, body=ENTRIES[-1]))
+    finished = next(one for one in ENTRIES if isinstance(one, Finished))
+    raw = render_entry(Entry(stamp=STAMP, body=finished))
     with pytest.raises(Malformed, match="no key"):
         parse_entry(raw.replace(b'"seen":"down"}', b'"seen":"down","x":1}'))
 

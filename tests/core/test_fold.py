@@ -44,7 +44,8 @@ def accepted(key: str = "one", created: str = "2026-11-21T04:00:00Z") -> Accepte
 def planned(*uids: str) -> Planned:
     """Return an entry that plans pods by their uids."""
     pods = tuple(
-        PlannedPod(uid=uid, namespace="n", name=uid, sandbox="", containers=()) for uid in uids
+        PlannedPod(uid=uid, namespace="n", name=uid, sandbox="", containers=(), gate="")
+        for uid in uids
     )
     return Planned(id="one", mode="execute", pods=pods)
 
@@ -60,6 +61,11 @@ def ended(uid: str) -> PodEnded:
         seen="down",
         resumed=False,
         ms=1,
+        gate="",
+        gate_note="",
+        sandbox="",
+        evidence="",
+        evidence_note="",
         containers=(),
     )
 
@@ -74,6 +80,7 @@ def finished(result: str = "done") -> Finished:
         note="",
         pods=0,
         down=0,
+        held=0,
         restarted=0,
         ms=0,
         observed=(),

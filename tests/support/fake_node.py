@@ -58,7 +58,8 @@ class FakeNode:
 
     Attributes:
         ends: how the next command ends: "done", "nothing", "incomplete" ...
-        pods: how many pods the command finds.
+        pods_found: how many pods the command finds.
+        gate: what holds each of them afterwards.
         breaks_after: the stream ends after so many answers, once.
         down: the error of opening the road, or None.
         refuses: what every file is answered with, or None.
@@ -70,6 +71,7 @@ class FakeNode:
     pool: str = ""
     ends: str = "done"
     pods_found: int = 1
+    gate: str = ""
     breaks_after: int | None = None
     down: BreakglassError | None = None
     refuses: Refusal | None = None
@@ -141,7 +143,7 @@ class FakeNode:
         self.acted += 1
         command, mode = approved.command, approved.command.mode.value
         self.record(_accepted(approved, raw))
-        planned = tuple(_planned(approved, nth) for nth in range(self.pods_found))
+        planned = tuple(_planned(approved, nth, self.gate) for nth in range(self.pods_found))
         self.record(Planned(id=command.id, mode=mode, pods=planned))
         for pod in planned:
             self.record(
@@ -154,6 +156,11 @@ class FakeNode:
                     seen="down",
                     resumed=False,
                     ms=12,
+                    gate=self.gate,
+                    gate_note="",
+                    sandbox="",
+                    evidence="",
+                    evidence_note="",
                     containers=(),
                 )
             )
@@ -167,6 +174,7 @@ class FakeNode:
                 note="",
                 pods=self.pods_found,
                 down=down,
+                held=down if self.gate not in {"", "watch only"} else 0,
                 restarted=0,
                 ms=34,
                 observed=(),
@@ -196,7 +204,7 @@ def _accepted(approved: Approved, raw: bytes) -> Accepted:
     )
 
 
-def _planned(approved: Approved, nth: int) -> PlannedPod:
+def _planned(approved: Approved, nth: int, gate: str) -> PlannedPod:
     action = approved.command.action
     return PlannedPod(
         uid=f"uid-{nth}",
@@ -204,6 +212,7 @@ def _planned(approved: Approved, nth: int) -> PlannedPod:
         name=f"{action.name}-{nth}",
         sandbox="",
         containers=(),
+        gate=gate,
     )
 
 
