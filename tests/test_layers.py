@@ -78,7 +78,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "click": ("cli/",),
     "rich": ("cli/",),
     "argparse": ("cli/",),
-    "subprocess": ("cli/keygen.py",),
+    "subprocess": ("agent/slices.py", "cli/keygen.py"),
 }
 
 

@@ -168,5 +168,5 @@ def test_a_group_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 def test_this_machine_can_be_read() -> None:
     """The real /proc has no group for us by that name, and its mounts are understood."""
     kernel = CgroupKernel()
-    assert kernel._mounts
+    assert kernel._hierarchies.trees
     assert kernel.leaf_of(os.getpid(), ID) is None

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trees of control groups of this machine: where each is mounted, and whose name is whose.
+
+Rules:
+
+- One group has one path, the same below the mount of every tree that has it.  The trees that
+  matter are cgroup2 ("", alone on a v2 host), and of cgroup v1 pids, freezer and systemd's own.
+- A pod is known by a name that is its whole UID and nothing else: "pod<uid>" from kubelet's
+  cgroupfs driver, "<parents>-pod<uid with _>.slice" from its systemd driver.  A static pod's UID is
+  32 hexadecimal digits, any other's is written with dashes.
+- What is below a pod was made by its containers, and no name there means anything.
+
+It only reads; which of the groups are pods' groups now is `pod_search`'s to say.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+UNIFIED = ""
+PIDS = "pids"
+FREEZER = "freezer"
+SYSTEMD = "name=systemd"
+_TREES = (UNIFIED, PIDS, FREEZER, SYSTEMD)
+
+_NOT_CONTROLLERS = frozenset({"rw", "ro", "xattr", "none", "noprefix", "clone_children", "all"})
+
+
+def _uid_pattern(dash: str) -> str:
+    four = rf"{dash}[0-9a-f]{{4}}"
+    return rf"[0-9a-f]{{8}}(?:{four}){{3}}{dash}[0-9a-f]{{12}}|[0-9a-f]{{32}}"
+
+
+_UID = re.compile(_uid_pattern("-"))
+_POD = re.compile(rf"pod({_uid_pattern('-')})")
+# The characters of a unit's name (systemd.unit(5)); it never begins with a dash.
+_POD_SLICE = re.compile(rf"(?:[A-Za-z0-9:_.\\]+-)+pod({_uid_pattern('_')})\.slice")
+_CONTAINER = re.compile(r"(?:[a-z][a-z0-9]*-)*?([0-9a-f]{64})(?:\.scope)?")
+_NOT_A_CONTAINER = "conmon-"  # CRI-O's monitor of a container, in a scope beside it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """Where a tree is mounted, and which of its groups is seen at the top there."""
+
+    point: Path
+    root: PurePosixPath
+
+    def directory_of(self, path: PurePosixPath) -> Path | None:
+        """Return the directory of a group that /proc names, or None when it is not seen here."""
+        return self.point / path.relative_to(self.root) if path.is_relative_to(self.root) else None
+
+
+class Hierarchies:
+    """The mounted trees, read once: they do not change while a node runs pods.
+
+    Args:
+        proc: where proc(5) is mounted.
+        mountinfo: the mounts, as proc(5) shows those of this process.
+    """
+
+    def __init__(self, proc: Path, mountinfo: Path) -> None:
+        self._proc = proc
+        self._mounts = _read_mounts(mountinfo)
+        self.trees: tuple[tuple[str, Path], ...] = tuple(self._choose_trees())
+
+    def _choose_trees(self) -> Iterator[tuple[str, Path]]:
+        taken: set[Path] = set()
+        for label in _TREES:
+            for controllers, mount in self._mounts.items():
+                if label in controllers.split(",") and mount.point not in taken:
+                    taken.add(mount.point)
+                    yield label, mount.point
+
+    def groups_of(self, pid: int) -> tuple[tuple[str, Path], ...]:
+        """Return the groups of a process: its path in /proc and the directory, cgroup2 first."""
+        try:
+            text = (self._proc / str(pid) / "cgroup").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ()
+        found = []
+        for line in sorted(text.splitlines(), key=_unified_first):
+            controllers, path = _membership(line)
+            mount = self._mounts.get(controllers)
+            directory = mount.directory_of(PurePosixPath(path)) if mount is not None else None
+            if directory is not None:
+                found.append((path, directory))
+        return tuple(found)
+
+    def path_of(self, directory: Path) -> PurePosixPath | None:
+        """Return a directory's path below the mount of its tree; None when it is in none of them.
+
+        A name that leads somewhere else (a symlink, "..") is in none.
+        """
+        if os.path.realpath(directory) != str(directory):
+            return None
+        points = [mount.point for mount in self._mounts.values()]
+        for point in sorted(points, key=lambda one: len(one.parts), reverse=True):
+            if directory.is_relative_to(point):
+                return PurePosixPath(directory.relative_to(point))
+        return None
+
+    def everywhere(self, directory: Path) -> tuple[tuple[str, Path], ...]:
+        """Return a group's directory in every tree that has it, by the one in any of them."""
+        path = self.path_of(directory)
+        found = self.at(path) if path is not None else ()
+        if directory.is_dir() and directory not in {one for _, one in found}:
+            return (("?", directory), *found)  # a tree without a label, such as cpu
+        return found
+
+    def at(self, path: PurePosixPath | str) -> tuple[tuple[str, Path], ...]:
+        """Return the directories of a path below the mounts, in the trees that have it."""
+        places = ((label, point / path) for label, point in self.trees)
+        return tuple((label, place) for label, place in places if _is_directory(place))
+
+
+def pod_uid_of(name: str) -> str | None:
+    """Return the UID of the pod that a directory's name says it is; None when it says none."""
+    if plain := _POD.fullmatch(name):
+        return plain[1]
+    if in_slice := _POD_SLICE.fullmatch(name):
+        return in_slice[1].replace("_", "-")
+    return None
+
+
+def pod_name_below(parent: str, uid: str) -> str:
+    """Return the name that a pod's directory has below a directory called `parent`."""
+    if parent.endswith(".slice"):
+        return f"{parent.removesuffix('.slice')}-pod{uid.replace('-', '_')}.slice"
+    return f"pod{uid}"
+
+
+def is_uid(text: str) -> bool:
+    """Tell whether a text is written as a pod's UID is."""
+    return _UID.fullmatch(text) is not None
+
+
+def container_id_of(name: str) -> str | None:
+    """Return the id of the container whose directory's name this is; None when it is no such name.
+
+    It is the id alone, or a scope's name by the systemd driver such as "cri-containerd-<id>.scope".
+    """
+    found = _CONTAINER.fullmatch(name)
+    return found[1] if found is not None and _NOT_A_CONTAINER not in name else None
+
+
+def pod_depth(path: PurePosixPath) -> int | None:
+    """Return the index of the part of a path that is a pod: the first one, None when none is."""
+    for index, part in enumerate(path.parts):
+        if pod_uid_of(part) is not None:
+            return index
+    return None
+
+
+def slice_path(name: str) -> PurePosixPath:
+    """Return the path of a slice by its name: each dash is one level (systemd.slice(5))."""
+    parts = name.removesuffix(".slice").split("-")
+    return PurePosixPath(*("-".join(parts[:end]) + ".slice" for end in range(1, len(parts) + 1)))
+
+
+def _is_directory(place: Path) -> bool:
+    return place.is_dir() and not place.is_symlink()
+
+
+def _unified_first(line: str) -> bool:
+    return not line.startswith("0::")
+
+
+def _membership(line: str) -> tuple[str, str]:
+    """Return the controllers and the path of a line of /proc/PID/cgroup (cgroups(7))."""
+    _, _, rest = line.partition(":")
+    controllers, _, path = rest.partition(":")
+    return controllers, path
+
+
+def _read_mounts(mountinfo: Path) -> dict[str, Mount]:
+    """Return the trees by their controllers, "" being cgroup2 (proc(5), mountinfo)."""
+    mounts: dict[str, Mount] = {}
+    try:
+        text = mountinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return mounts
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        before, after = left.split(" "), right.split(" ")
+        mount = Mount(point=Path(before[4]), root=PurePosixPath(before[3]))
+        if after[0] == "cgroup2":
+            mounts.setdefault(UNIFIED, mount)
+        elif after[0] == "cgroup":
+            options = [one for one in after[2].split(",") if one not in _NOT_CONTROLLERS]
+            controllers = [one for one in options if "=" not in one or one.startswith("name=")]
+            mounts.setdefault(",".join(controllers), mount)
+    return mounts
