@@ -48,11 +48,13 @@ MAX_SKEW_S = 3_600
 # The container runtime.  110 pods make 31 kB of sandboxes and 44 kB of containers (measured).
 MAX_RUNTIME_MESSAGE_BYTES = 16 * 1024 * 1024  # the limit that kubelet sets
 RUNTIME_CALL_TIMEOUT_S = 2.0  # a list takes 1-3 ms; 99th percentile 90 ms
-STOP_MARGIN_S = 10.0  # beyond the grace: containerd kills at grace + a few hundred ms
-KILL_TIMEOUT_S = 10.0  # StopContainer with timeout 0: 0.03-0.1 s when healthy
+STOP_MARGIN_S = 4.0  # beyond the grace: containerd kills at grace + a few hundred ms
+KILL_TIMEOUT_S = 4.0  # StopContainer with timeout 0: 0.03-0.1 s when healthy
 QUIET_TIMEOUT_S = 3.0  # a container in CREATED starts or fails within this
 LOOK_INTERVAL_S = 0.05
-RUNTIME_PATIENCE_S = 10.0  # containerd is back 0.1-0.6 s after a restart (measured)
+RUNTIME_PATIENCE_S = 10.0  # containerd is back 0.1-0.6 s after a restart, 5 s with its unit's pause
+MAX_SILENT_LOOKS = 2  # a runtime that accepts and never answers is gone around after so many
+MAX_LISTING_BYTES = 8 * 1024 * 1024  # 110 pods make about 60 kB
 SETTLE_TIMEOUT_S = 0.5  # from the answer to a stop until runtime and kernel show it
 MAX_STOP_TRIES = 3  # of one rung, while the runtime answers with errors or restarts
 MAX_CLIMB_ROUNDS = 3  # over containers that start while their pod is being stopped
@@ -65,6 +67,18 @@ EVIDENCE_MAX_BYTES = 256 * 1024  # of one pod: 200 lines of 300 bytes from four 
 EVIDENCE_TIMEOUT_S = 0.25  # the most that it may delay a kill; 2-10 ms when healthy
 EVIDENCE_LOG_LINES = 200
 EVIDENCE_STORE_BYTES = 256 * 1024 * 1024  # a thousand pods at their most
+EVIDENCE_DISK_LEFT_BYTES = 64 * 1024 * 1024  # evidence takes nothing of what the log may need
+
+# Holds.
+DEFAULT_HOLD_S = 2 * 3_600
+HOLD_TICK_S = 1.0  # the polling under every hold; kubelet tries again after 1, 10, 20 ... 300 s
+IDLE_TICK_S = 10.0  # the listing that is kept for a runtime that gets stuck
+BIRTH_LOOKS_S = 5.0  # looks every few milliseconds at a pod that may be covered
+BIRTH_LOOK_INTERVAL_S = 0.002
+BIRTH_CHECK_S = 0.1  # kubelet's own podPidsLimit write comes 0.1 ms after ours, or later
+PROVE_EVERY_TICKS = 30
+ENFORCED_EVERY_S = 60.0
+SANDBOX_TIMEOUT_S = 10.0  # StopPodSandbox: CNI DEL may wait for the API server that is down
 
 # The agent's door.
 MAX_REQUEST_BYTES = 64 * 1024

@@ -42,6 +42,9 @@ _OTHER_CONTROLLERS = (
     ("job-name", "a Job"),
 )
 
+# The labels and annotations by which `identify` tells whose a pod is; it looks at no others.
+TELLING = frozenset({_REVISION_LABEL, _SOURCE, *(label for label, _ in _OTHER_CONTROLLERS)})
+
 
 class ContainerState(StrEnum):
     """What the runtime says a container is."""

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeping pods down: the only writer of holds and of the limits that make a gate.
+
+- Recorded before done: a hold is durable before its first gate, a gate's old values before they are
+  overwritten, the end of a hold before its first limit goes back.  So a crash at any point leaves
+  a log from which the next start knows what to set again and what to put back.
+- A gate is what `Kernel.standing` proves, never what was written.
+- A pod whose group cannot be gated is said to be watched only.
+
+Who is to be held, and when to look, is `watch`'s; what people signed comes from `carry_out`.
+"""
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from breakglass.agent.clock import Clock
+from breakglass.agent.journal import Journal
+from breakglass.agent.kernel import Kernel, PodGroup
+from breakglass.agent.runtime import Runtime
+from breakglass.agent.sight import Sight
+from breakglass.core.command import Command
+from breakglass.core.entries import render_instant
+from breakglass.core.gates import Gate, Limit, Oci
+from breakglass.core.hold_entries import (
+    GateIntended,
+    GateLifted,
+    GateLimit,
+    GateSeen,
+    HoldBegun,
+    HoldEnded,
+    HoldExtended,
+)
+from breakglass.core.holds import Covers, GatedPod, Hold, coverage
+from breakglass.core.plan import workload_of
+from breakglass.core.pods import Pod
+from breakglass.errors import GateFailed, RuntimeTooOld, RuntimeUnavailable
+
+EXPIRED, RELEASED, LET_GO, GONE = "expired", "released", "let-go", "gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gating:
+    """What holds a pod now, and what is wrong with it; "" when nothing is."""
+
+    gate: Gate
+    note: str = ""
+
+
+class Holds:
+    """This node's holds and gates."""
+
+    def __init__(
+        self, *, journal: Journal, runtime: Runtime, kernel: Kernel, sight: Sight, clock: Clock
+    ) -> None:
+        self._journal = journal
+        self._runtime = runtime
+        self._kernel = kernel
+        self._sight = sight
+        self._clock = clock
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._programs: dict[str, tuple[Oci, str]] = {}
+        self._log = structlog.get_logger("holds")
+        self.busy: set[str] = set()  # pods that a command is bringing down: not `watch`'s
+        self.bell = asyncio.Event()  # rung when holds have changed
+
+    @property
+    def active(self) -> tuple[Hold, ...]:
+        """The holds that keep anything down."""
+        return self._journal.state.active_holds
+
+    @property
+    def gated(self) -> tuple[GatedPod, ...]:
+        """The pods whose groups carry limits of ours."""
+        return tuple(self._journal.state.gates.values())
+
+    async def begin(self, command: Command) -> Hold:
+        """Record the hold of a command, and return it; from now on it is kept."""
+        action = command.action
+        if command.id not in self._journal.state.holds:
+            body = HoldBegun(
+                id=command.id,
+                mode=str(command.mode),
+                namespace=action.namespace,
+                name=action.name,
+                revision=action.revision,
+                image=action.image,
+                hold_s=action.hold_s,
+                until=self._in(action.hold_s),
+            )
+            await self._journal.record(body)
+            self.bell.set()
+        return self._journal.state.holds[command.id]
+
+    def meant_by(self, command: Command) -> tuple[Hold, ...]:
+        """Return the active holds that a release or an extension means."""
+        workload = workload_of(command.action)
+        return tuple(
+            hold for hold in self.active if hold.is_meant(workload, command.action.holds_of)
+        )
+
+    def ended_by(self, command_id: str) -> tuple[Hold, ...]:
+        """Return the holds that a release has ended."""
+        return tuple(
+            hold for hold in self._journal.state.holds.values() if hold.ended_by == command_id
+        )
+
+    async def extend(self, hold: Hold, command: Command) -> None:
+        """Make a hold last as long from now as a command says, if that is longer."""
+        hold_s = command.action.hold_s
+        body = HoldExtended(id=hold.id, by=command.id, hold_s=hold_s, until=self._in(hold_s))
+        await self._journal.record(body)
+
+    async def end(self, hold: Hold, why: str, *, by: str = "") -> None:
+        """Record the end of a hold; `lift_uncovered` then puts back what no other hold needs."""
+        await self._journal.record(HoldEnded(id=hold.id, why=why, by=by))
+        self.bell.set()
+
+    async def would_gate(self, pod: Pod, *, ask: bool = True) -> str:
+        """Return in words which limits would hold a pod, and on which group."""
+        oci, hint = await self._program(pod, ask=ask)
+        try:
+            group = self._kernel.pod_group(pod.uid, hint)
+            limits = await asyncio.to_thread(self._kernel.limits, group, oci) if group else ()
+        except GateFailed as error:
+            return f"{Gate.WATCH_ONLY}: {error.message}"
+        if group is None or not limits:
+            return str(Gate.WATCH_ONLY)
+        return f"{', '.join(limit.kind for limit in limits)} on {group.path}"
+
+    async def gate(self, pod: Pod, hold: Hold, *, ask: bool = True) -> Gating:
+        """Set the early limits of a pod's gate, and return what is proven to hold it.
+
+        Args:
+            pod: the pod, known to be covered by `hold`.
+            hold: for which it is gated; it is noted as the first.
+            ask: whether the runtime may be asked which program makes the pod's containers.
+
+        Raises:
+            NodeError: the intent could not be recorded; nothing was set.
+        """
+        oci, hint = await self._program(pod, ask=ask)
+        async with self._turns[pod.uid]:
+            try:
+                group = self._kernel.pod_group(pod.uid, hint)
+                if group is None:
+                    return Gating(gate=Gate.WATCH_ONLY, note="no control group")
+                limits = await self._intended(pod, hold, group, oci)
+                if not limits:
+                    return Gating(gate=Gate.WATCH_ONLY, note=f"no gate holds {oci} here")
+                for limit in limits:
+                    if limit.early:
+                        self._kernel.set_limit(group, limit)
+            except GateFailed as error:
+                return Gating(gate=Gate.WATCH_ONLY, note=error.message)
+            return self._proven(group, limits, oci)
+
+    async def tighten(self, uid: str) -> Gating:
+        """Set the limits that had to wait until a pod was down, and return what holds it."""
+        async with self._turns[uid]:
+            gated = self._journal.state.gates.get(uid)
+            group = self._group(gated) if gated else None
+            if gated is None or group is None:
+                return Gating(gate=Gate.WATCH_ONLY, note="no control group")
+            notes = []
+            for limit in gated.limits:
+                if not limit.early:
+                    try:
+                        await asyncio.to_thread(self._kernel.set_limit, group, limit)
+                    except GateFailed as error:
+                        notes.append(error.message)  # a second belt only
+            proven = self._proven(group, gated.limits, gated.oci)
+            return Gating(gate=proven.gate, note="; ".join([proven.note, *notes]).strip("; "))
+
+    async def mend(self, gated: GatedPod, *, prove: bool) -> int:
+        """Set again what somebody else has changed; return how many limits that were."""
+        async with self._turns[gated.uid]:
+            group = self._group(gated)
+            if group is None:
+                return 0
+            try:
+                changed = self._kernel.changed(group, gated.limits)
+                for limit in changed:
+                    self._log.warning("limit changed by somebody else", place=limit.place)
+                    await asyncio.to_thread(self._kernel.set_limit, group, limit)
+            except GateFailed as error:
+                await self.note(gated, Gating(gate=Gate.WATCH_ONLY, note=error.message))
+                return 0
+            if changed or prove or not gated.gate:
+                await self.note(gated, self._proven(group, gated.limits, gated.oci))
+            return len(changed)
+
+    async def note(self, gated: GatedPod, seen: Gating) -> None:
+        """Record what holds a pod, where that is news."""
+        if (gated.gate, gated.note) != (seen.gate, seen.note):
+            body = GateSeen(uid=gated.uid, gate=str(seen.gate), note=ascii(seen.note)[1:-1])
+            await self._journal.record(body)
+
+    def exists(self, gated: GatedPod) -> bool:
+        """Return whether the group that was gated is still there, the same one."""
+        return self._group(gated) is not None
+
+    async def lift_uncovered(self) -> list[str]:
+        """Put back the limits of every pod that no active hold covers; return what failed."""
+        failed = []
+        for gated in self.gated:
+            if gated.uid in self.busy or self._is_covered(gated):
+                continue
+            problem = await self.lift(gated)
+            if problem:
+                failed.append(f"{gated.name}: {problem}")
+        return failed
+
+    async def lift(self, gated: GatedPod) -> str:
+        """Put one pod's old values back, descendants last; return what failed, "" for nothing.
+
+        A pod whose group is gone has nothing to put back: its limits went with it.
+        """
+        async with self._turns[gated.uid]:
+            group = self._group(gated)
+            if group is None:
+                await self._journal.record(GateLifted(uid=gated.uid, why=GONE, note=""))
+                return ""
+            scopes = 0
+            try:
+                for limit in reversed(gated.limits):
+                    await asyncio.to_thread(self._kernel.lift, group, limit)
+                scopes = await asyncio.to_thread(self._kernel.reset_failed, group)
+            except GateFailed as error:
+                await self.note(
+                    gated, Gating(gate=Gate(gated.gate or Gate.WATCH_ONLY), note=error.message)
+                )
+                return error.message
+            note = f"{scopes} failed scopes reset" if scopes else ""
+            await self._journal.record(GateLifted(uid=gated.uid, why=RELEASED, note=note))
+            return ""
+
+    async def _intended(self, pod: Pod, hold: Hold, group: PodGroup, oci: Oci) -> tuple[Limit, ...]:
+        """Return the limits of a pod's gate, whose old values are durable on return."""
+        known = self._journal.state.gates.get(pod.uid)
+        if known and (known.cgroup, known.inode) == (group.path, group.inode):
+            return known.limits  # never what the file says now: that is ours
+        limits = await asyncio.to_thread(self._kernel.limits, group, oci)
+        if limits:
+            body = GateIntended(
+                uid=pod.uid,
+                namespace=pod.namespace,
+                name=pod.name,
+                hold=hold.id,
+                cgroup=group.path,
+                inode=group.inode,
+                oci=str(oci),
+                limits=tuple(
+                    GateLimit(kind=str(one.kind), place=one.place, old=one.old, early=one.early)
+                    for one in limits
+                ),
+            )
+            await self._journal.record(body)
+        return limits
+
+    def _proven(self, group: PodGroup, limits: tuple[Limit, ...], oci: Oci) -> Gating:
+        gate = self._kernel.standing(group, limits, oci)
+        note = "" if gate is not Gate.WATCH_ONLY else "no limit is proven to stand"
+        return Gating(gate=gate, note=note)
+
+    def _group(self, gated: GatedPod) -> PodGroup | None:
+        """Return the group that was gated, or None when that one is gone."""
+        try:
+            group = self._kernel.pod_group(gated.uid)
+        except GateFailed:
+            return None
+        same = group is not None and (group.path, group.inode) == (gated.cgroup, gated.inode)
+        return group if same else None
+
+    def _is_covered(self, gated: GatedPod) -> bool:
+        pod = self._sight.last(gated.uid) or Pod(
+            uid=gated.uid,
+            name=gated.name,
+            namespace=gated.namespace,
+            sandbox_id="",
+            by_name=True,
+        )
+        return coverage(self.active, pod)[0] is not Covers.NO
+
+    async def _program(self, pod: Pod, *, ask: bool) -> tuple[Oci, str]:
+        """Return which program makes a pod's containers, and the runtime's word for its group."""
+        if not pod.sandbox_id:
+            return Oci.UNKNOWN, ""
+        if pod.sandbox_id not in self._programs:
+            if not ask:
+                return Oci.UNKNOWN, ""
+            try:
+                look = await self._runtime.sandbox(pod.sandbox_id)
+            except (RuntimeUnavailable, RuntimeTooOld):
+                look = None
+            if look is None:
+                return Oci.UNKNOWN, ""
+            self._programs[pod.sandbox_id] = look.oci, look.cgroup_parent
+        return self._programs[pod.sandbox_id]
+
+    def _in(self, seconds: int) -> str:
+        return render_instant(self._clock.now() + timedelta(seconds=seconds))
