@@ -81,18 +81,17 @@ def choose_limits(layout: Layout, *, is_slice: bool, oci: Oci) -> tuple[Belt, ..
     """
     if oci is Oci.VIRTUAL_MACHINE:
         return ()
-    descendants = Belt(kind=Gate.DESCENDANTS, early=True)
     task_limit = Gate.PROPERTY if is_slice else Gate.PIDS
-    match layout:
-        case Layout.UNIFIED:
-            return (descendants, Belt(kind=task_limit, early=False))
-        case Layout.HYBRID:
-            # With the cgroupfs driver runc ignores the unified tree: its gate is pids, at once.
-            return (descendants, Belt(kind=task_limit, early=not is_slice))
-        case Layout.LEGACY:
-            if is_slice:
-                return (Belt(kind=Gate.PROPERTY, early=True), Belt(kind=Gate.PIDS, early=True))
-            return (Belt(kind=Gate.PIDS, early=True),)
+    if layout is Layout.LEGACY:
+        pids = Belt(kind=Gate.PIDS, early=True)
+        return (Belt(kind=Gate.PROPERTY, early=True), pids) if is_slice else (pids,)
+    # With the cgroupfs driver on a hybrid host runc ignores the unified tree: its gate is the
+    # limit on tasks, at once.
+    is_needed = layout is Layout.HYBRID and not is_slice
+    return (
+        Belt(kind=Gate.DESCENDANTS, early=True),
+        Belt(kind=task_limit, early=is_needed),
+    )
 
 
 def gate_of(layout: Layout, *, is_slice: bool, oci: Oci, standing: frozenset[Gate]) -> Gate:
