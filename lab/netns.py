@@ -27,10 +27,8 @@ BASTION_ADDRESS = "192.0.2.1"
 NODE_ADDRESS = "192.0.2.2"
 _PREFIX = 30
 _TOOLS = ("unshare", "nsenter", "ip", "mount", "sh")
-_HOLD = (
-    "mount --bind /dev/null /etc/resolv.conf && ip link set lo up && echo held"
-    " && exec sleep infinity"
-)
+_BEGIN = ("mount --bind /dev/null /etc/resolv.conf", "ip link set lo up")
+_HOLD = ("echo held", "exec sleep infinity")
 
 
 def why_not() -> str:
@@ -111,13 +109,13 @@ class Wire:
 
 
 @contextlib.contextmanager
-def held(*first: str) -> Iterator[int]:
+def held(*more: str) -> Iterator[int]:
     """Yield the id of a process that holds a network and a mount namespace of its own.
 
     Args:
-        first: shell commands that it runs before it begins to hold, such as mounts.
+        more: shell commands that make it what it is to be, such as mounts.
     """
-    script = " && ".join((*first, _HOLD))
+    script = " && ".join((*_BEGIN, *more, *_HOLD))
     argv = [_tool("unshare"), "--net", "--mount", "--propagation", "slave", "sh", "-c", script]
     environment = os.environ | {"PATH": _path()}
     with subprocess.Popen(
