@@ -92,7 +92,7 @@ class Demo:
         """Start `breakglass-agent serve` on the bundle of one node and wait until it is ready."""
         config = self.folder / "nodes" / node.name / "agent.toml"
         log = (self.folder / f"{node.name}.log").open("wb")
-        command = [sys.executable, "-m", "breakglass.cli.agent", "serve", "--config", str(config)]
+        command = [sys.executable, *node.agent, "serve", "--config", str(config)]
         agent = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
         )

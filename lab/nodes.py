@@ -6,16 +6,19 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
+from lab.sim_node import kernel_socket
+
 WORKLOAD = "monitoring/telemetry"
 PODS = 2
 READY_S = 30.0
 
 
 class DemoNode(Protocol):
-    """One node's runtime."""
+    """One node's runtime, and how Python is to run an agent over it."""
 
     name: str
     socket: Path
+    agent: tuple[str, ...]
 
     def close(self) -> None:
         """End it."""
@@ -29,6 +32,7 @@ class SimulatedNode:
         folder.mkdir(parents=True)
         self.name = name
         self.socket = folder / "cri.sock"
+        self.agent: tuple[str, ...] = ("-m", "lab.sim_agent", str(kernel_socket(self.socket)))
         seed = sum(name.encode())
         command = [
             sys.executable,
@@ -64,6 +68,7 @@ class ContainerdNode:
         self._containerd = Containerd(folder)
         self._containerd.__enter__()
         self.socket = self._containerd.socket
+        self.agent: tuple[str, ...] = ("-m", "breakglass.cli.agent")
         namespace, _, daemonset = WORKLOAD.partition("/")
         for _ in range(PODS):
             make_pod(self.socket, namespace=namespace, daemonset=daemonset)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A simulated node as a process: `python -m lab.sim_node SOCKET NAMESPACE/DAEMONSET PODS SEED`.
 
-It prints "ready" when its runtime answers, and runs until SIGTERM.  Beside the DaemonSet it runs
+It prints "ready" when its runtime answers, and runs until SIGTERM.  Its control groups are behind
+the socket beside the runtime's, `kernel_socket`, for `lab.sim_agent`.  Beside the DaemonSet it runs
 what stands beside one on a real node: another set with a similar name, a StatefulSet's pod, a bare
 pod and a kube-proxy.
 """
@@ -14,6 +15,12 @@ from pathlib import Path
 from breakglass.core.names import parse_workload
 from breakglass.sim.serve import serve
 from breakglass.sim.workloads import Controller, WorkloadSpec
+from lab.sim_remote import KernelServer
+
+
+def kernel_socket(socket: Path) -> Path:
+    """Return where the control groups of the node with this runtime are to be asked."""
+    return socket.with_name("kernel.sock")
 
 
 def neighbours(namespace: str, name: str) -> tuple[WorkloadSpec, ...]:
@@ -36,6 +43,7 @@ async def _main(socket: Path, workload: str, pods: int, seed: int) -> None:
                 (flooding, *neighbours(namespace, name)),
                 seed=seed,
                 latency_s=0.002,
+                offer=lambda kernel, births: KernelServer(kernel, births, kernel_socket(socket)),
                 ready=lambda: print("ready", flush=True),
             )
         )

@@ -202,9 +202,9 @@ class SimKernel:
 
     # What an agent sees and does.
 
-    def groups(self) -> tuple[Group, ...]:
-        """Return the pods' groups as they are now."""
-        return tuple(self._groups.values())
+    def groups(self) -> tuple[tuple[str, int], ...]:
+        """Return the UIDs of the pods that have a group now, and the groups' inodes."""
+        return tuple((one.uid, one.inode) for one in self._groups.values())
 
     def leaves(self, uid: str) -> tuple[str, ...]:
         """Return the ids of what has a group of its own in a pod: its sandbox and containers."""

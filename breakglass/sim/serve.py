@@ -3,15 +3,23 @@
 
 import random
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
+from breakglass.sim.births import SimBirths
 from breakglass.sim.clock import WallClock
 from breakglass.sim.cri_server import CriServer
 from breakglass.sim.faults import Faults
-from breakglass.sim.kubelet import Kubelet
+from breakglass.sim.kernel import SimKernel
+from breakglass.sim.kubelet import Kubelet, Machine
 from breakglass.sim.node import SimNode
 from breakglass.sim.profiles import CONTAINERD_2_1, Profile
 from breakglass.sim.workloads import WorkloadSpec, make_pod
+
+
+def _nothing(kernel: SimKernel, births: SimBirths) -> AbstractAsyncContextManager[object]:
+    del kernel, births
+    return nullcontext()
 
 
 async def serve(
@@ -21,6 +29,7 @@ async def serve(
     profile: Profile = CONTAINERD_2_1,
     seed: int = 0,
     latency_s: float = 0.0,
+    offer: Callable[[SimKernel, SimBirths], AbstractAsyncContextManager[object]] = _nothing,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Be a node until cancelled.
@@ -31,13 +40,15 @@ async def serve(
         profile: which runtime it is.
         seed: of every name and id; equal seeds make equal nodes.
         latency_s: how long each call of the runtime takes at least.
+        offer: offers the node's control groups and births to an agent, where that is wanted.
         ready: called once all pods run and the socket answers.
     """
     clock, seeded = WallClock(), random.Random(seed)  # noqa: S311 - names of simulated things
     node = SimNode(profile=profile, clock=clock, seed=seed, latency_s=latency_s)
     pods = [make_pod(one, seeded, number=number) for one in workloads for number in range(one.pods)]
-    kubelet = Kubelet(node.call, clock, pods)
+    kernel, births = SimKernel(node), SimBirths(clock)
+    kubelet = Kubelet(node.call, clock, pods, Machine(kernel=kernel, births=births))
     await kubelet.sync()
-    async with CriServer(node, socket, Faults(clock)):
+    async with CriServer(node, socket, Faults(clock)), offer(kernel, births):
         ready()
         await kubelet.run()

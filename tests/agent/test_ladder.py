@@ -20,7 +20,7 @@ from breakglass.sim.kubelet import Kubelet
 from breakglass.sim.node import SimNode
 from breakglass.sim.profiles import CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35, Profile
 from breakglass.sim.workloads import WorkloadSpec, make_pod
-from tests.support.sim_runtime import SimKernel, SimRuntime, VirtualAgentClock
+from tests.support.sim_runtime import SimRuntime, StubbornKernel, VirtualAgentClock
 
 
 class World:
@@ -31,7 +31,7 @@ class World:
         self.agent_clock = VirtualAgentClock(self.clock)
         self.node = SimNode(profile=profile, clock=self.clock)
         self.runtime = SimRuntime(self.node, self.clock)
-        self.kernel = SimKernel(self.node)
+        self.kernel = StubbornKernel(self.node)
         self.kubelet = Kubelet(self.node.call, self.clock, ())
 
     async def run(
@@ -202,7 +202,7 @@ async def test_errors_for_ever_end_in_a_failure_that_says_so(world: World) -> No
     assert (outcome.seen, container.seen, container.kernel) == ("running", "running", "alive")
     assert (container.rung, len(world.runtime.stops)) == (2, 2 * limits.MAX_STOP_TRIES)
     assert "no such shim" in container.error
-    assert "1 processes left: 1" in container.error
+    assert "1 processes left: 5000001" in container.error
 
 
 async def test_a_stuck_runtime_is_left_within_bounds(world: World) -> None:

@@ -7,7 +7,6 @@ hour of deadlines takes a millisecond.
 
 import asyncio
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import cast
 
 import grpc
@@ -23,7 +22,9 @@ from breakglass.core.pods import Pod, join_pods
 from breakglass.errors import RuntimeTooOld, RuntimeUnavailable
 from breakglass.sim.clock import VirtualClock
 from breakglass.sim.faults import CriError, Faults
+from breakglass.sim.kernel import Host, SimKernel
 from breakglass.sim.node import SimNode
+from lab.sim_kernel import SimulatedKernel
 
 
 class VirtualAgentClock:
@@ -113,28 +114,23 @@ def _translated(error: CriError) -> Exception:
             return RuntimeUnavailable(error.message, code=ERROR)
 
 
-class SimKernel:
-    """A kernel whose groups have a process while the node's container runs.
+class StubbornKernel(SimulatedKernel):
+    """The kernel port on a node, with groups that cannot be read or never empty.
 
     Attributes:
         stubborn: containers that leave this many processes behind.
         unreadable: whether groups cannot be read.
     """
 
-    def __init__(self, node: SimNode) -> None:
-        self._node = node
+    def __init__(self, node: SimNode, host: Host | None = None) -> None:
+        self.files = SimKernel(node, host)
+        super().__init__(self.files, self.files.host)
         self.stubborn: dict[str, int] = {}
         self.unreadable = False
 
-    def leaf_of(self, pid: int, container_id: str) -> Leaf | None:
-        """Return a group named after the container."""
-        return Leaf(directory=Path(container_id)) if pid else None
-
     def pids(self, leaf: Leaf) -> tuple[int, ...]:
-        """Return its processes."""
+        """Return a container's processes."""
         if self.unreadable:
             raise PermissionError(13, "Permission denied")
-        container_id = leaf.directory.name
-        if container_id in self._node.running():
-            return (1,)
-        return tuple(range(101, 101 + self.stubborn.get(container_id, 0)))
+        left = self.stubborn.get(leaf.container_id, 0)
+        return super().pids(leaf) or tuple(range(101, 101 + left))

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent on a simulated node: `python -m lab.sim_agent SOCKET serve --config FILE`.
+
+It is `breakglass-agent serve` in every way but one: the control groups that it limits and kills,
+and the births that it is told of, are those of the simulated node behind the socket.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from breakglass.cli.agent import ONLY_TLS13
+
+
+def main() -> None:
+    """Run the agent until SIGTERM."""
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = ONLY_TLS13  # read when gRPC is imported
+    from breakglass.agent.config import load  # noqa: PLC0415
+    from breakglass.agent.daemon import Ports, log_as_json, serve  # noqa: PLC0415
+    from lab.sim_kernel import SimulatedKernel  # noqa: PLC0415
+    from lab.sim_remote import RemoteFiles  # noqa: PLC0415
+
+    files = RemoteFiles(Path(sys.argv[1]))
+    log_as_json()
+    serve(load(Path(sys.argv[4])), Ports(kernel=lambda: SimulatedKernel(files, files.host())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's kernel port over a simulated node's control groups.
+
+It speaks to `Files`: the simulated kernel itself, in virtual time, or one in another process
+(`lab.sim_remote`).  It is not for real nodes: the paths are below a root that no machine has.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from breakglass.agent.kernel import Leaf, PodGroup
+from breakglass.core.gates import Gate, Limit, Oci, choose_limits, gate_of
+from breakglass.errors import GateFailed
+from breakglass.sim.kernel import DESCENDANTS, PIDS, Host
+
+_CLOSED = {Gate.DESCENDANTS: "0", Gate.PIDS: "0", Gate.PROPERTY: "1"}
+_OPEN = {Gate.DESCENDANTS: "max", Gate.PIDS: "max", Gate.PROPERTY: "infinity"}
+
+
+class Files(Protocol):
+    """What a simulated kernel can be asked."""
+
+    def groups(self) -> tuple[tuple[str, int], ...]:
+        """Return UIDs and inodes of the pods' groups."""
+        ...
+
+    def leaves(self, uid: str) -> tuple[str, ...]:
+        """Return the ids of what runs in a pod."""
+        ...
+
+    def group_of(self, pid: int) -> str:
+        """Return the directory of a process's group."""
+        ...
+
+    def read(self, place: str) -> str:
+        """Return a limit's value."""
+        ...
+
+    def write(self, place: str, value: str) -> None:
+        """Set a limit."""
+        ...
+
+    def probe(self, directory: str) -> None:
+        """Make a group and remove it."""
+        ...
+
+    def pids(self, directory: str) -> tuple[int, ...]:
+        """Return the processes of a group."""
+        ...
+
+    def kill(self, directory: str) -> None:
+        """Kill the processes of a group."""
+        ...
+
+    def reset_failed(self, uid: str) -> int:
+        """Reset a pod's failed scopes."""
+        ...
+
+
+class SimulatedKernel:
+    """The kernel port of `breakglass.agent.kernel` on a simulated node."""
+
+    def __init__(self, files: Files, host: Host) -> None:
+        self._files = files
+        self._host = host
+
+    def leaf_of(self, pid: int, container_id: str) -> Leaf | None:
+        """Return the group of a container by a process of it."""
+        directory = self._files.group_of(pid) if pid else ""
+        if not directory.endswith(f"/{self._host.leaf(container_id)}"):
+            return None
+        return Leaf(directory=Path(directory), container_id=container_id)
+
+    def pids(self, leaf: Leaf) -> tuple[int, ...]:
+        """Return the processes of a container."""
+        return tuple(self._files.pids(str(leaf.directory)))
+
+    def pod_groups(self) -> tuple[PodGroup, ...]:
+        """Return the groups of all pods."""
+        return tuple(self._pod_group(uid, inode) for uid, inode in self._files.groups())
+
+    def pod_group(self, uid: str, hint: str = "") -> PodGroup | None:
+        """Return one pod's group; a hint that is another's is refused."""
+        if hint and Path(hint).name != Path(self._host.path(uid)).name:
+            raise GateFailed(f"expected a group of pod {uid}, got {hint}", code="cgroup-mismatch")
+        return next((one for one in self.pod_groups() if one.uid == uid), None)
+
+    def leaves(self, group: PodGroup) -> tuple[Leaf, ...]:
+        """Return the groups of what runs in a pod."""
+        parent = group.trees[0][1]
+        return tuple(
+            Leaf(directory=parent / self._host.leaf(one), container_id=one)
+            for one in self._files.leaves(group.uid)
+        )
+
+    def limits(self, group: PodGroup, oci: Oci) -> tuple[Limit, ...]:
+        """Return the limits that would hold this pod, with their values now."""
+        found = []
+        for belt in choose_limits(group.layout, is_slice=group.is_slice, oci=oci):
+            place = _place(group, belt.kind)
+            old = self._value(place)
+            if old is not None:
+                old = _OPEN[belt.kind] if old == _CLOSED[belt.kind] else old
+                found.append(Limit(kind=belt.kind, place=place, old=old, early=belt.early))
+        return tuple(found)
+
+    def set_limit(self, group: PodGroup, limit: Limit) -> None:
+        """Set one limit and read it back."""
+        del group
+        self._put(limit.place, _CLOSED[limit.kind])
+
+    def standing(self, group: PodGroup, limits: tuple[Limit, ...], oci: Oci) -> Gate:
+        """Return which gate is proven to hold now."""
+        kinds = frozenset(one.kind for one in limits if self._stands(one))
+        return gate_of(group.layout, is_slice=group.is_slice, oci=oci, standing=kinds)
+
+    def changed(self, group: PodGroup, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+        """Return the limits that somebody else has changed."""
+        del group
+        return tuple(
+            one for one in limits if self._value(one.place) not in {None, _CLOSED[one.kind]}
+        )
+
+    def lift(self, group: PodGroup, limit: Limit) -> None:
+        """Put one limit's old value back and read it back."""
+        del group
+        self._put(limit.place, limit.old)
+
+    def kill(self, leaf: Leaf) -> None:
+        """Kill all processes of a container."""
+        if leaf.directory.name != self._host.leaf(leaf.container_id):
+            raise GateFailed(f"expected a container, got {leaf.directory}", code="kill-refused")
+        with _failing("kill-failed"):
+            self._files.kill(str(leaf.directory))
+
+    def parents(self) -> tuple[Path, ...]:
+        """Return the directories in which pods' groups are made."""
+        return tuple(map(Path, self._host.born_in()))
+
+    def reset_failed(self, group: PodGroup) -> int:
+        """Reset the failed scopes of this pod."""
+        return self._files.reset_failed(group.uid)
+
+    def _pod_group(self, uid: str, inode: int) -> PodGroup:
+        path = self._host.path(uid)
+        trees = tuple((label, Path(tree) / path) for label, tree in self._host.trees)
+        return PodGroup(uid=uid, path=path, layout=self._host.layout, trees=trees, inode=inode)
+
+    def _value(self, place: str) -> str | None:
+        try:
+            return self._files.read(place)
+        except FileNotFoundError:
+            return None
+
+    def _put(self, place: str, value: str) -> None:
+        with _failing("gate-unwritable"):
+            try:
+                self._files.write(place, value)
+            except FileNotFoundError:
+                return  # the pod is gone
+            got = self._value(place)
+        if got not in {None, value}:
+            raise GateFailed(f"expected {value} in {place}, got {got}", code="gate-not-standing")
+
+    def _stands(self, limit: Limit) -> bool:
+        if limit.kind is not Gate.DESCENDANTS:
+            return self._value(limit.place) == _CLOSED[limit.kind]
+        try:
+            self._files.probe(limit.place.removesuffix(f"/{DESCENDANTS}"))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+
+def _place(group: PodGroup, kind: Gate) -> str:
+    trees = dict(group.trees)
+    match kind:
+        case Gate.DESCENDANTS:
+            return f"{trees['']}/{DESCENDANTS}"
+        case Gate.PIDS:
+            return f"{trees.get('pids', group.trees[0][1])}/{PIDS}"
+        case _:
+            return group.path.rpartition("/")[2]
+
+
+@contextmanager
+def _failing(code: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise GateFailed(f"expected the kernel to do it, got {error}", code=code) from error

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated node's control groups and births, behind a socket of their own.
+
+On the socket a line is a call, `[name, argument ...]`, and the next line its answer:
+`{"value": ...}` or `{"errno": ..., "text": ...}`; one call for each connection.
+
+`python -m lab.sim_remote SOCKET serve --config FILE` is the agent on such a node.
+"""
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from breakglass.core.gates import Layout, Oci
+from breakglass.core.pod_names import Birth
+from breakglass.sim.births import SimBirths
+from breakglass.sim.kernel import Host, SimKernel
+
+_ANSWER_S = 5.0
+_CALLS: Final = frozenset(
+    {"groups", "leaves", "group_of", "read", "write", "probe", "pids", "kill", "reset_failed"}
+)
+
+
+class KernelServer:
+    """A simulated kernel and its births behind a socket, from entering to leaving the context."""
+
+    def __init__(self, kernel: SimKernel, births: SimBirths, path: Path) -> None:
+        self._kernel = kernel
+        self._births = births
+        self._path = path
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._births.open()
+        self._server = await asyncio.start_unix_server(self._answer, self._path)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        name, *arguments = json.loads(await reader.readline())
+        writer.write(json.dumps(await self._call(name, arguments)).encode() + b"\n")
+        await writer.drain()
+        writer.close()
+
+    async def _call(self, name: str, arguments: list[Any]) -> dict[str, object]:
+        match name:
+            case "host":
+                host = self._kernel.host
+                return {"value": [host.layout, host.systemd, host.oci]}
+            case "wait":
+                born = await self._births.wait(*arguments)
+                return {"value": [[one.uid, one.namespace, one.name] for one in born]}
+            case "present":
+                there = self._births.present()
+                return {"value": [[one.uid, one.namespace, one.name] for one in there]}
+        if name not in _CALLS:
+            raise ValueError(f"expected a call of a kernel, got {name}")
+        try:
+            return {"value": getattr(self._kernel, name)(*arguments)}
+        except OSError as error:
+            return {"errno": error.errno, "text": error.strerror}
+
+
+class RemoteFiles:
+    """A simulated kernel in another process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def host(self) -> Host:
+        """Return what kind of machine it is."""
+        layout, systemd, oci = self._ask("host")
+        return Host(layout=Layout(layout), systemd=systemd, oci=Oci(oci))
+
+    def groups(self) -> tuple[tuple[str, int], ...]:
+        """Return UIDs and inodes of the pods' groups."""
+        return tuple((uid, inode) for uid, inode in self._ask("groups"))
+
+    def leaves(self, uid: str) -> tuple[str, ...]:
+        """Return the ids of what runs in a pod."""
+        return tuple(self._ask("leaves", uid))
+
+    def group_of(self, pid: int) -> str:
+        """Return the directory of a process's group."""
+        return str(self._ask("group_of", pid))
+
+    def read(self, place: str) -> str:
+        """Return a limit's value."""
+        return str(self._ask("read", place))
+
+    def write(self, place: str, value: str) -> None:
+        """Set a limit."""
+        self._ask("write", place, value)
+
+    def probe(self, directory: str) -> None:
+        """Make a group and remove it."""
+        self._ask("probe", directory)
+
+    def pids(self, directory: str) -> tuple[int, ...]:
+        """Return the processes of a group."""
+        return tuple(self._ask("pids", directory))
+
+    def kill(self, directory: str) -> None:
+        """Kill the processes of a group."""
+        self._ask("kill", directory)
+
+    def reset_failed(self, uid: str) -> int:
+        """Reset a pod's failed scopes."""
+        return int(self._ask("reset_failed", uid))
+
+    def present(self) -> tuple[Birth, ...]:
+        """Return the pods' folders."""
+        return _births(self._ask("present"))
+
+    def _ask(self, *call: object) -> Any:  # noqa: ANN401 - whatever JSON holds
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+            line.settimeout(_ANSWER_S)
+            line.connect(str(self._path))
+            line.sendall(json.dumps(call).encode() + b"\n")
+            with line.makefile("rb") as answers:
+                return _value(answers.readline())
+
+
+class RemoteBirths:
+    """The births port over a simulated node in another process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def open(self) -> None:
+        """Do nothing: the node listens from its start."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    async def wait(self, timeout_s: float) -> tuple[Birth, ...]:
+        """Return what appeared since the last call as soon as something does, or ()."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._path)
+        except OSError:  # the node is ending
+            await asyncio.sleep(timeout_s)
+            return ()
+        writer.write(json.dumps(["wait", timeout_s]).encode() + b"\n")
+        try:
+            return _births(_value(await reader.readline()))
+        finally:
+            writer.close()
+
+    def present(self) -> tuple[Birth, ...]:
+        """Return the pods' folders."""
+        return RemoteFiles(self._path).present()
+
+
+def _value(line: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
+    answer = json.loads(line or b'{"errno": 32, "text": "the simulated node has gone"}')
+    if "errno" in answer:
+        raise OSError(answer["errno"], answer["text"])
+    return answer["value"]
+
+
+def _births(rows: list[list[str]]) -> tuple[Birth, ...]:
+    return tuple(Birth(uid=uid, namespace=namespace, name=name) for uid, namespace, name in rows)
