@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a simulated node lets be seen of new pods, and in which order."""
+
+import asyncio
+import random
+
+import pytest
+
+from breakglass.core.pod_names import Birth
+from breakglass.sim.births import SimBirths
+from breakglass.sim.clock import VirtualClock
+from breakglass.sim.kernel import SimKernel
+from breakglass.sim.kubelet import Kubelet, Machine
+from breakglass.sim.node import SimNode
+from breakglass.sim.workloads import PodSpec, WorkloadSpec, make_pod
+
+SPEC = WorkloadSpec(namespace="default", name="telemetry")
+
+
+class Node:
+    """A node whose kubelet runs by itself, and who listens to its births."""
+
+    def __init__(self, volume_s: float = 0.3, tasks: int = 0, tasks_after_s: float = 0.0) -> None:
+        self.clock = VirtualClock()
+        self.node = SimNode(clock=self.clock, start_s=0.1)
+        self.kernel, self.births = SimKernel(self.node), SimBirths(self.clock)
+        seeded = random.Random(1)
+        self.pod, self.next = make_pod(SPEC, seeded), make_pod(SPEC, seeded)
+        machine = Machine(
+            kernel=self.kernel,
+            births=self.births,
+            volume_s=volume_s,
+            tasks=tasks,
+            tasks_after_s=tasks_after_s,
+        )
+        self.kubelet = Kubelet(self.node.call, self.clock, [self.pod], machine)
+        self.births.open()
+
+    async def told(self, timeout_s: float = 5) -> tuple[Birth, ...]:
+        """Return what is told next."""
+        return await self.clock.until(asyncio.create_task(self.births.wait(timeout_s)))
+
+
+def group_of(pod: PodSpec) -> Birth:
+    """Return the trace that a pod's control group is."""
+    return Birth(uid=pod.uid, namespace="", name="")
+
+
+def folder_of(pod: PodSpec) -> Birth:
+    """Return the trace that a pod's folder of logs is."""
+    known = pod.sandbox.metadata
+    return Birth(uid=known.uid, namespace=known.namespace, name=known.name)
+
+
+async def test_a_pod_is_told_by_its_group_and_then_by_its_folder() -> None:
+    """Both before its sandbox is asked for, and no sandbox is there yet."""
+    node = Node()
+    running = asyncio.create_task(node.kubelet.run())
+    assert await node.told() == (group_of(node.pod),)
+    assert await node.told() == (folder_of(node.pod),)
+    assert node.node.processes() == ()
+    await node.clock.advance(0.5)
+    assert node.node.running()
+    assert await node.told() == ()
+    assert node.births.present() == (folder_of(node.pod),)
+    running.cancel()
+
+
+async def test_a_successors_group_is_there_before_the_old_one_is_gone() -> None:
+    """A hold by group would let the new pod through."""
+    node = Node(volume_s=0)
+    await node.clock.until(asyncio.create_task(node.kubelet.sync()))
+    replacing = asyncio.create_task(node.kubelet.replace(node.pod.uid, node.next))
+    await node.clock.advance(0.25)
+    assert [uid for uid, _ in node.kernel.groups()] == [node.pod.uid, node.next.uid]
+    await node.clock.until(replacing)
+    assert [uid for uid, _ in node.kernel.groups()] == [node.next.uid]
+    assert node.births.present() == (folder_of(node.next),)
+    assert len(node.node.running()) == 1
+
+
+async def test_the_limit_of_tasks_is_written_after_the_group_was_seen() -> None:
+    """And over whatever an agent has written meanwhile."""
+    node = Node(tasks=1024, tasks_after_s=0.01)
+    running = asyncio.create_task(node.kubelet.run())
+    assert await node.told() == (group_of(node.pod),)
+    path = node.kernel.host.path(node.pod.uid)
+    place = f"/sim/cgroup/{path}/pids.max"
+    node.kernel.write(place, "0")
+    await node.clock.advance(0.02)
+    assert node.kernel.read(place) == "1024"
+    running.cancel()
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+async def test_missed_traces_are_never_told(*, deaf: bool) -> None:
+    """One watch is on the wrong folder, the other lost two events; folders show what it lost."""
+    node = Node()
+    node.births.deaf = deaf
+    node.births.miss(0 if deaf else 2)
+    await node.clock.until(asyncio.create_task(node.kubelet.sync()))
+    assert await node.told() == ()
+    assert node.births.present() == (() if deaf else (folder_of(node.pod),))
+
+
+async def test_an_overflow_tells_of_all_folders_again() -> None:
+    """The queue is lost, and what is there is told in its place."""
+    node = Node()
+    await node.clock.until(asyncio.create_task(node.kubelet.sync()))
+    node.births.overflow()
+    assert await node.told() == (folder_of(node.pod),)
+    assert await node.told() == ()
