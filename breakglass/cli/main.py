@@ -33,13 +33,13 @@ VERBS = {
     "verify": "Say whether a file is approved, from the trust in this home.",
     "run": "Deliver an approved file to the nodes and watch what happens.",
     "pods": "List the nodes' pods as their runtimes see them.",
+    "holds": "List what is held down on the nodes, why, until when and by whom.",
     "outcome": "Show what nodes have on record of a command.",
     "log": "Verify the nodes' logs.",
     "completion": "Print the completion script for a shell.",
 }
 # What people may look for because they read of it: not there yet, and said so.
 LATER = {
-    "holds": "holds come with the release that keeps pods down",
     "doctor": "proof that the path has no hidden dependency comes later",
     "report": "reports of drills come later",
 }

@@ -19,16 +19,13 @@ from breakglass.fleet.rollout import NodeRow, NodeState
 
 DRILL = "DRILL"
 CLOCK_OFF = timedelta(seconds=30)
-_ENDED_WELL = frozenset({NodeState.DONE, NodeState.PLANNED})
 _SHOWN_CHARS = 160
 
 
 def ending(rows: Sequence[NodeRow]) -> tuple[Exit, str, str, str]:
     """Return the exit status that these rows make, with its code, message and hint."""
     suspects = [row for row in rows if row.is_suspect]
-    undone = [
-        row for row in rows if row.state not in _ENDED_WELL and row.state is not NodeState.UNREACHED
-    ]
+    undone = [row for row in rows if not row.state.is_well and row.state is not NodeState.UNREACHED]
     unreached = [row for row in rows if row.state is NodeState.UNREACHED]
     if suspects:
         status, of = Exit.EVIDENCE, suspects
@@ -48,26 +45,30 @@ def ending(rows: Sequence[NodeRow]) -> tuple[Exit, str, str, str]:
 
 
 def render(rows: Sequence[NodeRow], mode: Mode) -> str:
-    """Return the table of the rows; a drill or dry run is marked in each."""
-    mark = mark_of(mode)
-    head = ("NODE", "CLUSTER", "STATE", "DOWN", "PODS", "RESTARTED", "MS", "EVIDENCE", "NOTE")
-    cells = [
-        (
-            row.node,
-            row.cluster,
-            str(row.state),
-            row.down,
-            row.pods,
-            row.restarted or "-",
-            row.ms,
-            row.evidence,
-            note(row),
-        )
-        for row in rows
-    ]
-    if not mark:
-        return table.render(head, cells)
-    return table.render(("MODE", *head), [(mark, *row) for row in cells])
+    """Return the table of the rows; a drill or dry run is marked in each.
+
+    What holds the pods is a column where anything does.
+    """
+    columns = {
+        "MODE": mark_of(mode) and [mark_of(mode)] * len(rows),
+        "NODE": [row.node for row in rows],
+        "CLUSTER": [row.cluster for row in rows],
+        "STATE": [str(row.state) for row in rows],
+        "DOWN": [row.down for row in rows],
+        "PODS": [row.pods for row in rows],
+        "GATE": any_gate(rows) and [row.gates or "-" for row in rows],
+        "RESTARTED": [row.restarted or "-" for row in rows],
+        "MS": [row.ms for row in rows],
+        "EVIDENCE": [row.evidence for row in rows],
+        "NOTE": [note(row) for row in rows],
+    }
+    shown = {head: cells for head, cells in columns.items() if cells}
+    return table.render(tuple(shown), list(zip(*shown.values(), strict=True)))
+
+
+def any_gate(rows: Sequence[NodeRow]) -> bool:
+    """Return whether anything was to hold any of the pods."""
+    return any(row.gates for row in rows)
 
 
 def note(row: NodeRow) -> str:
@@ -88,9 +89,10 @@ def total(rows: Sequence[NodeRow], mode: Mode) -> str:
     states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     down, restarted = sum(row.down for row in rows), sum(row.restarted for row in rows)
     again = f", {restarted} of them started again by kubelet" if restarted else ""
+    held = f", {sum(row.held for row in rows)} held by a gate" if any_gate(rows) else ""
     mark = mark_of(mode)
     start = f"{mark}: " if mark else ""
-    return f"{start}{len(rows)} nodes: {states}; {down} pods seen down{again}"
+    return f"{start}{len(rows)} nodes: {states}; {down} pods seen down{held}{again}"
 
 
 def documents(rows: Sequence[NodeRow]) -> list[dict[str, object]]:

@@ -69,7 +69,8 @@ def _verified(
         return row, ended
     if not isinstance(finished.body, Finished) or finished.body.id != command_id:
         raise EvidenceError(f"expected the end of {command_id}, got other", code="other-command")
-    return row_of(node, finished.body, repeated=False, node_time=found.node_time), ended
+    row = row_of(node, finished.body, ended, repeated=False, node_time=found.node_time)
+    return row, ended
 
 
 def _id_of(entry: Entry) -> str:

@@ -10,9 +10,10 @@ What this version cannot honour in the signed text (a canary, a halt after failu
 before anything is delivered.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from breakglass.fleet.inventory import Inventory, InventoryNode
 from breakglass.fleet.roads import OpenRoad, Refusal, Road, Told
 
 ATTEMPTS = 2
+RESTARTED = "restarted"
 
 
 class NodeState(StrEnum):
@@ -34,11 +36,23 @@ class NodeState(StrEnum):
 
     DONE = "done"
     PLANNED = "planned"
+    RELEASED = "released"
+    EXTENDED = "extended"
     NOTHING = "nothing"
     INCOMPLETE = "incomplete"
     INTERRUPTED = "interrupted"
     REFUSED = "refused"
     UNREACHED = "unreached"
+
+    @property
+    def is_well(self) -> bool:
+        """Whether all was done that the command asked for."""
+        return self in {
+            NodeState.DONE,
+            NodeState.PLANNED,
+            NodeState.RELEASED,
+            NodeState.EXTENDED,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +62,9 @@ class NodeRow:
     Attributes:
         code: "" where all was done, else why not.
         pods, down, restarted: pods planned, seen down, and seen running again at the last look.
+        held: pods that a gate keeps down.
+        gates: what holds the pods, in words such as "descendants" or "2 pids, 1 watch only"; ""
+            where nothing was to hold them.
         repeated: the node had this command before; nothing was done again.
         evidence: "verified", "none" (nothing came), or the code of what does not verify.
         unkept: why the evidence could not be stored here, or "".
@@ -62,6 +79,8 @@ class NodeRow:
     pods: int = 0
     down: int = 0
     restarted: int = 0
+    held: int = 0
+    gates: str = ""
     ms: int = 0
     repeated: bool = False
     node_time: str = ""
@@ -152,31 +171,59 @@ def silence_s(command: Command) -> float:
     )
 
 
-def row_of(node: InventoryNode, finished: Finished, *, repeated: bool, node_time: str) -> NodeRow:
-    """Return the row that a command's recorded end makes."""
-    state = NodeState(finished.result)
-    done = state in {NodeState.DONE, NodeState.PLANNED}
+def row_of(
+    node: InventoryNode,
+    finished: Finished,
+    ended: Sequence[PodEnded],
+    *,
+    repeated: bool,
+    node_time: str,
+) -> NodeRow:
+    """Return the row that a command's recorded end makes, with the recorded ends of its pods."""
+    state, code, note = NodeState(finished.result), finished.code, finished.note
+    gates = gates_of(one.gate for one in ended)
+    if state is NodeState.DONE and gates and finished.restarted:
+        # A stop without a hold may only report it; a hold has failed.
+        state, code = NodeState.INCOMPLETE, RESTARTED
+        note = note or f"expected held pods to stay down, got {finished.restarted} started again"
     return NodeRow(
         node=node.name,
         cluster=node.cluster,
         state=state,
-        code="" if done else finished.code or str(state),
-        message=finished.note,
-        hint="" if done else _HINTS.get(state, ""),
+        code="" if state.is_well else code or str(state),
+        message=note,
+        hint="" if state.is_well else _HINTS.get(code) or _HINTS.get(state, ""),
         pods=finished.pods,
         down=finished.down,
         restarted=finished.restarted,
+        held=finished.held,
+        gates=gates,
         ms=finished.ms,
         repeated=repeated,
         node_time=node_time,
     )
 
 
-_HINTS = {
+def gates_of(gates: Iterable[str]) -> str:
+    """Return what holds some pods, with counts where it is not the same for all of them."""
+    counts = Counter(gate for gate in gates if gate)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{count} {gate}" for gate, count in sorted(counts.items()))
+
+
+_HINTS: dict[str, str] = {
+    RESTARTED: "see `breakglass holds` for what holds them, then look at the node itself",
     NodeState.NOTHING: "no such pod runs there; check namespace, name and revision",
     NodeState.INCOMPLETE: "look at `breakglass outcome ID`, then at the node itself",
     NodeState.INTERRUPTED: "the agent was ended in the middle; draft the stop again",
 }
+
+
+def _by(ended: PodEnded) -> str:
+    """Return what holds a pod down, and what is wrong with that, as it is told to who watches."""
+    held = f", held by {ended.gate}" if ended.gate else ""
+    return f"{held} ({ended.gate_note})" if ended.gate_note else held
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,6 +237,7 @@ class _Delivery:
     evidence: Evidence
     watch: Watch
     row: NodeRow | None = None
+    ended: list[PodEnded] = field(default_factory=list)
     heard: bool = False
 
     async def carry(self, open_road: OpenRoad) -> NodeRow:
@@ -234,10 +282,13 @@ class _Delivery:
             self._tell("delivered before; first outcome" if told.repeated else "accepted")
         elif isinstance(body, PodEnded):
             self._verify_ours(body.id)
-            self._tell(f"{body.namespace}/{body.name} {body.seen} after {body.ms} ms")
+            self.ended = [one for one in self.ended if one.uid != body.uid] + [body]
+            self._tell(f"{body.namespace}/{body.name} {body.seen} after {body.ms} ms{_by(body)}")
         elif isinstance(body, Finished):
             self._verify_ours(body.id)
-            self.row = row_of(self.node, body, repeated=told.repeated, node_time=told.node_time)
+            self.row = row_of(
+                self.node, body, self.ended, repeated=told.repeated, node_time=told.node_time
+            )
 
     def _verify_ours(self, command_id: str, sha256: str = "") -> None:
         """Raise when a node answers with the record of another command, or of another text."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person is warned about, and what rows make of an exit status."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_nobody_is_missing_where_no_policy_governs() -> None:
 
 def row(state: str, code: str = "x", evidence: str = "verified") -> NodeRow:
     """Return a row that ended so."""
-    good = state in {"done", "planned"}
+    good = NodeState(state).is_well
     return NodeRow(
         node="n",
         cluster="c",
@@ -133,7 +134,7 @@ BAD = row("done", "bad-proof", "bad-proof")
 @pytest.mark.parametrize(
     ("rows", "status"),
     [
-        ([row("done"), row("planned")], Exit.DONE),
+        ([row("done"), row("planned"), row("released"), row("extended")], Exit.DONE),
         ([row("done"), row("unreached")], Exit.UNREACHED),
         ([row("done"), row("nothing")], Exit.INCOMPLETE),
         ([row("unreached"), row("incomplete")], Exit.INCOMPLETE),
@@ -149,6 +150,17 @@ def test_with_several_the_exit_status_is_the_first_of_6_4_5(
 ) -> None:
     """What scripts rely on (DESIGN section 8), with the code of the rows that made it."""
     assert tables.ending(rows)[0] is status
+
+
+def test_what_holds_the_pods_is_a_column_where_anything_does() -> None:
+    """A stop without a hold has no such column; a held node says its gate, and the sum how many."""
+    plain = row("done")
+    held = replace(plain, gates="2 pids, 1 watch only", pods=3, down=3, held=2)
+    assert "GATE" not in tables.render([plain], Mode.EXECUTE)
+    shown = tables.render([held, plain], Mode.EXECUTE).splitlines()
+    assert "GATE" in shown[0]
+    assert "2 pids, 1 watch only" in shown[1]
+    assert tables.total([held, plain], Mode.EXECUTE).endswith("3 pods seen down, 2 held by a gate")
 
 
 def test_a_clock_that_is_off_is_told() -> None:

@@ -18,7 +18,7 @@ from breakglass.core import limits
 from breakglass.errors import BreakglassError, NodeError, RefusedError, Unreached
 from breakglass.fleet.identity import Identity, make_ca, make_courier, make_node
 from breakglass.fleet.inventory import Address, InventoryNode
-from breakglass.fleet.roads import NotOnRecord, Road, Told
+from breakglass.fleet.roads import HeldPod, NotOnRecord, Road, Told
 from breakglass.fleet.roads.direct import direct_road
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -96,10 +96,13 @@ class Server:
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         pods = pb.PodsResponse(pods=[pb.Pod(namespace="a", name="b", daemonset="c", running=1)])
+        held = pb.HeldPod(uid="u", name="n", gate="pids", note="why")
+        holds = pb.HoldsResponse(holds=[pb.Hold(command="i", approvals=["ana"], pods=[held])])
         outcome = pb.OutcomeResponse(state="finished", accepted=RECEIPT, finished=RECEIPT)
         unary = {
             "Describe": (pb.DescribeRequest, pb.DescribeResponse(node="n1", trust_version=1)),
             "Pods": (pb.PodsRequest, pods),
+            "Holds": (pb.HoldsRequest, holds),
             "Outcome": (pb.OutcomeRequest, outcome),
             "Consistency": (
                 pb.ConsistencyRequest,
@@ -159,13 +162,15 @@ def test_each_method_carries_its_values() -> None:
         return (
             (await road.describe()).node,
             [pod.daemonset for pod in await road.pods()],
+            [(one.command, one.approvals, one.pods) for one in await road.holds()],
             (await road.outcome("x")).finished,
             [one.index for one in entries],
             await road.consistency(1),
         )
 
-    node, daemonsets, finished, indexes, consistency = asyncio.run(asked(Server(), ask_all))
+    node, daemonsets, holds, finished, indexes, consistency = asyncio.run(asked(Server(), ask_all))
     assert (node, daemonsets, indexes) == ("n1", ["c"], [3, 4])
+    assert holds == [("i", ("ana",), (HeldPod(uid="u", name="n", gate="pids", note="why"),))]
     assert (finished.index, finished.proof) == (7, (b"p" * 32,))
     assert consistency == ((b"p",), b"c")
 

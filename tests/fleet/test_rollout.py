@@ -14,7 +14,7 @@ from breakglass.fleet.evidence import stored_checkpoint, stored_receipts
 from breakglass.fleet.inventory import Inventory, InventoryNode
 from breakglass.fleet.outcomes import ask_outcome
 from breakglass.fleet.roads import Refusal
-from breakglass.fleet.rollout import NodeRow, NodeState, Watch, roll_out, targeted
+from breakglass.fleet.rollout import NodeRow, NodeState, Watch, gates_of, roll_out, targeted
 from tests.support.fake_node import FakeNode, forged, roads_to
 from tests.support.organisation import Organisation
 
@@ -80,6 +80,53 @@ def test_every_node_is_a_row_however_it_ended(fleet: Fleet) -> None:
     assert [row.evidence for row in rows.values()] == ["verified", "verified", "none"]
     assert [row.code for row in rows.values()] == ["", "not-down", "unreached"]
     assert [row.down for row in rows.values()] == [1, 0, 0]
+
+
+def test_what_holds_the_pods_is_in_the_row(fleet: Fleet) -> None:
+    """The gate of every pod, as the verified entries say, told while it goes on and after."""
+    steps: list[str] = []
+    fleet.nodes[0].gate, fleet.nodes[0].pods_found = "descendants", 2
+    fleet.nodes[1].gate = "watch only"
+    rows = fleet.run(watch=Watch(on_step=lambda step: steps.append(f"{step.node} {step.text}")))
+    assert [(row.gates, row.held) for row in rows.values()] == [
+        ("descendants", 2),
+        ("watch only", 0),
+        ("", 0),
+    ]
+    assert "n2 monitoring/telemetry-0 down after 12 ms, held by watch only" in steps
+    row = fleet.outcome(fleet.nodes[0])
+    assert row is not None
+    assert row.gates == "descendants"
+
+
+@pytest.mark.parametrize(
+    ("gate", "state", "code"), [("", "done", ""), ("pids", "incomplete", "restarted")]
+)
+def test_held_pods_that_run_again_are_a_failure(
+    fleet: Fleet, gate: str, state: str, code: str
+) -> None:
+    """Whatever the node calls it: without a hold it is kubelet's way, with one the hold failed."""
+    node = fleet.nodes[0]
+    node.gate, node.restarted = gate, 1
+    row = fleet.run(node)["n1"]
+    assert (str(row.state), row.code, row.restarted) == (state, code, 1)
+    assert bool(row.hint) == bool(code)
+
+
+@pytest.mark.parametrize("ends", ["released", "extended"])
+def test_letting_go_and_extending_end_well(fleet: Fleet, ends: str) -> None:
+    """A command that stops nothing is done when its holds have ended or last longer."""
+    node = fleet.nodes[0]
+    node.ends, node.pods_found = ends, 0
+    row = fleet.run(node)["n1"]
+    assert (str(row.state), row.code, row.hint) == (ends, "", "")
+
+
+def test_gates_of_several_kinds_are_counted() -> None:
+    """One kind is a word; several are counted, and pods without any are left out."""
+    assert gates_of(["", ""]) == ""
+    assert gates_of(["pids", "", "pids"]) == "pids"
+    assert gates_of(["pids", "watch only", "pids"]) == "2 pids, 1 watch only"
 
 
 def test_what_a_node_says_is_kept_verified(fleet: Fleet) -> None:

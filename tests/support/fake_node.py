@@ -37,6 +37,7 @@ from breakglass.fleet.inventory import InventoryNode, parse_address
 from breakglass.fleet.roads import (
     Description,
     LoggedEntry,
+    NodeHold,
     NodePod,
     NotOnRecord,
     OnRecord,
@@ -60,6 +61,8 @@ class FakeNode:
         ends: how the next command ends: "done", "nothing", "incomplete" ...
         pods_found: how many pods the command finds.
         gate: what holds each of them afterwards.
+        restarted: how many of them the last look shows running again.
+        holds: what it says that it holds.
         breaks_after: the stream ends after so many answers, once.
         down: the error of opening the road, or None.
         refuses: what every file is answered with, or None.
@@ -72,6 +75,8 @@ class FakeNode:
     ends: str = "done"
     pods_found: int = 1
     gate: str = ""
+    restarted: int = 0
+    holds: tuple[NodeHold, ...] = ()
     breaks_after: int | None = None
     down: BreakglassError | None = None
     refuses: Refusal | None = None
@@ -170,12 +175,12 @@ class FakeNode:
                 id=command.id,
                 mode=mode,
                 result=self.ends,
-                code="" if self.ends in {"done", "planned"} else "not-down",
+                code="not-down" if self.ends in {"nothing", "incomplete"} else "",
                 note="",
                 pods=self.pods_found,
                 down=down,
                 held=down if self.gate not in {"", "watch only"} else 0,
-                restarted=0,
+                restarted=self.restarted,
                 ms=34,
                 observed=(),
             )
@@ -274,6 +279,10 @@ class FakeRoad:
     async def pods(self) -> tuple[NodePod, ...]:
         """List nothing."""
         return ()
+
+    async def holds(self) -> tuple[NodeHold, ...]:
+        """List what was ordered."""
+        return self.node.holds
 
     async def outcome(self, command_id: str) -> OnRecord:
         """Tell what is on record."""

@@ -64,7 +64,9 @@ def _with_pods(found: Result, pods: list[dict[str, object]], without: int) -> Re
 
     from breakglass.cli import table
 
-    head = ("node", "namespace", "name", "seen", "ms")
+    head = ["node", "namespace", "name", "seen", "ms"]
+    if any(pod["gate"] for pod in pods):
+        head.append("gate")
     cells = [[pod[key] for key in head] for pod in pods]
     parts = [table.render([key.upper() for key in head], cells)] if pods else []
     text = "\n\n".join((*parts, f"{found.text}; {without} nodes have no record of it"))
@@ -97,6 +99,11 @@ def _pod(node: str, ended: "PodEnded") -> dict[str, object]:
         "seen": ended.seen,
         "ms": ended.ms,
         "resumed": ended.resumed,
+        "gate": ended.gate,
+        "gate_note": ended.gate_note,
+        "sandbox": ended.sandbox,
+        "evidence": ended.evidence,
+        "evidence_note": ended.evidence_note,
         "containers": [
             {
                 "name": one.name,

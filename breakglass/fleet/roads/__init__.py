@@ -86,6 +86,47 @@ class NodePod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldPod:
+    """One pod that a hold keeps down; `note` says what is wrong with that, "" when nothing is."""
+
+    uid: str
+    name: str
+    gate: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeHold:
+    """One hold as the node tells of it; claimed, not verified.
+
+    Attributes:
+        command: the id of the command that began it.
+        until: its end by the node's clock as it is now, in UTC; `left_s` is what counts.
+        attempts: starts that the gate made fail.
+        stops: containers that ran and were stopped at sight.
+        resets: limits that somebody else changed and that were set again.
+        leaked_ms: how long user code ran all the same.
+    """
+
+    command: str
+    workload: str
+    revision: str
+    image: str
+    mode: str
+    reason: str
+    incident: str
+    approvals: tuple[str, ...]
+    since: str
+    until: str
+    left_s: int
+    attempts: int
+    stops: int
+    resets: int
+    leaked_ms: int
+    pods: tuple[HeldPod, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OnRecord:
     """What a node has on record of one command."""
 
@@ -105,12 +146,8 @@ class LoggedEntry:
     checkpoint: bytes
 
 
-class Road(Protocol):
-    """An open way to one node."""
-
-    def submit(self, raw: bytes, *, silence_s: float) -> AsyncGenerator[Told, None]:
-        """Deliver a signed file; after each answer the next one must come within `silence_s`."""
-        ...
+class Views(Protocol):
+    """What a node says of itself now; nothing of it is proven."""
 
     async def describe(self) -> Description:
         """Ask the node who it is and how it is."""
@@ -118,6 +155,18 @@ class Road(Protocol):
 
     async def pods(self) -> tuple[NodePod, ...]:
         """Ask for the node's pods."""
+        ...
+
+    async def holds(self) -> tuple[NodeHold, ...]:
+        """Ask what is held down there, and why."""
+        ...
+
+
+class Road(Views, Protocol):
+    """An open way to one node."""
+
+    def submit(self, raw: bytes, *, silence_s: float) -> AsyncGenerator[Told, None]:
+        """Deliver a signed file; after each answer the next one must come within `silence_s`."""
         ...
 
     async def outcome(self, command_id: str) -> OnRecord:

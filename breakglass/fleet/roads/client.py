@@ -20,7 +20,9 @@ from breakglass.core.receipt import Receipt
 from breakglass.errors import BreakglassError, NodeError, RefusedError, Unreached
 from breakglass.fleet.roads import (
     Description,
+    HeldPod,
     LoggedEntry,
+    NodeHold,
     NodePod,
     NotOnRecord,
     OnRecord,
@@ -99,6 +101,11 @@ class GrpcRoad:
             )
             for one in found.pods
         )
+
+    async def holds(self) -> tuple[NodeHold, ...]:
+        """Ask what is held down there, and why."""
+        found = await self._ask("Holds", pb.HoldsRequest(), pb.HoldsResponse)
+        return tuple(_hold(one) for one in found.holds)
 
     async def outcome(self, command_id: str) -> OnRecord:
         """Ask what is on record of a command; raise `NotOnRecord` when nothing is."""
@@ -234,6 +241,30 @@ def _told(progress: pb.Progress) -> Told:
         refusal=refusal,
         repeated=progress.repeated,
         node_time=progress.node_time,
+    )
+
+
+def _hold(message: pb.Hold) -> NodeHold:
+    return NodeHold(
+        command=message.command,
+        workload=message.workload,
+        revision=message.revision,
+        image=message.image,
+        mode=message.mode,
+        reason=message.reason,
+        incident=message.incident,
+        approvals=tuple(message.approvals),
+        since=message.since,
+        until=message.until,
+        left_s=message.left_s,
+        attempts=message.attempts,
+        stops=message.stops,
+        resets=message.resets,
+        leaked_ms=message.leaked_ms,
+        pods=tuple(
+            HeldPod(uid=one.uid, name=one.name, gate=one.gate, note=one.note)
+            for one in message.pods
+        ),
     )
 
 

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`breakglass holds`: what is held down on the nodes, why, until when and by whom.
+
+Each hold of each node is a row; so is a node that holds nothing, and one that did not answer,
+because what nobody could see must not look as if it were let go (P5).
+"""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from breakglass.cli.result import Result
+from breakglass.cli.session import Session
+
+if TYPE_CHECKING:
+    from breakglass.cli.answers import Answer
+    from breakglass.fleet.roads import NodeHold
+
+_HEAD = (
+    "NODE", "WORKLOAD", "WHY", "UNTIL", "LEFT", "BY", "GATE", "PODS", "BLOCKED", "STOPS", "LEAKED",
+    "COMMAND",
+)  # fmt: skip
+_SHOWN_WHY = 40
+_SHOWN_IMAGE = len("sha256:") + 12
+
+
+@click.command()
+@click.argument("nodes", nargs=-1, metavar="[NODE ...]")
+@click.pass_obj
+def command(session: Session, nodes: tuple[str, ...]) -> Result:
+    """List what is held down on the nodes, why, until when and by whom.
+
+    All nodes of the inventory are asked by IP, or those that are named. BLOCKED counts the starts
+    that failed at the gate, STOPS the containers that ran and were stopped at sight, LEAKED how
+    long they ran.
+    """
+    from breakglass.cli import answers
+    from breakglass.fleet.roads.direct import direct_road
+
+    home = session.home()
+    asked = home.inventory().some_nodes(nodes)
+    told = answers.ask_all(asked, direct_road(home.courier()), lambda road: road.holds())
+    return view(told)
+
+
+def view(told: "tuple[Answer[NodeHold], ...]") -> Result:
+    """Return what the nodes told, for people and for programs."""
+    from dataclasses import replace
+
+    from breakglass.cli import answers, table
+
+    rows = [row for one in told for row in _rows(one)]
+    holds = [(one.node, hold) for one in told for hold in one.found]
+    drill = any(hold.mode == "drill" for _, hold in holds)
+    head = ("MODE", *_HEAD) if drill else _HEAD
+    text = table.render(head, rows if drill else [row[1:] for row in rows])
+    pods = sum(len(hold.pods) for _, hold in holds)
+    total = f"{len(holds)} holds on {answers.answered(told)}; {pods} pods held down"
+    document: dict[str, object] = {
+        "holds": [
+            {"node": node.name, "cluster": node.cluster, **asdict(hold)} for node, hold in holds
+        ]
+    }
+    found = answers.result(told, "holds", f"{text}\n{total}", document)
+    return replace(found, notes=(*_defects(told), *found.notes))
+
+
+def _rows(answer: "Answer[NodeHold]") -> list[tuple[object, ...]]:
+    node, blank = answer.node.name, ("-",) * (len(_HEAD) - 3)
+    if answer.error is not None:
+        code = f"[{answer.error.stable_code}] not known what it holds"
+        return [("-", node, "?", code, *blank)]
+    if not answer.found:
+        return [("-", node, "-", "nothing is held", *blank)]
+    return [(hold.mode.upper(), node, *_cells(hold)) for hold in answer.found]
+
+
+def _cells(hold: "NodeHold") -> tuple[object, ...]:
+    from breakglass.fleet.rollout import gates_of
+
+    revision = f"@{hold.revision}" if hold.revision else ""
+    image = f" {hold.image[:_SHOWN_IMAGE]}" if hold.image else ""
+    why = ": ".join(part for part in (hold.incident, hold.reason) if part)
+    return (
+        f"{hold.workload}{revision}{image}",
+        why if len(why) <= _SHOWN_WHY else f"{why[: _SHOWN_WHY - 3]}...",
+        hold.until,
+        _span(hold.left_s),
+        ", ".join(hold.approvals),
+        gates_of(pod.gate for pod in hold.pods) or "-",
+        len(hold.pods),
+        hold.attempts,
+        hold.stops,
+        f"{hold.leaked_ms} ms",
+        hold.command,
+    )
+
+
+def _defects(told: "tuple[Answer[NodeHold], ...]") -> tuple[str, ...]:
+    """Return what is wrong with the holding of single pods."""
+    return tuple(
+        f"{one.node.name}: {pod.name or pod.uid}: {pod.gate}: {pod.note}"
+        for one in told
+        for hold in one.found
+        for pod in hold.pods
+        if pod.note
+    )
+
+
+def _span(seconds: int) -> str:
+    hours, rest = divmod(seconds, 3600)
+    minutes, seconds = divmod(rest, 60)
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}m {seconds:02d}s"
