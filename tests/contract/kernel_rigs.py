@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels to hold the port's suite against: this machine's, as it is, and passing for v1 or v2."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from breakglass.agent.cgroups import CgroupKernel
+from breakglass.agent.hierarchy import FREEZER, UNIFIED
+from breakglass.agent.kernel import Kernel
+from breakglass.core.gates import Limit, Oci
+from lab import leftovers
+from tests.support import own_groups
+from tests.support.own_groups import OwnGroups
+
+
+class KernelRig(Protocol):
+    """A machine whose pods the suite makes, and may mistreat."""
+
+    kernel: Kernel
+    oci: Oci  # what makes containers there
+
+    def pod(self, uid: str) -> str:
+        """Make a pod's group, and return its path as the runtime would give it."""
+        ...
+
+    def container(self, uid: str, container_id: str) -> int:
+        """Let a container run in a pod, and return the id of its process."""
+        ...
+
+    def make_immune(self, pid: int) -> None:
+        """Put a process into uninterruptible sleep; it ends with the rig."""
+        ...
+
+    def write(self, limit: Limit, value: str) -> None:
+        """Set a limit's value, as somebody else who may."""
+        ...
+
+    def remove(self, uid: str) -> None:
+        """Remove a pod's group with all that is in it."""
+        ...
+
+
+class RealRig:
+    """This machine, with some of its trees hidden.
+
+    Args:
+        groups: the groups of the test's own.
+        mountinfo: which trees the kernel under test sees.
+        trees: their labels.
+    """
+
+    def __init__(self, groups: OwnGroups, mountinfo: Path, trees: tuple[str, ...]) -> None:
+        self.kernel: Kernel = CgroupKernel(mountinfo=mountinfo)
+        self.oci = Oci.RUNC
+        self._groups = groups
+        self._trees = trees
+
+    def pod(self, uid: str) -> str:
+        """Make a pod's group, as kubelet's cgroupfs driver does."""
+        self._groups.make(_path(uid), self._trees)
+        return f"/{self._groups.top}/{_path(uid)}"
+
+    def container(self, uid: str, container_id: str) -> int:
+        """Let a process sleep in a group below the pod's."""
+        path = f"{_path(uid)}/{container_id}"
+        self._groups.make(path, self._trees)
+        return self._groups.spawn(path, self._trees)
+
+    def make_immune(self, pid: int) -> None:
+        """Freeze the process in a group that is not its container's."""
+        self._groups.keep(pid)
+
+    def write(self, limit: Limit, value: str) -> None:
+        """Write the limit's file."""
+        Path(limit.place).write_text(value)
+
+    def remove(self, uid: str) -> None:
+        """End the pod's processes and remove its groups."""
+        leftovers.end_cgroup(f"{self._groups.top}/{_path(uid)}")
+        leftovers.remove_cgroup(f"{self._groups.top}/{_path(uid)}")
+
+
+def _path(uid: str) -> str:
+    return f"kubepods/besteffort/pod{uid}"
+
+
+Open = Callable[[Path], AbstractContextManager[KernelRig]]
+
+
+def _real(*trees: str) -> Open:
+    @contextlib.contextmanager
+    def opened(folder: Path) -> Iterator[KernelRig]:
+        with OwnGroups() as groups:
+            mountinfo = groups.mountinfo(folder / "mountinfo", trees)
+            yield RealRig(groups, mountinfo, trees)
+
+    return opened
+
+
+# Each kind of machine: why it cannot be had here ("" when it can), and how to open one.
+KERNELS: dict[str, tuple[str, Open]] = {
+    "hybrid": (own_groups.why_not(*own_groups.HYBRID), _real(*own_groups.HYBRID)),
+    "v1": (own_groups.why_not(*own_groups.V1), _real(*own_groups.V1)),
+    # The machine's own freezer keeps a process immune, whatever tree is shown.
+    "v2": (own_groups.why_not(UNIFIED, FREEZER), _real(*own_groups.V2)),
+}
+REAL = frozenset(KERNELS)
