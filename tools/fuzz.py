@@ -8,17 +8,22 @@ anything else is printed with the bytes that made it, and the status is 1.
 
 import argparse
 import base64
+import os
 import random
+import struct
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from breakglass.agent.evidence_parts import printable, remotes
+from breakglass.agent.inotify import parse_events
 from breakglass.core.canonical import parse_object
 from breakglass.core.checkpoint import LogSigner, verify_checkpoint
 from breakglass.core.command import parse_command
 from breakglass.core.decide import decide
 from breakglass.core.entries import Entry, Stamp, Stopped, parse_entry, render_entry
+from breakglass.core.pod_names import parse_pod_log_name, uid_of_group_name
 from breakglass.core.signed_file import parse_signed_file, repair
 from breakglass.core.sshkey import parse_key_blob
 from breakglass.core.sshsig import parse_armor
@@ -84,6 +89,39 @@ def targets() -> tuple[Target, ...]:
             parse=lambda raw: verify_checkpoint(raw, signer.vkey),
             errors=(Malformed, BadSignature),
         ),
+        *kernel_targets(),
+    )
+
+
+def kernel_targets() -> tuple[Target, ...]:
+    """Return the parsers of what kernel, kubelet and containers leave in files and folders."""
+    uid = "12345678-1234-4123-8123-123456789abc"
+    logs = f"kube-system_telemetry-x2b4z_{uid}".encode()
+    groups = (f"pod{uid}", f"kubepods-burstable-pod{uid.replace('-', '_')}.slice")
+    name = logs.ljust(80, b"\0")
+    event = struct.pack("=iIII", 1, 0x4000_0100, 0, len(name)) + name
+    overflow = struct.pack("=iIII", -1, 0x4000, 0, 0)
+    rest = b"0CEA 01 00000000:00000000 00:00000000 00000000     0        0 1\n"
+    tables = (
+        b"   0: 0100007F:0CEA 0A00000A:" + rest,
+        b"   1: " + b"0" * 32 + b":0CEA B80D0120000000000000000001000000:" + rest,
+    )
+    return (
+        Target(
+            name="pod log folder",
+            seeds=(logs,),
+            parse=lambda raw: parse_pod_log_name(os.fsdecode(raw)),
+            errors=(),
+        ),
+        Target(
+            name="control group",
+            seeds=tuple(one.encode() for one in groups),
+            parse=lambda raw: uid_of_group_name(os.fsdecode(raw)),
+            errors=(),
+        ),
+        Target(name="inotify events", seeds=(event + overflow + event,), parse=parse_events),
+        Target(name="connections", seeds=tables, parse=lambda raw: list(remotes(raw)), errors=()),
+        Target(name="log line", seeds=(logs, *tables), parse=printable, errors=()),
     )
 
 

@@ -157,7 +157,7 @@ class Sources:
         if len(raw) >= _MAX_TABLE_BYTES or self.late():
             cuts.append(f"connections: only the first {len(raw)} bytes of {table}")
             raw = raw[: raw.rfind(b"\n") + 1]
-        return _remotes(raw)
+        return remotes(raw)
 
     def _shares_network(self, pid: int) -> bool | None:
         """Return whether a process is in our network namespace; None when we may not know."""
@@ -216,7 +216,7 @@ def _state(container: Container) -> Json:
     }
 
 
-def _remotes(table: bytes) -> Iterator[tuple[str, str]]:
+def remotes(table: bytes) -> Iterator[tuple[str, str]]:
     """Yield remote address and state of each line of /proc/net/tcp or tcp6 that is one."""
     for line in table.splitlines():
         if match := _CONNECTION.match(line):
