@@ -61,6 +61,7 @@ class CgroupKernel:
         runtime_pids: Callable[[], frozenset[int]] = _nobody,
         systemctl: Systemctl | None = None,
     ) -> None:
+        self._proc = proc
         self._hierarchies = Hierarchies(proc, mountinfo or proc / "self" / "mountinfo")
         self._systemctl = systemctl or Systemctl()
         self._search = PodSearch(self._hierarchies)
@@ -87,6 +88,17 @@ class CgroupKernel:
         groups = self._hierarchies.everywhere(leaf.directory)
         found = (pid for _, directory in groups for pid in _pids_below(directory))
         return tuple(dict.fromkeys(found))
+
+    def describe(self, pid: int) -> str:
+        """Return a process's id, its state by proc(5) and its name, such as "4711 D fsync"."""
+        try:
+            stat = (self._proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return f"{pid} gone"
+        # The name stands in parentheses and may itself have some; whoever runs gives it.
+        before, _, after = stat.rpartition(")")
+        name = "".join(one if one.isprintable() else "?" for one in before.partition("(")[2])
+        return f"{pid} {after[1:2]} {name}"
 
     def pod_groups(self) -> tuple[PodGroup, ...]:
         """Return the groups of all pods, wherever kubelet's root is."""
