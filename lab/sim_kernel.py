@@ -77,6 +77,10 @@ class SimulatedKernel:
         """Return the processes of a container."""
         return tuple(self._files.pids(str(leaf.directory)))
 
+    def describe(self, pid: int) -> str:
+        """Return a process's id, state and name."""
+        return f"{pid} S simulated"
+
     def pod_groups(self) -> tuple[PodGroup, ...]:
         """Return the groups of all pods."""
         return tuple(self._pod_group(uid, inode) for uid, inode in self._files.groups())

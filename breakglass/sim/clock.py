@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 _NS = 1_000_000_000
-_TURNS = 50  # of the event loop: deeper than anything here awaits
+_MAX_TURNS = 100_000  # of the event loop: more is a task that never waits
 
 
 class SimClock(Protocol):
@@ -94,6 +94,10 @@ class VirtualClock:
 
     @staticmethod
     async def _let_run() -> None:
-        """Let everything that can run do so; enough turns for the depth of our awaits."""
-        for _ in range(_TURNS):
+        """Let everything that can run do so, until all that is left waits."""
+        waiting = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]  # noqa: SLF001
+        for _ in range(_MAX_TURNS):
             await asyncio.sleep(0)
+            if not waiting:
+                return
+        raise RuntimeError("expected everybody to wait, got a task that runs for ever")
