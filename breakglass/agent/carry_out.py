@@ -7,36 +7,21 @@ in a *finished* entry whatever happens short of a log that cannot be written.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from breakglass.agent.clock import Clock
+from breakglass.agent.endings import finished, observe
+from breakglass.agent.holds import Holds
 from breakglass.agent.journal import Journal
-from breakglass.agent.kernel import Kernel
-from breakglass.agent.ladder import PodOutcome, stop_pods
-from breakglass.agent.runtime import Runtime
-from breakglass.core import limits
+from breakglass.agent.letting_go import LettingGo
+from breakglass.agent.sight import Sight
+from breakglass.agent.stopping import Intent, Stopping
 from breakglass.core.command import Command, Mode, parse_command
-from breakglass.core.entries import (
-    Accepted,
-    Finished,
-    Planned,
-    PlannedPod,
-    PodEnded,
-    SeenContainer,
-    SeenPod,
-    from_lines,
-)
+from breakglass.core.entries import Accepted, Finished, from_lines
 from breakglass.core.fold import CommandState, Phase
-from breakglass.core.names import parse_time
-from breakglass.core.plan import Step, plan
-from breakglass.core.pods import Pod
-from breakglass.core.reasons import Refused
+from breakglass.core.names import parse_time, render_duration
 from breakglass.core.signed_file import parse_signed_file
-from breakglass.errors import Defect, RuntimeTooOld, RuntimeUnavailable
-
-# A pod that kubelet started again was down first: its planned containers have ended.
-DOWN = frozenset({"down", "gone", "restarted"})
+from breakglass.errors import Defect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +33,23 @@ class Done:
 
 
 class CarryOut:
-    """The executor: it holds the runtime, and takes only commands that the log has accepted."""
+    """The executor: it takes only commands that the log has accepted."""
 
-    def __init__(self, *, journal: Journal, runtime: Runtime, kernel: Kernel, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        sight: Sight,
+        holds: Holds,
+        stopping: Stopping,
+        letting_go: LettingGo,
+        clock: Clock,
+    ) -> None:
         self._journal = journal
-        self._runtime = runtime
-        self._kernel = kernel
+        self._sight = sight
+        self._holds = holds
+        self._stopping = stopping
+        self._letting_go = letting_go
         self._clock = clock
 
     async def run(self, state: CommandState, *, resumed: bool) -> AsyncIterator[Done]:
@@ -63,26 +59,26 @@ class CarryOut:
         if resumed and self._clock.now() > parse_time(state.not_after):
             yield await self._close(command, begun_ms)
             return
+        if not command.action.verb.stops:
+            yield await self._finish(await self._letting_go.carry_out(command))
+            return
         # (6) A command that was planned before a crash keeps its plan.
         if state.phase is Phase.ACCEPTED:
-            steps = await self._planned(command)
-            if isinstance(steps, Finished):
-                yield await self._finish(steps)
-                return
+            intent = await self._stopping.planned(command, begun_ms)
         else:
-            steps = None
-        pending = steps if steps is not None else await self._resumed_steps(state)
-        if isinstance(pending, Finished):
-            yield await self._finish(pending)
+            intent = await self._stopping.resumed(command, state)
+        if isinstance(intent, Finished):
+            yield await self._finish(intent)
             return
         if command.mode is Mode.DRY_RUN:
-            yield await self._finish(self._end(command, begun_ms, "planned", note=_would(pending)))
+            note = _would(command, intent)
+            yield await self._finish(finished(command, self._clock, begun_ms, "planned", note=note))
             return
         # (7) Each outcome is on record before the next thing is told.
-        async for done in self._climb(command, pending, resumed=resumed):
-            yield done
+        async for index in self._stopping.stop(command, intent, resumed=resumed):
+            yield Done(kind="pod", index=index)
         # (8) and (9) The last look, and the end.
-        yield await self._finish(await self._observed(command, begun_ms))
+        yield await self._finish(await self._ended(command, intent, begun_ms))
 
     def _command(self, state: CommandState) -> Command:
         body = self._journal.entry(state.accepted_at).body
@@ -90,215 +86,57 @@ class CarryOut:
             raise Defect(f"expected an accepted entry at {state.accepted_at}, got another kind")
         return parse_command(parse_signed_file(from_lines(body.file)).text)
 
-    async def _planned(self, command: Command) -> "tuple[Step, ...] | Finished":
-        """Take step (6): record the pods that will be stopped, or say why none will be."""
-        begun_ms = self._clock.monotonic_ms()
-        try:
-            pods = await self._pods()
-        except (RuntimeUnavailable, RuntimeTooOld) as error:
-            return self._end(
-                command, begun_ms, "incomplete", code=error.stable_code, note=error.message
+    async def _ended(self, command: Command, intent: Intent, begun_ms: int) -> Finished:
+        if self._journal.state.commands[command.id].planned:
+            return await self._stopping.observed(command, begun_ms, around=intent.sighting.around)
+        note = "; ".join(part for part in (intent.sighting.error, intent.note) if part)
+        if intent.sighting.around:
+            # Nothing is known to run, and nobody could be asked.
+            return finished(
+                command, self._clock, begun_ms, "incomplete", code=intent.sighting.code, note=note
             )
-        planned = plan(command, pods)
-        if isinstance(planned, Refused):
-            note = f"expected {planned.needed}, got {planned.have}"
-            return self._end(command, begun_ms, "refused", code=str(planned.reason), note=note)
-        await self._journal.record(
-            Planned(
-                id=command.id,
-                mode=str(command.mode),
-                pods=tuple(
-                    PlannedPod(
-                        uid=step.pod.uid,
-                        namespace=step.pod.namespace,
-                        name=step.pod.name,
-                        sandbox=step.pod.sandbox_id,
-                        containers=tuple(one.id for one in step.containers),
-                    )
-                    for step in planned.steps
-                ),
-            )
-        )
-        if not planned.steps:
-            return self._end(
-                command, begun_ms, "nothing", note="no running pod of this workload here"
-            )
-        return planned.steps
-
-    async def _resumed_steps(self, state: CommandState) -> "tuple[Step, ...] | Finished":
-        """Return the steps of planned pods without an outcome, as the pods are now."""
-        begun_ms = self._clock.monotonic_ms()
-        command = self._command(state)
-        try:
-            now = {pod.sandbox_id: pod for pod in await self._pods()}
-        except (RuntimeUnavailable, RuntimeTooOld) as error:
-            return self._end(
-                command, begun_ms, "incomplete", code=error.stable_code, note=error.message
-            )
-        steps: list[Step] = []
-        for was in state.unresolved:
-            pod = now.get(was.sandbox)
-            # Only what was planned: a container that kubelet started since is not ours to stop.
-            ours = tuple(one for one in pod.containers if one.id in was.containers) if pod else ()
-            seen = pod or _vanished(was)
-            steps.append(Step(pod=seen, containers=ours, grace_s=command.action.grace_s))
-        return tuple(steps)
-
-    async def _climb(
-        self, command: Command, steps: tuple[Step, ...], *, resumed: bool
-    ) -> AsyncIterator[Done]:
-        """Take step (7): each pod's outcome is on record as soon as it is seen."""
-        climbs = stop_pods(self._runtime, self._kernel, steps, self._clock)
-        async with aclosing(climbs):
-            async for outcome in climbs:
-                index = await self._journal.record(_ended(command, outcome, resumed=resumed))
-                yield Done(kind="pod", index=index)
-
-    async def _observed(self, command: Command, begun_ms: int) -> Finished:
-        """Take step (8): look again, and count what is down by the entries and by this look."""
-        state = self._journal.state.commands[command.id]
-        ended = [self._journal.entry(index).body for _, index in state.pods]
-        down = sum(isinstance(body, PodEnded) and body.seen in DOWN for body in ended)
-        try:
-            now = {pod.uid: pod for pod in await self._pods()}
-        except (RuntimeUnavailable, RuntimeTooOld) as error:
-            return self._end(
-                command,
-                begun_ms,
-                "incomplete",
-                code=error.stable_code,
-                note=error.message,
-                pods=len(ended),
-                down=down,
-            )
-        observed = tuple(
-            SeenPod(uid=was.uid, name=was.name, seen=_now_seen(was, now.get(was.uid)))
-            for was in state.planned
-        )
-        restarted = sum(one.seen == "restarted" for one in observed)
-        still = sum(one.seen == "running" for one in observed)
-        whole = down == len(state.planned) and not still
-        return self._end(
-            command,
-            begun_ms,
-            "done" if whole else "incomplete",
-            code="" if whole else "not-down",
-            note="started again since: nothing holds this workload down" if restarted else "",
-            pods=len(state.planned),
-            down=down if whole else min(down, len(state.planned) - still),
-            restarted=restarted,
-            observed=observed,
-        )
+        nothing = "no running pod of this workload here"
+        if command.action.hold_s:
+            # A hold for pods that may come is as good as one for pods that are there.
+            held = f"0 pods now, held for {render_duration(command.action.hold_s)}"
+            nothing = f"{held}: {nothing}"
+        note = f"{nothing}; {note}" if note else nothing
+        return finished(command, self._clock, begun_ms, "nothing", note=note)
 
     async def _close(self, command: Command, begun_ms: int) -> Done:
         """Close a command whose window ended while this agent was away: look, touch nothing."""
         state = self._journal.state.commands[command.id]
-        observed: tuple[SeenPod, ...] = ()
+        sighting = await self._sight.patient()
         note = "its window ended while the agent was away; nothing was touched since"
-        try:
-            now = {pod.uid: pod for pod in await self._pods()}
-            observed = tuple(
-                SeenPod(uid=was.uid, name=was.name, seen=_now_seen(was, now.get(was.uid)))
-                for was in state.planned
-            )
-        except (RuntimeUnavailable, RuntimeTooOld) as error:
-            note = f"{note}; {error.message}"
-        down = sum(one.seen != "running" for one in observed)
+        if sighting.around:
+            note = f"{note}; {sighting.error}"
+        observed = observe(state.planned, sighting.pods)
+        if sighting.around and not sighting.pods:
+            observed = ()
         return await self._finish(
-            self._end(
+            finished(
                 command,
+                self._clock,
                 begun_ms,
                 "interrupted",
                 code="interrupted",
                 note=note,
                 pods=len(state.planned),
-                down=down,
+                down=sum(one.seen != "running" for one in observed),
                 restarted=sum(one.seen == "restarted" for one in observed),
                 observed=observed,
             )
         )
 
-    async def _pods(self) -> tuple[Pod, ...]:
-        """Look, and again for a while when the runtime is away: it may be restarting."""
-        deadline_ms = self._clock.monotonic_ms() + round(limits.RUNTIME_PATIENCE_S * 1_000)
-        while True:
-            try:
-                return await self._runtime.pods()
-            except RuntimeUnavailable:
-                if self._clock.monotonic_ms() >= deadline_ms:
-                    raise
-                await self._clock.sleep(limits.LOOK_INTERVAL_S)
-
-    async def _finish(self, finished: Finished) -> Done:
+    async def _finish(self, ended: Finished) -> Done:
         """Take step (9)."""
-        return Done(kind="finished", index=await self._journal.record(finished))
-
-    def _end(
-        self,
-        command: Command,
-        begun_ms: int,
-        result: str,
-        *,
-        code: str = "",
-        note: str = "",
-        pods: int = 0,
-        down: int = 0,
-        restarted: int = 0,
-        observed: tuple[SeenPod, ...] = (),
-    ) -> Finished:
-        return Finished(
-            id=command.id,
-            mode=str(command.mode),
-            result=result,
-            code=code,
-            note=ascii(note)[1:-1][: limits.MAX_TEXT_CHARS],
-            pods=pods,
-            down=down,
-            restarted=restarted,
-            ms=self._clock.monotonic_ms() - begun_ms,
-            observed=observed,
-        )
+        return Done(kind="finished", index=await self._journal.record(ended))
 
 
-def _now_seen(was: PlannedPod, now: Pod | None) -> str:
-    """Return what a later look shows of a planned pod: gone, down, running, or restarted."""
-    if now is None or not now.live:
-        return "gone" if now is None else "down"
-    ours = any(one.live for one in now.containers if one.id in was.containers)
-    return "running" if ours else "restarted"
-
-
-def _vanished(was: PlannedPod) -> Pod:
-    """Return a planned pod that the runtime no longer knows."""
-    return Pod.vanished(uid=was.uid, namespace=was.namespace, name=was.name, sandbox_id=was.sandbox)
-
-
-def _ended(command: Command, outcome: PodOutcome, *, resumed: bool) -> PodEnded:
-    return PodEnded(
-        id=command.id,
-        mode=str(command.mode),
-        uid=outcome.uid,
-        namespace=outcome.namespace,
-        name=outcome.name,
-        seen=str(outcome.seen),
-        resumed=resumed,
-        ms=outcome.ms,
-        containers=tuple(
-            SeenContainer(
-                id=one.id,
-                name=one.name,
-                rung=one.rung,
-                seen=str(one.seen),
-                kernel=str(one.kernel),
-                ms=one.ms,
-                error=ascii(one.error)[1:-1][: limits.MAX_TEXT_CHARS],
-            )
-            for one in outcome.containers
-        ),
-    )
-
-
-def _would(steps: tuple[Step, ...]) -> str:
-    """Return what a dry run would have stopped."""
-    names = ", ".join(step.pod.name for step in steps)
-    return f"would stop {len(steps)} pods: {names}"
+def _would(command: Command, intent: Intent) -> str:
+    """Return what a dry run would have done; the entry *planned* has the pods one by one."""
+    names = ", ".join(step.pod.name for step in intent.steps) or "none"
+    hold_s = command.action.hold_s
+    hold = f", and hold the workload down for {render_duration(hold_s)}" if hold_s else ""
+    note = f"; not: {intent.note}" if intent.note else ""
+    return f"would {command.action.verb} {len(intent.steps)} pods: {names}{hold}{note}"

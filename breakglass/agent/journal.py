@@ -30,11 +30,25 @@ from breakglass.core.entries import (
     render_entry,
 )
 from breakglass.core.fold import State, fold
+from breakglass.core.hold_entries import GateIntended, GateLifted, GateSeen, HoldBegun, HoldEnded
 from breakglass.core.receipt import Receipt
 from breakglass.errors import Defect, LogTampered, LogUnknown, Malformed
 
 # What must be possible in the room that the log keeps back: ends, and what stands before them.
-OWED = (Planned, PodEnded, Finished, Started, Stopped, Repaired, ClockStepped)
+OWED = (
+    Planned,
+    PodEnded,
+    Finished,
+    HoldBegun,
+    HoldEnded,
+    GateIntended,
+    GateSeen,
+    GateLifted,
+    Started,
+    Stopped,
+    Repaired,
+    ClockStepped,
+)
 CLOCK_STEP_MS = 2_000  # NTP slews at most 0.5 ms a second; what is more is a step
 
 

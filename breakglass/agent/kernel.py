@@ -6,8 +6,8 @@ Rules for every implementation, held by one conformance suite (tests/contract/te
 - a group is only ever taken for a pod's when the pod's whole UID is the name of it, so that no
   other group can be touched;
 - what is not there any more is an answer (None, (), nothing to do), not an error;
-- every method is synchronous; `limits`, `set_limit`, `lift`, `kill` and `reset_failed` may block for
-  up to a second and are called in a thread;
+- every method is synchronous; `limits`, `set_limit`, `lift`, `kill` and `reset_failed` may block
+  for up to a second and are called in a thread;
 - `kill` takes container leaves only, never a pod, and refuses a group that has the agent, one of
   its ancestors, the runtime or kubelet in it.
 
@@ -63,6 +63,10 @@ class Kernel(Protocol):
 
     def pids(self, leaf: Leaf) -> tuple[int, ...]:
         """Return the processes in the group and below it; none when the group is gone."""
+        ...
+
+    def describe(self, pid: int) -> str:
+        """Return a process's id, its state by proc(5) and its name, such as "4711 D fsync"."""
         ...
 
     def pod_groups(self) -> tuple[PodGroup, ...]:

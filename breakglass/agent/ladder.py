@@ -3,16 +3,19 @@
 
 The containers of a pod climb side by side (`rungs`), and so do the pods of a command.  What starts
 in a pod while it is being stopped is stopped too, for a few rounds: a container that was created
-in the same instant must not be what survives.
+in the same instant must not be what survives.  Without a runtime the kernel shows what is new.
 
 A pod's climb ends with a `PodOutcome` and never with the runtime's error.  It says "down" or "gone"
 only when the runtime shows nothing of it live and the kernel, where the group was known, no
-process.  Sandboxes are left alone and nothing is ever removed: that would reset kubelet's back-off.
+process; by the kernel alone where the runtime gives no answer, and then its group must be known.
+Sandboxes are left alone and nothing is ever removed: that would reset kubelet's back-off.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypeVar
 
 from breakglass.agent.clock import Clock
 from breakglass.agent.kernel import Kernel
@@ -21,9 +24,21 @@ from breakglass.agent.rungs import ContainerOutcome, KernelSeen, Rungs
 from breakglass.agent.runtime import Runtime
 from breakglass.core import limits
 from breakglass.core.plan import Step
-from breakglass.core.pods import Container, Pod
+from breakglass.core.pods import Container, ContainerState, Pod
+from breakglass.errors import GateFailed
 
-__all__ = ["ContainerOutcome", "KernelSeen", "PodOutcome", "Seen", "climb", "stop_pods"]
+T = TypeVar("T")
+
+__all__ = [
+    "ContainerOutcome",
+    "KernelSeen",
+    "Ladder",
+    "PodOutcome",
+    "Seen",
+    "climb",
+    "side_by_side",
+    "stop_pods",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,27 +53,26 @@ class PodOutcome:
     ms: int
 
 
-async def stop_pods(
-    runtime: Runtime, kernel: Kernel, steps: Sequence[Step], clock: Clock
-) -> AsyncGenerator[PodOutcome, None]:
-    """Climb all pods of a plan side by side; yield each outcome as soon as it is seen.
+async def side_by_side(
+    steps: Sequence[Step], act: Callable[[Step], Awaitable[T]]
+) -> AsyncGenerator[T, None]:
+    """Act on all steps at once; yield what comes of each as soon as it is there.
 
-    Whoever leaves the iteration early closes it (`contextlib.aclosing`), which cancels the climbs
+    Whoever leaves the iteration early closes it (`contextlib.aclosing`), which cancels what is
     under way.
     """
-    ladder = _Ladder(runtime, kernel, clock)
-    ended: asyncio.Queue[PodOutcome | Exception] = asyncio.Queue()
+    ended: asyncio.Queue[T | Exception] = asyncio.Queue()
 
-    async def climb_to_its_end(step: Step) -> None:
+    async def act_to_its_end(step: Step) -> None:
         # An error in a task would cancel whoever iterates, in the middle of something else.
         try:
-            ended.put_nowait(await ladder.climb(step))
+            ended.put_nowait(await act(step))
         except Exception as error:  # noqa: BLE001 - raised again below
             ended.put_nowait(error)
 
     failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(climb_to_its_end(step)) for step in steps]
+        tasks = [group.create_task(act_to_its_end(step)) for step in steps]
         try:
             for _ in steps:
                 outcome = await ended.get()
@@ -75,6 +89,16 @@ async def stop_pods(
         raise failure
 
 
+async def stop_pods(
+    runtime: Runtime, kernel: Kernel, steps: Sequence[Step], clock: Clock
+) -> AsyncGenerator[PodOutcome, None]:
+    """Climb all pods of a plan side by side; yield each outcome as soon as it is seen."""
+    climbs = side_by_side(steps, Ladder(runtime, kernel, clock).climb)
+    async with aclosing(climbs):
+        async for outcome in climbs:
+            yield outcome
+
+
 async def climb(
     runtime: Runtime,
     kernel: Kernel,
@@ -86,18 +110,28 @@ async def climb(
 ) -> PodOutcome:
     """Bring these containers of one pod down and return what was seen of it."""
     step = Step(pod=pod, containers=containers, grace_s=grace_s)
-    return await _Ladder(runtime, kernel, clock).climb(step)
+    return await Ladder(runtime, kernel, clock).climb(step)
 
 
-class _Ladder:
-    """The climbs of one command, with looks that all of them share."""
+class Ladder:
+    """The climbs of one command, with looks that all of them share.
 
-    def __init__(self, runtime: Runtime, kernel: Kernel, clock: Clock) -> None:
+    Args:
+        runtime, kernel, clock: what pods are brought down through.
+        around: whether the runtime is known not to answer: then only the kernel is asked.
+    """
+
+    def __init__(
+        self, runtime: Runtime, kernel: Kernel, clock: Clock, *, around: bool = False
+    ) -> None:
         self._clock = clock
+        self._kernel = kernel
+        self._around = around
         self._looks = Looks(runtime, clock)
         self._rungs = Rungs(runtime, kernel, clock, self._looks)
 
     async def climb(self, step: Step) -> PodOutcome:
+        """Bring one pod down and return what was seen of it."""
         begun_ms = self._clock.monotonic_ms()
         known = {one.id for one in (*step.pod.containers, *step.containers)}
         outcomes: tuple[ContainerOutcome, ...] = ()
@@ -105,7 +139,10 @@ class _Ladder:
         for _ in range(limits.MAX_CLIMB_ROUNDS):
             ended, look = await self._all_down(step, pending)
             outcomes += ended
-            pending = _newcomers(look, step.pod, known)
+            if look is None:
+                pending = self._newcomers_by_kernel(step.pod, known)
+            else:
+                pending = _newcomers(look, step.pod, known)
             # A pod that was down already when the climb began is only looked at.
             if not pending or not step.containers:
                 break
@@ -125,17 +162,32 @@ class _Ladder:
         """Bring containers down; return their outcomes and a look that is later than all of it."""
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._rungs.bring_down(step.pod, one, grace_s=step.grace_s))
+                group.create_task(
+                    self._rungs.bring_down(step.pod, one, grace_s=step.grace_s, around=self._around)
+                )
                 for one in containers
             ]
         ended = [task.result() for task in tasks]
         outcomes = tuple(outcome for outcome, _ in ended)
         looks = [look for _, look in ended if look is not None]
-        if any(outcome.seen is Seen.UNKNOWN for outcome in outcomes):
-            return outcomes, None  # it was waited for long enough
+        # A runtime that was silent was waited for long enough.
+        if self._around or any(one.rung and look is None for one, look in ended):
+            return outcomes, None
         if looks and len(looks) == len(ended):
             return outcomes, max(looks, key=lambda look: look.number)
         return outcomes, await self._looks.patient()
+
+    def _newcomers_by_kernel(self, pod: Pod, known: set[str]) -> tuple[Container, ...]:
+        """Return the containers of a pod that nobody has seen before and that have processes."""
+        try:
+            group = self._kernel.pod_group(pod.uid)
+        except GateFailed:
+            return ()
+        return tuple(
+            Container(id=leaf.container_id, name="unknown", state=ContainerState.UNKNOWN)
+            for leaf in (self._kernel.leaves(group) if group else ())
+            if leaf.container_id not in {*known, pod.sandbox_id} and self._kernel.pids(leaf)
+        )
 
 
 def _newcomers(look: Look | None, pod: Pod, known: set[str]) -> tuple[Container, ...]:
@@ -149,10 +201,13 @@ def _pod_seen(outcomes: tuple[ContainerOutcome, ...], look: Look | None, pod: Po
     seen = {one.seen for one in outcomes}
     if Seen.RUNNING in seen or any(one.kernel is KernelSeen.ALIVE for one in outcomes):
         return Seen.RUNNING
-    if look is None or Seen.UNKNOWN in seen:
+    if Seen.UNKNOWN in seen:
         return Seen.UNKNOWN
     if Seen.CREATED in seen:
         return Seen.CREATED
+    if look is None:
+        by_kernel = all(one.kernel is KernelSeen.GONE for one in outcomes)
+        return Seen.DOWN if outcomes and by_kernel else Seen.UNKNOWN
     now = look.of(pod)
     if now is None:
         return Seen.GONE

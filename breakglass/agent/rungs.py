@@ -5,15 +5,16 @@
  (b) rung 1: StopContainer with the signed grace, awaited for the grace and a margin, because
      containerd never kills once its caller has gone;
  (c) rung 2: StopContainer with timeout 0;
- (d) after each, looks that began after the answer, until it is down or the time is up;
- (e) at last, the kernel's own look at the group of (a).
+ (d) rung 3: the kernel kills what is in the container's own group: at once where the runtime does
+     not answer, and last where it answers without effect;
+ (e) after each, looks that began after the answer, until it is down or the time is up;
+ (f) at last, the kernel's own look at the group of (a): rung 4 is to say exactly what is left.
 
 An answer without an error is no evidence, and an error is none either: unknown ids are answered
 with OK, and a stop that did its work may end in an error.  A runtime that restarts meanwhile is
-waited for, and asked again with what is left of the grace.  A container that was only created
+waited for, and asked again with what is left of the grace; one that is silent is gone around, and
+then the grace is lost and the kernel's word is all there is.  A container that was only created
 cannot be stopped and may start yet, so it is looked at until it has or the time is up.
-
-The rungs that go around a runtime which does not answer belong after (c), in `_climb`.
 """
 
 import asyncio
@@ -26,9 +27,9 @@ from breakglass.agent.looks import SEEN_OF_STATE, Look, Looks, Seen
 from breakglass.agent.runtime import TIMEOUT, Runtime
 from breakglass.core import limits
 from breakglass.core.pods import Container, Pod
-from breakglass.errors import RuntimeTooOld, RuntimeUnavailable
+from breakglass.errors import GateFailed, RuntimeTooOld, RuntimeUnavailable
 
-_GRACEFUL, _AT_ONCE = 1, 2
+_GRACEFUL, _AT_ONCE, _BY_KERNEL = 1, 2, 3
 _SHOWN_PIDS = 8
 
 
@@ -91,36 +92,61 @@ class Rungs:
         self._width = asyncio.Semaphore(limits.MAX_PARALLEL_STOPS)
 
     async def bring_down(
-        self, pod: Pod, container: Container, *, grace_s: int
+        self, pod: Pod, container: Container, *, grace_s: int, around: bool = False
     ) -> tuple[ContainerOutcome, Look | None]:
-        """Return what became of one container, and the look that showed it."""
+        """Return what became of one container, and the look that showed it.
+
+        Args:
+            pod: the container's pod.
+            container: what is to end.
+            grace_s: the signed grace.
+            around: whether the runtime is known not to answer, and is not asked.
+        """
         begun_ms = self._clock.monotonic_ms()
-        leaf, before = await self._before(container.id)  # (a)
+        leaf, before = await self._before(pod, container.id, around=around)  # (a)
         climbed = Climbed(rung=0, seen=before, error="", look=None)
-        if not before.ended:
+        if not before.ended and not around:
             climbed = await self._climb(pod, container.id, grace_s)
-        kernel, left = await self._kernel_look(leaf, climbed.seen)  # (e)
+        if not climbed.seen.ended:
+            climbed = await self._kill(pod, container.id, leaf, climbed, around=around)  # (d)
+        kernel, left = await self._kernel_look(leaf, climbed.seen)  # (f)
+        seen = climbed.seen
+        if seen is Seen.UNKNOWN and kernel is KernelSeen.GONE:
+            seen = Seen.DOWN  # a runtime that says nothing has no better word
         outcome = ContainerOutcome(
             id=container.id,
             name=container.name,
             rung=climbed.rung,
-            seen=climbed.seen,
+            seen=seen,
             kernel=kernel,
             error="; ".join(part for part in (climbed.error, left) if part),
             ms=self._clock.monotonic_ms() - begun_ms,
         )
         return outcome, climbed.look
 
-    async def _before(self, container_id: str) -> tuple[Leaf | None, Seen]:
+    async def _before(
+        self, pod: Pod, container_id: str, *, around: bool
+    ) -> tuple[Leaf | None, Seen]:
         """Return the kernel's group of a container, and how the container is before any stop."""
+        if around:
+            return self._leaf(pod, container_id), Seen.UNKNOWN
         try:
             now = await self._runtime.container(container_id)
         except (RuntimeUnavailable, RuntimeTooOld):
-            return None, Seen.UNKNOWN  # the climb asks again, and reports
+            return self._leaf(pod, container_id), Seen.UNKNOWN  # the climb asks again, and reports
         if now is None:
             return None, Seen.GONE
         leaf = self._kernel.leaf_of(now.pid, container_id) if now.pid is not None else None
         return leaf, SEEN_OF_STATE[now.state]
+
+    def _leaf(self, pod: Pod, container_id: str) -> Leaf | None:
+        """Return a container's group by its id below its pod's."""
+        try:
+            group = self._kernel.pod_group(pod.uid)
+        except GateFailed:
+            return None
+        leaves = self._kernel.leaves(group) if group else ()
+        return next((leaf for leaf in leaves if leaf.container_id == container_id), None)
 
     async def _climb(self, pod: Pod, container_id: str, grace_s: int) -> Climbed:
         rung, error = _GRACEFUL, ""
@@ -137,14 +163,32 @@ class Rungs:
                     left_s = -((now_ms - ends_ms) // 1_000)
                     said, again = await self._stop(container_id, left_s if rung == _GRACEFUL else 0)
                 error = said or error
-                settled = await self._settle(pod, container_id)  # (d)
+                settled = await self._settle(pod, container_id)  # (e)
                 if settled.started:
                     ends_ms, again = None, True
                 if not again or settled.seen.ended or settled.seen is Seen.UNKNOWN:
                     break
-            if settled.seen.ended:
+            if settled.seen.ended or settled.seen is Seen.UNKNOWN:
                 break
         return Climbed(rung=rung, seen=settled.seen, error=error, look=settled.look)
+
+    async def _kill(
+        self, pod: Pod, container_id: str, leaf: Leaf | None, so_far: Climbed, *, around: bool
+    ) -> Climbed:
+        """Take rung 3, where the kernel has a group of this container with processes in it."""
+        leaf = leaf or self._leaf(pod, container_id)
+        if leaf is None or so_far.seen is Seen.CREATED:
+            return so_far
+        refused = ""
+        try:
+            await asyncio.to_thread(self._kernel.kill, leaf)
+        except (GateFailed, OSError) as error:
+            refused = error.message if isinstance(error, GateFailed) else str(error.strerror)
+        said = "; ".join(part for part in (so_far.error, refused) if part)
+        if around or so_far.seen is Seen.UNKNOWN:
+            return Climbed(rung=_BY_KERNEL, seen=Seen.UNKNOWN, error=said, look=None)
+        settled = await self._settle(pod, container_id)
+        return Climbed(rung=_BY_KERNEL, seen=settled.seen, error=said, look=settled.look)
 
     async def _stop(self, container_id: str, timeout_s: int) -> tuple[str, bool]:
         """Ask the runtime; return what it said if that was an error, and whether to ask again."""
@@ -162,13 +206,15 @@ class Rungs:
     async def _settle(self, pod: Pod, container_id: str) -> _Settled:
         """Look until the container is down, has started after all, or the time for that is up."""
         begun_ms = self._clock.monotonic_ms()
-        created = False
+        created, silent = False, 0
         while True:
             look: Look | None = None
             try:
                 look = await self._looks.fresh()
-            except (RuntimeUnavailable, RuntimeTooOld):
-                seen, within_s = Seen.UNKNOWN, limits.RUNTIME_PATIENCE_S
+            except (RuntimeUnavailable, RuntimeTooOld) as error:
+                silent += error.stable_code == TIMEOUT
+                gone_around = silent >= limits.MAX_SILENT_LOOKS
+                seen, within_s = Seen.UNKNOWN, 0 if gone_around else limits.RUNTIME_PATIENCE_S
             else:
                 seen = look.seen(pod, container_id)
                 within_s = limits.SETTLE_TIMEOUT_S
@@ -194,7 +240,7 @@ class Rungs:
             if not pids:
                 return KernelSeen.GONE, ""
             if self._elapsed_s(begun_ms) >= within_s:
-                shown = " ".join(str(pid) for pid in pids[:_SHOWN_PIDS])
+                shown = " ".join(self._kernel.describe(pid) for pid in pids[:_SHOWN_PIDS])
                 return KernelSeen.ALIVE, f"{len(pids)} processes left: {shown}"
             await self._clock.sleep(limits.LOOK_INTERVAL_S)
 

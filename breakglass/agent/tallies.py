@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What keeping a hold came to: starts that failed, containers that ran, time that leaked.
+
+Counted from the runtime's own words: a container that is new in a held pod and has ended without
+ever starting is an attempt that the gate made fail; one that started ran user code from its start
+to its end, by the runtime's clock.  Containers that were there when the pod came under the hold are
+not counted: the command that stopped them has its own outcome.
+
+The counts are recorded once a minute where they have changed, and at the end of a hold, so that a
+kubelet that tries every second fills no log.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from breakglass.agent.clock import Clock
+from breakglass.agent.journal import Journal
+from breakglass.agent.runtime import Runtime
+from breakglass.core import limits
+from breakglass.core.hold_entries import Enforced
+from breakglass.core.holds import Hold
+from breakglass.core.pods import Container, ContainerState, Pod
+from breakglass.errors import RuntimeTooOld, RuntimeUnavailable
+
+_NS_PER_MS = 1_000_000
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one hold since they were recorded last."""
+
+    attempts: int = 0
+    stops: int = 0
+    resets: int = 0
+    leaked_ms: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to record."""
+        return not (self.attempts or self.stops or self.resets or self.leaked_ms)
+
+
+class Tallies:
+    """The counts of all holds, and which containers they know already."""
+
+    def __init__(self, journal: Journal, runtime: Runtime, clock: Clock) -> None:
+        self._journal = journal
+        self._runtime = runtime
+        self._clock = clock
+        self._of_hold: defaultdict[str, Tally] = defaultdict(Tally)
+        self._known: dict[str, set[str]] = {}
+        self._flushed_ms: defaultdict[str, int] = defaultdict(int)
+
+    def now(self, hold: Hold) -> Tally:
+        """Return a hold's whole counts, those not recorded yet included."""
+        fresh = self._of_hold[hold.id]
+        return Tally(
+            attempts=hold.attempts + fresh.attempts,
+            stops=hold.stops + fresh.stops,
+            resets=hold.resets + fresh.resets,
+            leaked_ms=hold.leaked_ms + fresh.leaked_ms,
+        )
+
+    def know(self, uid: str, container_ids: Iterable[str]) -> None:
+        """Take these containers of a pod as those that were there before it was held."""
+        self._known.setdefault(uid, set()).update(container_ids)
+
+    def keep_only(self, uids: set[str]) -> None:
+        """Forget the containers of pods that are held no more."""
+        self._known = {uid: ids for uid, ids in self._known.items() if uid in uids}
+
+    def reset(self, hold_id: str, count: int) -> None:
+        """Count limits that somebody else had changed."""
+        self._of_hold[hold_id].resets += count
+
+    async def count(self, pod: Pod, hold: Hold, *, around: bool) -> tuple[Container, ...]:
+        """Count what is new in a held pod; return the containers that must be stopped."""
+        known = self._known.setdefault(pod.uid, set())
+        tally = self._of_hold[hold.id]
+        live: list[Container] = []
+        for one in pod.containers:
+            if one.live:
+                live.append(one)
+            elif one.id not in known and not around and await self._ended(one, tally):
+                known.add(one.id)
+        # A container that is only created fails at the gate, or runs at the next look.
+        return tuple(one for one in live if one.state is not ContainerState.CREATED)
+
+    async def flush(self, holds: Iterable[Hold], *, at_once: bool = False) -> None:
+        """Record the counts that have changed, at most once a minute for each hold."""
+        now_ms = self._clock.monotonic_ms()
+        for hold in holds:
+            tally = self._of_hold[hold.id]
+            due_ms = self._flushed_ms[hold.id] + limits.ENFORCED_EVERY_S * 1_000
+            if tally.is_empty or not (at_once or now_ms >= due_ms):
+                continue
+            self._of_hold[hold.id] = Tally()
+            self._flushed_ms[hold.id] = now_ms
+            await self._journal.record(
+                Enforced(
+                    id=hold.id,
+                    attempts=tally.attempts,
+                    stops=tally.stops,
+                    resets=tally.resets,
+                    leaked_ms=tally.leaked_ms,
+                )
+            )
+
+    async def _ended(self, container: Container, tally: Tally) -> bool:
+        """Count one container that has ended; return whether it could be told what it did."""
+        try:
+            look = await self._runtime.container(container.id)
+        except (RuntimeUnavailable, RuntimeTooOld):
+            return False
+        if look is None:
+            return True
+        if look.started_ns <= 0:
+            tally.attempts += 1
+        else:
+            tally.stops += 1
+            tally.leaked_ms += max(0, look.finished_ns - look.started_ns) // _NS_PER_MS
+        return True

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The watch under every hold: new pods are gated at birth, and what runs all the same is stopped.
+
+Two nets, the lower one always there:
+
+- Births.  A pod's log folder tells its name before its sandbox is asked for.  Where the name is
+  enough, the gate is set at once; where labels or an image must be known, the runtime is looked at
+  every 2 ms, and the gate falls between sandbox and container.  After that the gate is looked at
+  for a while, because kubelet may write a limit of its own later than we did.
+- The tick.  Every second all pods are looked at, by the runtime or around it: what is covered and
+  not gated is gated, what somebody changed is set again, what runs is stopped at sight, starts that
+  failed are counted, and leases end.  A birth that was missed ends here.
+
+Without a hold the listing is refreshed now and then, and nothing else happens.  The watch touches
+only what an active hold covers; pods that a command is bringing down are left to it.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import structlog
+
+from breakglass.agent.births import Birth, Births
+from breakglass.agent.clock import Clock
+from breakglass.agent.holds import EXPIRED, GONE, Holds
+from breakglass.agent.journal import Journal
+from breakglass.agent.kernel import Kernel
+from breakglass.agent.ladder import climb
+from breakglass.agent.runtime import Runtime
+from breakglass.agent.sight import Sight, Sighting
+from breakglass.agent.tallies import Tallies
+from breakglass.core import limits
+from breakglass.core.gates import Gate
+from breakglass.core.hold_entries import GateLifted
+from breakglass.core.holds import Covers, Hold, coverage
+from breakglass.core.pods import Container, Pod
+from breakglass.errors import NodeError, RuntimeTooOld, RuntimeUnavailable
+
+
+@dataclass(slots=True)
+class _Newborn:
+    """A pod that may be covered, looked at closely until `until_ms`."""
+
+    pod: Pod
+    until_ms: int
+    gated: bool = False
+
+
+@dataclass(slots=True)
+class _Nursery:
+    """The pods that are looked at closely, and the one task that does."""
+
+    pods: dict[str, _Newborn] = field(default_factory=dict)
+    task: asyncio.Task[None] | None = None
+
+
+class Watch:
+    """Keeps the active holds, from before the agent is ready until it ends."""
+
+    def __init__(
+        self,
+        *,
+        holds: Holds,
+        journal: Journal,
+        runtime: Runtime,
+        kernel: Kernel,
+        sight: Sight,
+        births: Births,
+        clock: Clock,
+    ) -> None:
+        self._holds = holds
+        self._journal = journal
+        self._runtime = runtime
+        self._kernel = kernel
+        self._sight = sight
+        self._births = births
+        self._clock = clock
+        self._nursery = _Nursery()
+        self._stopping: set[str] = set()
+        self._ticks = 0
+        self._log = structlog.get_logger("watch")
+        self.tallies = Tallies(journal, runtime, clock)
+
+    async def restore(self) -> None:
+        """Set again everything that active holds need, before the agent calls itself ready."""
+        self._births.open()
+        if self._holds.active or self._holds.gated:
+            await self.tick()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await self._loop(tasks)
+        finally:
+            self._births.close()
+
+    async def _loop(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            held = bool(self._holds.active or self._holds.gated)
+            wait_s = limits.HOLD_TICK_S if held else limits.IDLE_TICK_S
+            due_ms = self._clock.monotonic_ms() + round(wait_s * 1_000)
+            while (left_ms := due_ms - self._clock.monotonic_ms()) > 0:
+                born = await self._wait(left_ms / 1_000)
+                if self._holds.bell.is_set():
+                    self._holds.bell.clear()
+                    break
+                if held:
+                    await self._receive(born, tasks)
+            try:
+                await self.tick(tasks)
+            except NodeError as error:
+                # A log that cannot be written: the daemon decides whether that is the end.
+                self._log.error("tick", code=error.stable_code, error=error.message)
+
+    async def _wait(self, seconds: float) -> tuple[Birth, ...]:
+        """Return births as soon as there are any; also when holds change, or the time is up."""
+        async with asyncio.TaskGroup() as group:
+            births = group.create_task(self._births.wait(seconds))
+            bell = group.create_task(self._holds.bell.wait())
+            await asyncio.wait({births, bell}, return_when=asyncio.FIRST_COMPLETED)
+            found = births.result() if births.done() else ()
+            births.cancel()
+            bell.cancel()
+        return found
+
+    async def _receive(self, born: Iterable[Birth], tasks: asyncio.TaskGroup) -> None:
+        """Gate newborn pods whose names are covered; look closely at those that may be."""
+        for birth in born:
+            pod = self._sight.last(birth.uid) or Pod(
+                uid=birth.uid,
+                name=birth.name,
+                namespace=birth.namespace,
+                sandbox_id="",
+                by_name=True,
+            )
+            if birth.uid in self._nursery.pods or birth.uid in self._holds.busy:
+                continue
+            covers, holds = coverage(self._holds.active, pod)
+            # A control group without a name may become anybody's: what it is shows soon.
+            if not pod.name:
+                covers = Covers.MAYBE
+            if covers is Covers.NO:
+                continue
+            until_ms = self._clock.monotonic_ms() + round(limits.BIRTH_LOOKS_S * 1_000)
+            newborn = _Newborn(pod=pod, until_ms=until_ms)
+            self._nursery.pods[birth.uid] = newborn
+            if covers is Covers.YES:
+                await self._gate_newborn(newborn, holds[0])
+        if self._nursery.pods and (self._nursery.task is None or self._nursery.task.done()):
+            self._nursery.task = tasks.create_task(self._nurse())
+
+    async def _nurse(self) -> None:
+        """Look at newborn pods every few milliseconds, until each is decided and gated for good."""
+        while self._nursery.pods:
+            undecided = [one for one in self._nursery.pods.values() if not one.gated]
+            if undecided:
+                await self._decide(undecided)
+            for newborn in list(self._nursery.pods.values()):
+                gated = self._journal.state.gates.get(newborn.pod.uid)
+                if newborn.gated and gated is not None:
+                    self.tallies.reset(gated.hold, await self._holds.mend(gated, prove=False))
+                if self._clock.monotonic_ms() >= newborn.until_ms:
+                    self._nursery.pods.pop(newborn.pod.uid, None)  # from here on the tick's
+            await self._clock.sleep(limits.BIRTH_LOOK_INTERVAL_S)
+
+    async def _decide(self, undecided: list[_Newborn]) -> None:
+        """Look at the runtime, and gate the newborn pods that turn out to be covered."""
+        try:
+            now = {pod.uid: pod for pod in await self._runtime.pods()}
+        except (RuntimeUnavailable, RuntimeTooOld):
+            now = {}
+        for newborn in undecided:
+            pod = now.get(newborn.pod.uid, newborn.pod)
+            covers, holds = coverage(self._holds.active, pod)
+            if covers is Covers.YES:
+                newborn.pod = pod
+                await self._gate_newborn(newborn, holds[0])
+            elif covers is Covers.NO and not pod.by_name:
+                self._nursery.pods.pop(newborn.pod.uid, None)
+
+    async def _gate_newborn(self, newborn: _Newborn, hold: Hold) -> None:
+        try:
+            gating = await self._holds.gate(newborn.pod, hold, ask=False)
+        except NodeError as error:
+            self._log.error("not gated", pod=newborn.pod.name, code=error.stable_code)
+            return
+        if newborn.pod.uid not in self._journal.state.gates:
+            return  # no group yet: the next look
+        newborn.gated = True
+        newborn.until_ms = self._clock.monotonic_ms() + round(limits.BIRTH_CHECK_S * 1_000)
+        self._log.info("gated at birth", pod=newborn.pod.name, gate=str(gating.gate))
+
+    async def tick(self, tasks: asyncio.TaskGroup | None = None) -> None:
+        """Look once at everything, and do what the holds need."""
+        self._ticks += 1
+        await self._expire()
+        sighting = await self._sight.look()
+        if self._holds.active or self._holds.gated:
+            self._forget_gone()
+            await self._keep(sighting, tasks)
+            await self._mend()
+            await self._drop_gone()
+            await self._holds.lift_uncovered()
+        await self.tallies.flush(self._holds.active)
+
+    async def _expire(self) -> None:
+        for hold in self._holds.active:
+            if not hold.left_ms(self._clock.monotonic_ms()):
+                await self.tallies.flush((hold,), at_once=True)
+                await self._holds.end(hold, EXPIRED)
+                self._log.info("hold expired", id=hold.id)
+
+    async def _keep(self, sighting: Sighting, tasks: asyncio.TaskGroup | None) -> None:
+        """Gate every covered pod, and stop at sight what runs in one."""
+        for pod in sighting.pods:
+            covers, holds = coverage(self._holds.active, pod)
+            if covers is not Covers.YES or pod.uid in self._holds.busy:
+                continue
+            gated = self._journal.state.gates.get(pod.uid)
+            if gated is None or not self._holds.exists(gated):
+                await self._holds.gate(pod, holds[0], ask=not sighting.around)
+            running = await self.tallies.count(pod, holds[0], around=sighting.around)
+            if running and tasks is not None and pod.uid not in self._stopping:
+                self._stopping.add(pod.uid)
+                tasks.create_task(self._stop(pod, running))
+
+    async def _stop(self, pod: Pod, containers: tuple[Container, ...]) -> None:
+        """Bring down at once what runs in a held pod."""
+        try:
+            self._log.warning("runs although held: stopped", pod=pod.name)
+            await climb(self._runtime, self._kernel, pod, containers, grace_s=0, clock=self._clock)
+        finally:
+            self._stopping.discard(pod.uid)
+
+    async def _mend(self) -> None:
+        prove = self._ticks % limits.PROVE_EVERY_TICKS == 1
+        for gated in self._holds.gated:
+            if gated.uid not in self._holds.busy and gated.gate != Gate.WATCH_ONLY:
+                self.tallies.reset(gated.hold, await self._holds.mend(gated, prove=prove))
+
+    async def _drop_gone(self) -> None:
+        """Record that gated groups are gone: with a deleted pod, or with the boot before."""
+        for gated in self._holds.gated:
+            if gated.uid not in self._holds.busy and not self._holds.exists(gated):
+                await self._journal.record(GateLifted(uid=gated.uid, why=GONE, note=""))
+
+    def _forget_gone(self) -> None:
+        self.tallies.keep_only({gated.uid for gated in self._holds.gated})
