@@ -87,7 +87,7 @@ class SimulatedKernel:
 
     def pod_group(self, uid: str, hint: str = "") -> PodGroup | None:
         """Return one pod's group; a hint that is another's is refused."""
-        if hint and Path(hint).name != Path(self._host.path(uid)).name:
+        if hint and hint != f"/{self._host.path(uid)}":
             raise GateFailed(f"expected a group of pod {uid}, got {hint}", code="cgroup-mismatch")
         return next((one for one in self.pod_groups() if one.uid == uid), None)
 
@@ -112,12 +112,13 @@ class SimulatedKernel:
 
     def set_limit(self, group: PodGroup, limit: Limit) -> None:
         """Set one limit and read it back."""
-        del group
-        self._put(limit.place, _CLOSED[limit.kind])
+        self._put(group, limit, _CLOSED[limit.kind])
 
     def standing(self, group: PodGroup, limits: tuple[Limit, ...], oci: Oci) -> Gate:
         """Return which gate is proven to hold now."""
-        kinds = frozenset(one.kind for one in limits if self._stands(one))
+        kinds = frozenset(
+            one.kind for one in limits if one.place == _place(group, one.kind) and self._stands(one)
+        )
         return gate_of(group.layout, is_slice=group.is_slice, oci=oci, standing=kinds)
 
     def changed(self, group: PodGroup, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
@@ -129,8 +130,7 @@ class SimulatedKernel:
 
     def lift(self, group: PodGroup, limit: Limit) -> None:
         """Put one limit's old value back and read it back."""
-        del group
-        self._put(limit.place, limit.old)
+        self._put(group, limit, limit.old)
 
     def kill(self, leaf: Leaf) -> None:
         """Kill all processes of a container."""
@@ -158,15 +158,19 @@ class SimulatedKernel:
         except FileNotFoundError:
             return None
 
-    def _put(self, place: str, value: str) -> None:
+    def _put(self, group: PodGroup, limit: Limit, value: str) -> None:
+        if limit.place != _place(group, limit.kind):
+            wanted = f"expected a limit of {group.path}, got {limit.place}"
+            raise GateFailed(wanted, code="cgroup-mismatch")
         with _failing("gate-unwritable"):
             try:
-                self._files.write(place, value)
+                self._files.write(limit.place, value)
             except FileNotFoundError:
                 return  # the pod is gone
-            got = self._value(place)
+            got = self._value(limit.place)
         if got not in {None, value}:
-            raise GateFailed(f"expected {value} in {place}, got {got}", code="gate-not-standing")
+            wanted = f"expected {value} in {limit.place}, got {got}"
+            raise GateFailed(wanted, code="gate-not-standing")
 
     def _stands(self, limit: Limit) -> bool:
         if limit.kind is not Gate.DESCENDANTS:

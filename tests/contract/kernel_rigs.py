@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels to hold the port's suite against: this machine's, as it is, and passing for v1 or v2."""
+"""Kernels to hold the port's suite against.
+
+This machine's, as it is and passing for v1 or v2, and simulated ones of each kind.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -7,11 +10,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from breakglass._pb.cri.v1 import api_pb2 as pb
 from breakglass.agent.cgroups import CgroupKernel
 from breakglass.agent.hierarchy import FREEZER, UNIFIED
 from breakglass.agent.kernel import Kernel
-from breakglass.core.gates import Limit, Oci
+from breakglass.core.gates import Layout, Limit, Oci
+from breakglass.sim.kernel import Host, SimKernel
+from breakglass.sim.node import SimNode
+from breakglass.sim.records import Container, Sandbox
 from lab import leftovers
+from lab.sim_kernel import SimulatedKernel
 from tests.support import own_groups
 from tests.support.own_groups import OwnGroups
 
@@ -83,6 +91,57 @@ class RealRig:
         leftovers.remove_cgroup(f"{self._groups.top}/{_path(uid)}")
 
 
+class SimulatedRig:
+    """A simulated node's kernel.
+
+    Args:
+        host: what kind of machine it is.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._node = SimNode()
+        self._files = SimKernel(self._node, host)
+        self.kernel: Kernel = SimulatedKernel(self._files, host)
+        self.oci = host.oci
+
+    def pod(self, uid: str) -> str:
+        """Make a pod's group."""
+        self._files.make_group(uid)
+        return self._files.cgroup_parent(uid)
+
+    def container(self, uid: str, container_id: str) -> int:
+        """Let a container run in a pod whose sandbox has no process."""
+        config = pb.PodSandboxConfig(metadata=pb.PodSandboxMetadata(uid=uid))
+        sandbox = Sandbox(id=f"of {uid}", config=config, created_ns=0, ready=False)
+        self._node._sandboxes[sandbox.id] = sandbox
+        made = Container(
+            id=container_id,
+            sandbox_id=sandbox.id,
+            config=pb.ContainerConfig(),
+            created_ns=0,
+            pid=next(self._node._pids),
+            state=pb.CONTAINER_RUNNING,
+        )
+        self._node._containers[container_id] = made
+        return made.pid
+
+    def make_immune(self, pid: int) -> None:
+        """Put a process into D state."""
+        (found,) = (one.id for one in self._node.processes() if one.pid == pid)
+        self._node.stick(found)
+
+    def write(self, limit: Limit, value: str) -> None:
+        """Write the limit."""
+        self._files.write(limit.place, value)
+
+    def remove(self, uid: str) -> None:
+        """Remove the pod's group, and its containers."""
+        self._files.remove_group(uid)
+        for one in self._node.processes():
+            if one.uid == uid:
+                self._node.forget(one.id)
+
+
 def _path(uid: str) -> str:
     return f"kubepods/besteffort/pod{uid}"
 
@@ -100,11 +159,26 @@ def _real(*trees: str) -> Open:
     return opened
 
 
+def _simulated(layout: Layout, oci: Oci, *, systemd: bool) -> tuple[str, Open]:
+    @contextlib.contextmanager
+    def opened(_: Path) -> Iterator[KernelRig]:
+        yield SimulatedRig(Host(layout=layout, systemd=systemd, oci=oci))
+
+    return "", opened
+
+
 # Each kind of machine: why it cannot be had here ("" when it can), and how to open one.
-KERNELS: dict[str, tuple[str, Open]] = {
+REAL_KERNELS: dict[str, tuple[str, Open]] = {
     "hybrid": (own_groups.why_not(*own_groups.HYBRID), _real(*own_groups.HYBRID)),
     "v1": (own_groups.why_not(*own_groups.V1), _real(*own_groups.V1)),
     # The machine's own freezer keeps a process immune, whatever tree is shown.
     "v2": (own_groups.why_not(UNIFIED, FREEZER), _real(*own_groups.V2)),
 }
-REAL = frozenset(KERNELS)
+REAL = frozenset(REAL_KERNELS)
+KERNELS = REAL_KERNELS | {
+    "sim-v2": _simulated(Layout.UNIFIED, Oci.RUNC, systemd=False),
+    "sim-v2-systemd": _simulated(Layout.UNIFIED, Oci.CRUN, systemd=True),
+    "sim-hybrid": _simulated(Layout.HYBRID, Oci.RUNC, systemd=False),
+    "sim-hybrid-systemd": _simulated(Layout.HYBRID, Oci.CRUN, systemd=True),
+    "sim-v1": _simulated(Layout.LEGACY, Oci.RUNC, systemd=False),
+}
