@@ -1,65 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's look, over trees as cgroup v1, v2 and hybrid hosts show them, and this machine's."""
+"""Containers as the kernel shows them, over trees of cgroup v1, v2 and hybrid hosts."""
 
-import errno
 import os
-from pathlib import Path, PosixPath
+from pathlib import Path
 
 import pytest
 
 from breakglass.agent.cgroups import CgroupKernel
 from breakglass.agent.kernel import Leaf
+from tests.support.fake_host import ID, PID, UID, Host
 
-ID = "0123456789abcdef" * 4
 OTHER = "f" + ID[1:]
-POD = "/kubepods/besteffort/pod12345678-1234-1234-1234-123456789abc"
-SLICE = "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1.slice"
-PID = 4242
+POD = f"/kubepods/besteffort/pod{UID}"
+SLICED = UID.replace("-", "_")
+SLICE = f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{SLICED}.slice"
+KINDS = [(True, False), (False, True), (True, True)]
 
 
-class Host:
-    """A /proc and control-group filesystems in a folder."""
-
-    def __init__(self, root: Path, *, unified: bool, v1: bool, top: str = "/") -> None:
-        self.root = root
-        self.proc = root / "proc"
-        (self.proc / "self").mkdir(parents=True)
-        lines = ["22 1 0:21 / /proc rw - proc proc rw"]
-        self.mounts = {}
-        if v1:
-            self.mounts["pids"] = root / "sys" / "pids"
-            self.mounts["name=systemd"] = root / "sys" / "systemd"
-            lines += [
-                f"30 1 0:26 {top} {self.mounts['pids']} rw shared:9 - cgroup cgroup rw,pids",
-                f"31 1 0:27 {top} {self.mounts['name=systemd']} rw - cgroup none"
-                " rw,xattr,release_agent=/x,name=systemd",
-            ]
-        if unified:
-            self.mounts[""] = root / "sys" / "unified"
-            lines.append(f"32 1 0:28 {top} {self.mounts['']} rw shared:11 - cgroup2 cgroup2 rw")
-        (self.proc / "self" / "mountinfo").write_text("\n".join(lines) + "\n")
-
-    def process(self, pid: int, path: str) -> None:
-        """Let a process be in a group, in every hierarchy."""
-        lines = []
-        for number, (controllers, mount) in enumerate(self.mounts.items(), 1):
-            shown = 0 if not controllers else number
-            lines.append(f"{shown}:{controllers}:{path}")
-            directory = mount / path.strip("/")
-            directory.mkdir(parents=True, exist_ok=True)
-            for parent in (directory, *directory.relative_to(mount).parents):
-                (mount / parent / "cgroup.procs").touch()
-            with (directory / "cgroup.procs").open("a") as procs:
-                procs.write(f"{pid}\n")
-        (self.proc / str(pid)).mkdir()
-        (self.proc / str(pid) / "cgroup").write_text("\n".join(lines) + "\n")
-
-    def kernel(self) -> CgroupKernel:
-        """Return the kernel as the agent sees it here."""
-        return CgroupKernel(self.proc)
-
-
-@pytest.mark.parametrize(("unified", "v1"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(("unified", "v1"), KINDS)
 @pytest.mark.parametrize(
     "group",
     [
@@ -74,21 +32,57 @@ def test_a_containers_group_is_found_on_every_kind_of_host(
 ) -> None:
     """Names by cgroupfs and by systemd, containerd and CRI-O, v1, v2 and hybrid."""
     host = Host(tmp_path, unified=unified, v1=v1)
-    host.process(PID, group)
+    host.put_in(PID, group)
     kernel = host.kernel()
     leaf = kernel.leaf_of(PID, ID)
     assert leaf is not None
     assert kernel.pids(leaf) == (PID,)
-    expected = host.mounts["" if unified else "name=systemd"]
+    expected = host.mounts["" if unified else "pids"]
     assert leaf.directory == expected / group.strip("/") or not unified
+
+
+@pytest.mark.parametrize(("unified", "v1"), KINDS)
+def test_the_containers_of_a_pod_are_listed(tmp_path: Path, *, unified: bool, v1: bool) -> None:
+    """By both drivers' names, each once; a monitor beside it and odd names are no containers."""
+    for number, pod in enumerate((POD, SLICE)):
+        host = Host(tmp_path / str(number), unified=unified, v1=v1)
+        group = host.pod(pod)
+        scope = pod == SLICE
+        for one in (ID, OTHER):
+            host.group(f"{pod}/cri-containerd-{one}.scope" if scope else f"{pod}/{one}")
+        for odd in (f"crio-conmon-{ID[:-1]}0.scope", "init.scope", ID[:12], f"{ID}x", "bg-probe"):
+            host.group(f"{pod}/{odd}")
+        leaves = host.kernel().leaves(group)
+        assert [leaf.container_id for leaf in leaves] == [ID, OTHER]
+        assert {leaf.directory.parent for leaf in leaves} == {group.trees[0][1]}
+
+
+def test_a_container_that_is_only_in_a_v1_tree_is_listed(tmp_path: Path) -> None:
+    """Where the cgroup2 tree refused it, a container may still have the others."""
+    host = Host(tmp_path, unified=True, v1=True)
+    group = host.pod(POD)
+    host.group(f"{POD}/{ID}", trees=("pids", "freezer"))
+    (leaf,) = host.kernel().leaves(group)
+    assert leaf.directory == host.mounts["pids"] / POD.strip("/") / ID
+
+
+def test_processes_are_those_of_all_trees(tmp_path: Path) -> None:
+    """One that has left the group in one tree is still in the others, and counts once."""
+    host = Host(tmp_path, unified=True, v1=True)
+    host.put_in(PID, f"{POD}/{ID}")
+    host.put_in(PID + 1, f"{POD}/{ID}")
+    host.file(f"{POD}/{ID}", "", "cgroup.procs").write_text(f"{PID}\n")
+    kernel = host.kernel()
+    leaf = kernel.leaf_of(PID, ID)
+    assert leaf is not None
+    assert kernel.pids(leaf) == (PID, PID + 1)
 
 
 def test_processes_in_groups_below_are_the_containers_too(tmp_path: Path) -> None:
     """A container that runs an init system moves its own processes further down."""
     host = Host(tmp_path, unified=True, v1=False)
-    host.process(PID, f"{POD}/{ID}/init.scope")
-    host.process(PID + 1, f"{POD}/{ID}/system.slice/x.service")
-    (host.mounts[""] / POD.strip("/") / ID / "cgroup.procs").write_text("")
+    host.put_in(PID, f"{POD}/{ID}/init.scope")
+    host.put_in(PID + 1, f"{POD}/{ID}/system.slice/x.service")
     kernel = host.kernel()
     leaf = kernel.leaf_of(PID, ID)
     assert leaf is not None
@@ -102,7 +96,8 @@ def test_processes_in_groups_below_are_the_containers_too(tmp_path: Path) -> Non
 def test_a_process_of_somebody_else_gives_no_group(tmp_path: Path, group: str) -> None:
     """The full id must stand in the path: a process id may have been given away meanwhile."""
     host = Host(tmp_path, unified=True, v1=True)
-    host.process(PID, group)
+    host.put_in(PID, group if group != "/" else "/x")
+    (host.proc / str(PID) / "cgroup").write_text(f"0::{group}\n5:pids:{group}\n")
     assert host.kernel().leaf_of(PID, ID) is None
 
 
@@ -114,48 +109,37 @@ def test_a_process_that_is_gone_gives_no_group(tmp_path: Path) -> None:
 def test_a_group_that_is_gone_has_no_processes(tmp_path: Path) -> None:
     """The leaf is removed with its last process, which is what gone looks like."""
     host = Host(tmp_path, unified=True, v1=False)
-    kernel = host.kernel()
-    assert kernel.pids(Leaf(directory=host.mounts[""] / "gone")) == ()
+    assert host.kernel().pids(Leaf(directory=host.mounts[""] / "gone")) == ()
 
 
 def test_a_group_that_is_gone_already_is_no_leaf(tmp_path: Path) -> None:
     """/proc may tell of a group whose directory was removed since."""
     host = Host(tmp_path, unified=True, v1=False)
-    host.process(PID, f"{POD}/{ID}")
-    directory = host.mounts[""] / POD.strip("/") / ID
-    (directory / "cgroup.procs").unlink()
-    directory.rmdir()
+    (host.proc / str(PID)).mkdir()
+    (host.proc / str(PID) / "cgroup").write_text(f"0::{POD}/{ID}\n")
     assert host.kernel().leaf_of(PID, ID) is None
 
 
 def test_a_mount_of_a_part_of_the_tree_is_followed(tmp_path: Path) -> None:
     """Where a hierarchy is seen from below its root, paths outside of it are not found."""
     host = Host(tmp_path, unified=True, v1=False, top="/machine")
-    host.process(PID, f"/machine{POD}/{ID}")
-    seen = host.mounts[""] / POD.strip("/") / ID
-    seen.mkdir(parents=True)
+    host.group(f"{POD}/{ID}")
+    (host.proc / str(PID)).mkdir()
+    line = host.proc / str(PID) / "cgroup"
+    line.write_text(f"0::/machine{POD}/{ID}\n")
     leaf = host.kernel().leaf_of(PID, ID)
-    assert leaf == Leaf(directory=seen, container_id=ID)
-    host.process(PID + 1, f"{POD}/{ID}")
-    assert host.kernel().leaf_of(PID + 1, ID) is None
+    assert leaf == Leaf(directory=host.mounts[""] / POD.strip("/") / ID, container_id=ID)
+    line.write_text(f"0::{POD}/{ID}\n")
+    assert host.kernel().leaf_of(PID, ID) is None
 
 
 def test_a_host_without_proc_shows_nothing(tmp_path: Path) -> None:
     """No mounts, no groups, and no error."""
-    assert CgroupKernel(tmp_path / "nowhere").leaf_of(1, ID) is None
-
-
-@pytest.mark.parametrize("number", [errno.ENODEV, errno.EOPNOTSUPP])
-def test_a_group_that_is_just_going_or_threaded_counts_for_nothing(
-    tmp_path: Path, number: int
-) -> None:
-    """Both answers of the kernel mean that no process is told here."""
-
-    class Odd(PosixPath):  # whose files answer like cgroupfs
-        def read_text(self, *_: object, **__: object) -> str:
-            raise OSError(number, "as the kernel says it")
-
-    assert CgroupKernel(tmp_path).pids(Leaf(directory=Odd(tmp_path))) == ()
+    kernel = CgroupKernel(tmp_path / "nowhere")
+    assert kernel.leaf_of(1, ID) is None
+    assert not kernel.pod_groups()
+    assert not kernel.parents()
+    assert kernel.pod_group(UID) is kernel.pod_group(UID, POD) is None
 
 
 def test_a_group_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
@@ -165,8 +149,29 @@ def test_a_group_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         CgroupKernel(tmp_path).pids(Leaf(directory=tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("stat", "described"),
+    [
+        ("4242 (fsync) D 1 2", "4242 D fsync"),
+        ("4242 (a) R) (b) Z 1 2", "4242 Z a) R) (b"),
+        ("4242 (a\x1b[2J) S 1", "4242 S a?[2J"),
+        (None, "4242 gone"),
+    ],
+)
+def test_a_process_is_described_by_state_and_name(
+    tmp_path: Path, stat: str | None, described: str
+) -> None:
+    """A name is whatever the process calls itself: nothing in it reaches a terminal."""
+    host = Host(tmp_path, unified=True, v1=False)
+    if stat is not None:
+        (host.proc / str(PID)).mkdir()
+        (host.proc / str(PID) / "stat").write_text(stat)
+    assert host.kernel().describe(PID) == described
+
+
 def test_this_machine_can_be_read() -> None:
     """The real /proc has no group for us by that name, and its mounts are understood."""
     kernel = CgroupKernel()
     assert kernel._hierarchies.trees
     assert kernel.leaf_of(os.getpid(), ID) is None
+    assert kernel.describe(os.getpid()).startswith(f"{os.getpid()} R ")
