@@ -224,7 +224,12 @@ def _told(step: "LocalProgress") -> str:
         case Accepted() as body:
             return f"{_mark(body.mode)}accepted {body.id}: {body.summary}{again}"
         case PodEnded() as body:
-            return f"{_mark(body.mode)}{body.namespace}/{body.name}: {body.seen} after {body.ms} ms"
+            held = f", held by {body.gate}" if body.gate else ""
+            held += f" ({body.gate_note})" if body.gate_note else ""
+            seen = f"{body.seen} after {body.ms} ms{held}"
+            return f"{_mark(body.mode)}{body.namespace}/{body.name}: {seen}"
+        case Finished(result="released" | "extended") as body:
+            return f"{_mark(body.mode)}finished: {body.result}: {body.note}{again}"
         case Finished() as body:
             return (
                 f"{_mark(body.mode)}finished: {body.result}, {body.down} of {body.pods} pods seen"
@@ -261,7 +266,7 @@ def _ended(steps: "list[LocalProgress]") -> Result:
             "expected the end of the command, got the end of the answers", code="broke-off"
         )
     text = _told(last) if last else ""
-    if body.result in {"done", "planned"}:
+    if body.result in {"done", "planned", "released", "extended"}:
         return Result(text=text, document=document)
     return Result(
         text=text,

@@ -20,6 +20,7 @@ from breakglass.fleet.rollout import NodeRow, NodeState
 DRILL = "DRILL"
 CLOCK_OFF = timedelta(seconds=30)
 _SHOWN_CHARS = 160
+_NO_STOP = frozenset({NodeState.RELEASED, NodeState.EXTENDED})
 
 
 def ending(rows: Sequence[NodeRow]) -> tuple[Exit, str, str, str]:
@@ -54,7 +55,7 @@ def render(rows: Sequence[NodeRow], mode: Mode) -> str:
         "NODE": [row.node for row in rows],
         "CLUSTER": [row.cluster for row in rows],
         "STATE": [str(row.state) for row in rows],
-        "DOWN": [row.down for row in rows],
+        "DOWN": ["-" if row.state in _NO_STOP else row.down for row in rows],
         "PODS": [row.pods for row in rows],
         "GATE": any_gate(rows) and [row.gates or "-" for row in rows],
         "RESTARTED": [row.restarted or "-" for row in rows],
@@ -92,7 +93,12 @@ def total(rows: Sequence[NodeRow], mode: Mode) -> str:
     held = f", {sum(row.held for row in rows)} held by a gate" if any_gate(rows) else ""
     mark = mark_of(mode)
     start = f"{mark}: " if mark else ""
-    return f"{start}{len(rows)} nodes: {states}; {down} pods seen down{held}{again}"
+    deed = f"{down} pods seen down{held}{again}"
+    if any(row.state in _NO_STOP for row in rows):
+        deed = f"{sum(row.pods for row in rows if row.state is NodeState.RELEASED)} pods let go"
+    if any(row.state is NodeState.EXTENDED for row in rows):
+        deed = f"{sum(row.held for row in rows)} pods held for longer"
+    return f"{start}{len(rows)} nodes: {states}; {deed}"
 
 
 def documents(rows: Sequence[NodeRow]) -> list[dict[str, object]]:

@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from breakglass.core import limits
-from breakglass.core.command import Command
+from breakglass.core.command import Command, Verb
 from breakglass.core.entries import Accepted, Finished, PodEnded
 from breakglass.core.signed_file import digest, parse_signed_file
 from breakglass.errors import BreakglassError, EvidenceError, RefusedError, Unreached
@@ -29,6 +29,7 @@ from breakglass.fleet.roads import OpenRoad, Refusal, Road, Told
 
 ATTEMPTS = 2
 RESTARTED = "restarted"
+LETTING_GO_S = 30.0  # 110 pods whose limits are properties of systemd: 0.2 s each
 
 
 class NodeState(StrEnum):
@@ -162,11 +163,16 @@ async def roll_out(
 
 def silence_s(command: Command) -> float:
     """Return how long a node may need from one pod's end to the next one's: the whole ladder."""
+    verb = command.action.verb
+    if not verb.stops:
+        return LETTING_GO_S + limits.READ_TIMEOUT_S
     return (
-        command.action.grace_s
+        limits.RUNTIME_PATIENCE_S
+        + command.action.grace_s
         + limits.STOP_MARGIN_S
         + limits.KILL_TIMEOUT_S
         + limits.QUIET_TIMEOUT_S
+        + (limits.SANDBOX_TIMEOUT_S if verb is Verb.EVICT else 0)
         + limits.READ_TIMEOUT_S
     )
 
@@ -213,6 +219,8 @@ def gates_of(gates: Iterable[str]) -> str:
 
 
 _HINTS: dict[str, str] = {
+    "no-hold": "over already, or another revision's: see `breakglass holds`",
+    "gate-not-lifted": "put the old values back on that node: docs/runbooks/let-go.md, section C",
     RESTARTED: "see `breakglass holds` for what holds them, then look at the node itself",
     NodeState.NOTHING: "no such pod runs there; check namespace, name and revision",
     NodeState.INCOMPLETE: "look at `breakglass outcome ID`, then at the node itself",

@@ -163,6 +163,16 @@ def test_what_holds_the_pods_is_a_column_where_anything_does() -> None:
     assert tables.total([held, plain], Mode.EXECUTE).endswith("3 pods seen down, 2 held by a gate")
 
 
+def test_letting_go_is_not_told_as_a_stop() -> None:
+    """A release says what it let go, an extension what it keeps down for longer."""
+    released = replace(row("released"), pods=2)
+    assert tables.total([released, row("nothing")], Mode.EXECUTE).endswith("; 2 pods let go")
+    shown = tables.render([released], Mode.EXECUTE).splitlines()[1].split()
+    assert shown[2:5] == ["released", "-", "2"]
+    extended = replace(row("extended"), held=3)
+    assert tables.total([extended], Mode.EXECUTE).endswith("; 3 pods held for longer")
+
+
 def test_a_clock_that_is_off_is_told() -> None:
     """Every reply carries the node's clock; a small difference is not news."""
     near = NodeRow(node="n1", cluster="c", state=NodeState.DONE, node_time=render_instant(NOW))
