@@ -15,14 +15,15 @@ from breakglass.cli.agent import ONLY_TLS13
 def main() -> None:
     """Run the agent until SIGTERM."""
     os.environ["GRPC_SSL_CIPHER_SUITES"] = ONLY_TLS13  # read when gRPC is imported
+    from breakglass.agent.assembly import Ports  # noqa: PLC0415
     from breakglass.agent.config import load  # noqa: PLC0415
-    from breakglass.agent.daemon import Ports, log_as_json, serve  # noqa: PLC0415
+    from breakglass.agent.daemon import log_as_json, serve  # noqa: PLC0415
     from lab.sim_kernel import SimulatedKernel  # noqa: PLC0415
     from lab.sim_remote import RemoteFiles  # noqa: PLC0415
 
     files = RemoteFiles(Path(sys.argv[1]))
     log_as_json()
-    serve(load(Path(sys.argv[4])), Ports(kernel=lambda: SimulatedKernel(files, files.host())))
+    serve(load(Path(sys.argv[4])), Ports(kernel=lambda _: SimulatedKernel(files, files.host())))
 
 
 if __name__ == "__main__":

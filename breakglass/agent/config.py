@@ -23,6 +23,7 @@ MAX_PROTECTED = 1_000
 MAX_PORT = 65_535
 SEED_BYTES = 32  # RFC 8032, section 5.1.5
 MAX_KEY_FILE_BYTES = 64 * 1024
+POD_LOGS = Path("/var/log/pods")  # kubelet's podLogsDir by default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,8 @@ class Config:
     runtime_endpoint: Path
     skew_s: int
     protected: tuple[str, ...]
+    pod_logs: Path = POD_LOGS
+    metrics_textfile: Path | None = None
 
     @property
     def origin(self) -> str:
@@ -98,6 +101,11 @@ def _config(document: Fields, folder: Path) -> Config:
     node, listen, tls = (document.fields(key) for key in ("node", "listen", "tls"))
     trust, state, runtime = (document.fields(key) for key in ("trust", "state", "runtime"))
     clock, protected = document.fields("clock"), document.fields("protected")
+    # Sections that came with the holds: a node's older file goes on without them.
+    watch, metrics = (
+        document.fields(key) if document.has(key) else Fields({}) for key in ("watch", "metrics")
+    )
+    sections = (node, listen, tls, trust, state, runtime, clock, protected)
     config = Config(
         name=node.parsed("name", names.parse_name),
         domain=node.parsed("domain", names.parse_name),
@@ -115,8 +123,10 @@ def _config(document: Fields, folder: Path) -> Config:
         runtime_endpoint=runtime.parsed("endpoint", path_of),
         skew_s=clock.parsed("skew", _skew),
         protected=protected.texts("workloads", parse_protected, max_items=MAX_PROTECTED),
+        pod_logs=watch.parsed("pod_logs", path_of) if watch.has("pod_logs") else POD_LOGS,
+        metrics_textfile=(metrics.parsed("textfile", path_of) if metrics.has("textfile") else None),
     )
-    for section in (node, listen, tls, trust, state, runtime, clock, protected, document):
+    for section in (*sections, watch, metrics, document):
         section.finish()
     return config
 

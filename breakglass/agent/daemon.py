@@ -2,8 +2,8 @@
 """The agent as a process: wiring, readiness, signals, and a clean end.
 
 Start, in order: settings and files -> the log, replayed -> the runtime client -> the door's places
-taken (unix socket, then TCP) -> *started* on record -> commands that a crash left behind -> the
-door open -> ready.  A runtime that does not answer does
+taken (unix socket, then TCP) -> *started* on record -> holds in force again -> commands that a
+crash left behind -> the door open -> ready.  A runtime that does not answer does
 not keep the agent from starting: being there when other things are not is its purpose.
 
 A failed sync of the log ends the process: only a new start can find out what reached the disk.
@@ -17,22 +17,17 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
 from breakglass import __version__
+from breakglass.agent.assembly import Ports, assemble
 from breakglass.agent.auditlog import AuditLog
-from breakglass.agent.carry_out import CarryOut
-from breakglass.agent.cgroups import CgroupKernel
-from breakglass.agent.clock import Clock, SystemClock
+from breakglass.agent.clock import Clock
 from breakglass.agent.config import Config, Identity, read_identity
-from breakglass.agent.cri import CriRuntime
 from breakglass.agent.door import open_door
 from breakglass.agent.journal import Journal
-from breakglass.agent.kernel import Kernel
+from breakglass.agent.metrics import export_metrics
 from breakglass.agent.procedure import Procedure, Site
 from breakglass.agent.runtime import Runtime
 from breakglass.agent.service import Parts, Service
@@ -82,16 +77,6 @@ def notify(message: str) -> None:
         line.sendto(message.encode(), address)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """What the agent touches the world through; the defaults are the real things."""
-
-    open_log: Callable[[Path, LogSigner], AuditLog] = AuditLog.open
-    runtime: Callable[[Path], Runtime] = CriRuntime
-    kernel: Callable[[], Kernel] = CgroupKernel
-    clock: Callable[[], Clock] = SystemClock
-
-
 def serve(config: Config, ports: Ports | None = None) -> None:
     """Run the agent until SIGTERM or SIGINT.
 
@@ -127,16 +112,15 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     journal = Journal(audit, clock)
-    runtime = ports.runtime(config.runtime_endpoint)
-    await _look_at_runtime(runtime)
+    assembly = assemble(config, journal, clock, ports)
+    await _look_at_runtime(assembly.runtime)
     site = _site(config)
-    carry_out = CarryOut(journal=journal, runtime=runtime, kernel=ports.kernel(), clock=clock)
     async with asyncio.TaskGroup() as tasks:
         procedure = Procedure(
             site=site,
             trust=identity.trust,
             journal=journal,
-            carry_out=carry_out,
+            carry_out=assembly.carry_out,
             clock=clock,
             tasks=tasks,
         )
@@ -145,7 +129,9 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
             trust=identity.trust,
             journal=journal,
             procedure=procedure,
-            runtime=runtime,
+            runtime=assembly.runtime,
+            holds=assembly.holds,
+            tallies=assembly.watch.tallies,
             clock=clock,
             is_ready=lambda: not (stop.is_set() or journal.broken.is_set()),
         )
@@ -153,6 +139,8 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
         async def begin() -> None:
             # Only what got as far as its door has started: a start that fails is no entry.
             await _record_start(journal, config, identity)
+            # What people signed stands again before anybody is told that the agent is there.
+            await assembly.watch.restore()
             procedure.resume()
 
         door = open_door(config, identity, Service(parts), procedure.refusals, begin)
@@ -165,10 +153,14 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
                 socket=str(config.socket),
             )
             notify(f"READY=1\nSTATUS=trust {identity.trust.version}, {journal.state.size} entries")
+            watching = tasks.create_task(assembly.watch.run())
+            export = tasks.create_task(export_metrics(config.metrics_textfile, parts, clock))
             await _until_stopped(stop, journal)
             notify("STOPPING=1")
         await _end(journal, procedure, clock)
-    await runtime.close()
+        for task in (watching, export):
+            task.cancel()
+    await assembly.runtime.close()
 
 
 def _site(config: Config) -> Site:

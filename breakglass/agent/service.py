@@ -24,11 +24,15 @@ from google.protobuf.message import Message
 from breakglass import __version__
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
 from breakglass._pb.health.v1 import health_pb2
+from breakglass.agent.answers import hold_message
 from breakglass.agent.clock import Clock
+from breakglass.agent.holds import Holds
 from breakglass.agent.journal import Journal
+from breakglass.agent.metrics import render_metrics
 from breakglass.agent.procedure import Procedure, Site, Told
 from breakglass.agent.refusals import refusal
 from breakglass.agent.runtime import Runtime
+from breakglass.agent.tallies import Tallies
 from breakglass.core import limits
 from breakglass.core.checkpoint import parse_checkpoint, parse_note
 from breakglass.core.entries import render_instant
@@ -56,6 +60,8 @@ RULES = {
     f"/{SERVICE}/Outcome": Needs.COURIER,
     f"/{SERVICE}/Entries": Needs.COURIER,
     f"/{SERVICE}/Consistency": Needs.COURIER,
+    f"/{SERVICE}/Holds": Needs.COURIER,
+    f"/{SERVICE}/Metrics": Needs.COURIER,
     f"/{HEALTH}/Check": Needs.COURIER,
 }
 
@@ -71,8 +77,19 @@ class Parts:
     journal: Journal
     procedure: Procedure
     runtime: Runtime
+    holds: Holds
+    tallies: Tallies
     clock: Clock
     is_ready: Callable[[], bool]
+
+    def metrics_text(self) -> str:
+        """Return this node's figures as Prometheus text."""
+        return render_metrics(
+            self.journal.state,
+            {hold.id: self.tallies.now(hold) for hold in self.holds.active},
+            active=self.procedure.active,
+            mono_ms=self.clock.monotonic_ms(),
+        )
 
 
 class Service:
@@ -202,6 +219,22 @@ class Service:
             raise
         return pb.ConsistencyResponse(proof=proof, checkpoint=checkpoint)
 
+    async def holds(self, _: pb.HoldsRequest, context: Context) -> pb.HoldsResponse:
+        """Tell what is held down here now, why, until when, and what that came to."""
+        await self._admit(context)
+        parts = self._parts
+        mono_ms = parts.clock.monotonic_ms()
+        held = [
+            hold_message(hold, parts.journal, parts.tallies.now(hold), parts.clock.now(), mono_ms)
+            for hold in parts.holds.active
+        ]
+        return pb.HoldsResponse(holds=held, node_time=self._now())
+
+    async def metrics(self, _: pb.MetricsRequest, context: Context) -> pb.MetricsResponse:
+        """Give this node's figures as Prometheus text."""
+        await self._admit(context)
+        return pb.MetricsResponse(text=self._parts.metrics_text())
+
     async def check(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
@@ -324,6 +357,8 @@ def handlers(service: Service) -> tuple[grpc.GenericRpcHandler, ...]:
         "Outcome": _unary(service.outcome, pb.OutcomeRequest, pb.OutcomeResponse),
         "Entries": _stream(service.entries, pb.EntriesRequest, pb.Entry),
         "Consistency": _unary(service.consistency, pb.ConsistencyRequest, pb.ConsistencyResponse),
+        "Holds": _unary(service.holds, pb.HoldsRequest, pb.HoldsResponse),
+        "Metrics": _unary(service.metrics, pb.MetricsRequest, pb.MetricsResponse),
     }
     health = {
         "Check": _unary(

@@ -144,6 +144,10 @@ class Fields:
             raise Malformed(f"expected true or false at {self.at(key)}, got {_kind(value)}")
         return value
 
+    def has(self, key: str) -> bool:
+        """Whether there is such a key: for settings that came later; documents say everything."""
+        return key in self._value
+
     def fields(self, key: str) -> "Fields":
         """Return a reader of the object at `key`."""
         return Fields(self._take(key), self.at(key))

@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from breakglass.agent.assembly import Ports
 from breakglass.agent.auditlog import AuditLog
 from breakglass.agent.config import load
 from breakglass.agent.cri import CriRuntime
-from breakglass.agent.daemon import Ports, log_as_json, serve
+from breakglass.agent.daemon import log_as_json, serve
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import KINDS, parse_entry
 

@@ -8,9 +8,10 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from breakglass.agent.assembly import Ports
 from breakglass.agent.clock import SystemClock
 from breakglass.agent.config import load
-from breakglass.agent.daemon import Ports, log_as_json, serve
+from breakglass.agent.daemon import log_as_json, serve
 
 
 class LateClock(SystemClock):

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's parts, put together once: who looks, who holds, who stops, who lets go.
+
+Nothing is started here and nothing is touched.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from breakglass.agent.auditlog import AuditLog
+from breakglass.agent.births import Births, InotifyBirths
+from breakglass.agent.carry_out import CarryOut
+from breakglass.agent.cgroups import CgroupKernel
+from breakglass.agent.clock import Clock, SystemClock
+from breakglass.agent.config import Config
+from breakglass.agent.cri import CriRuntime
+from breakglass.agent.evidence import EvidenceStore
+from breakglass.agent.holds import Holds
+from breakglass.agent.journal import Journal
+from breakglass.agent.kernel import Kernel
+from breakglass.agent.letting_go import LettingGo
+from breakglass.agent.peer import runtime_pid_of
+from breakglass.agent.runtime import Runtime
+from breakglass.agent.sight import Sight
+from breakglass.agent.stopping import Stopping
+from breakglass.agent.watch import Watch
+from breakglass.core.checkpoint import LogSigner
+
+
+def _kernel(endpoint: Path) -> Kernel:
+    """Return this machine's kernel, which never kills the runtime behind a socket."""
+
+    def runtime_pids() -> frozenset[int]:
+        pid = runtime_pid_of(endpoint)
+        return frozenset() if pid is None else frozenset({pid})
+
+    return CgroupKernel(runtime_pids=runtime_pids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What the agent touches the world through; the defaults are the real things."""
+
+    open_log: Callable[[Path, LogSigner], AuditLog] = AuditLog.open
+    runtime: Callable[[Path], Runtime] = CriRuntime
+    kernel: Callable[[Path], Kernel] = _kernel
+    clock: Callable[[], Clock] = SystemClock
+    births: Callable[[Path, Callable[[], tuple[Path, ...]], Clock], Births] = InotifyBirths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """The parts that the process and its service work with."""
+
+    runtime: Runtime
+    holds: Holds
+    watch: Watch
+    carry_out: CarryOut
+
+
+def assemble(config: Config, journal: Journal, clock: Clock, ports: Ports) -> Assembly:
+    """Return the parts of an agent with these settings."""
+    runtime = ports.runtime(config.runtime_endpoint)
+    kernel = ports.kernel(config.runtime_endpoint)
+    births = ports.births(config.pod_logs, kernel.parents, clock)
+    sight = Sight(
+        runtime=runtime,
+        kernel=kernel,
+        births=births,
+        clock=clock,
+        directory=config.state_directory,
+    )
+    holds = Holds(journal=journal, runtime=runtime, kernel=kernel, sight=sight, clock=clock)
+    watch = Watch(
+        holds=holds,
+        journal=journal,
+        runtime=runtime,
+        kernel=kernel,
+        sight=sight,
+        births=births,
+        clock=clock,
+    )
+    evidence = EvidenceStore(
+        config.state_directory / "evidence", pod_logs=config.pod_logs, clock=clock
+    )
+    stopping = Stopping(
+        journal=journal,
+        runtime=runtime,
+        kernel=kernel,
+        sight=sight,
+        holds=holds,
+        tallies=watch.tallies,
+        evidence=evidence,
+        clock=clock,
+    )
+    letting_go = LettingGo(holds=holds, tallies=watch.tallies, clock=clock)
+    carry_out = CarryOut(
+        journal=journal,
+        sight=sight,
+        holds=holds,
+        stopping=stopping,
+        letting_go=letting_go,
+        clock=clock,
+    )
+    return Assembly(runtime=runtime, holds=holds, watch=watch, carry_out=carry_out)
