@@ -160,9 +160,13 @@ class Sources:
         return remotes(raw)
 
     def _shares_network(self, pid: int) -> bool | None:
-        """Return whether a process is in our network namespace; None when we may not know."""
+        """Return whether a process is in our network namespace; None when nobody can tell.
+
+        /proc/PID/ns/net needs a capability that the unit does not give.  The table of connections
+        is a file of its network, so the kernel gives it one inode in each network.
+        """
         try:
-            ours, its = ((self.proc / one / "ns" / "net").stat() for one in ("self", str(pid)))
+            ours, its = ((self.proc / one / "net" / "tcp").stat() for one in ("self", str(pid)))
         except OSError:
             return None
         return os.path.samestat(ours, its)
