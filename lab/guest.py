@@ -30,6 +30,14 @@ from lab import LabUnavailable
 from lab.guest_images import ADDRESS, Root
 
 AGENT_PORT = 7443
+BASTION = "10.97.0.1"
+# The guest's address is the namespace's own, so that QEMU can listen there; who connects comes from
+# another one, or the guest would get packets from itself.
+ROUTE = (
+    f"ip address add {BASTION}/32 dev lo",
+    "ip link set lo up",
+    f"ip route add local {ADDRESS} dev lo src {BASTION}",
+)
 _MEMORY_MIB = 4096
 _BOOT_S = 600.0
 _RUN_S = 300.0
@@ -61,7 +69,7 @@ class Guest:
     Args:
         root: what it boots from.
         stage: the drive it sees read-only.
-        island: a process that holds the network namespace; `ADDRESS` must be up on its loopback.
+        island: a process that holds a network namespace in which `ROUTE` was run.
         folder: where its console and control socket go; short, for a socket's path.
     """
 

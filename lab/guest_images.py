@@ -63,7 +63,7 @@ _FILES = {
     "etc/hostname": "n1\n",
     "etc/resolv.conf": "",
     "etc/initramfs-tools/conf.d/small": "MODULES=list\n",
-    "etc/ssh/sshd_config.d/lab.conf": "UseDNS no\nUsePAM no\nPermitRootLogin yes\n",
+    "etc/ssh/sshd_config.d/lab.conf": "UseDNS no\nPermitRootLogin yes\n",
     "etc/systemd/network/10-eth0.network": (
         f"[Match]\nName=eth0\n[Network]\nAddress={ADDRESS}/24\nGateway={GATEWAY}\nDHCP=no\n"
     ),

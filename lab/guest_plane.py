@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
+from lab.guest import BASTION as ADDRESS
 from lab.guest import inside
 
-ADDRESS = "10.97.0.1"
 PORT = 6443
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 _READY_S = 180.0
@@ -43,7 +43,7 @@ class Plane:
 
     Args:
         programs: the folder with kube-apiserver and the others.
-        island: a process that holds the network namespace; `ADDRESS` must be up in it.
+        island: a process that holds a network namespace in which `lab.guest.ROUTE` was run.
         folder: where everything it writes goes.
     """
 
