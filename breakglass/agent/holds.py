@@ -112,11 +112,15 @@ class Holds:
         """Make a hold last as long from now as a command says, if that is longer."""
         hold_s = command.action.hold_s
         body = HoldExtended(id=hold.id, by=command.id, hold_s=hold_s, until=self._in(hold_s))
-        await self._journal.record(body)
+        async with self._turns[hold.id]:
+            if self._journal.state.holds[hold.id].is_active:  # it may have ended meanwhile
+                await self._journal.record(body)
 
     async def end(self, hold: Hold, why: str, *, by: str = "") -> None:
         """Record the end of a hold; `lift_uncovered` then puts back what no other hold needs."""
-        await self._journal.record(HoldEnded(id=hold.id, why=why, by=by))
+        async with self._turns[hold.id]:
+            if self._journal.state.holds[hold.id].is_active:  # a release meets the lease's end
+                await self._journal.record(HoldEnded(id=hold.id, why=why, by=by))
         self.bell.set()
 
     async def would_gate(self, pod: Pod, *, ask: bool = True) -> str:
@@ -179,7 +183,7 @@ class Holds:
         """Set again what somebody else has changed; return how many limits that were."""
         async with self._turns[gated.uid]:
             group = self._group(gated)
-            if group is None:
+            if group is None or not self._is_gated(gated):
                 return 0
             try:
                 changed = self._kernel.changed(group, gated.limits)
@@ -220,6 +224,8 @@ class Holds:
         A pod whose group is gone has nothing to put back: its limits went with it.
         """
         async with self._turns[gated.uid]:
+            if not self._is_gated(gated):
+                return ""
             group = self._group(gated)
             if group is None:
                 await self._journal.record(GateLifted(uid=gated.uid, why=GONE, note=""))
@@ -274,6 +280,10 @@ class Holds:
             return None
         same = group is not None and (group.path, group.inode) == (gated.cgroup, gated.inode)
         return group if same else None
+
+    def _is_gated(self, gated: GatedPod) -> bool:
+        """Return whether its limits are ours still: somebody else may have had the turn before."""
+        return gated.uid in self._journal.state.gates
 
     def _is_covered(self, gated: GatedPod) -> bool:
         pod = self._sight.last(gated.uid) or Pod(

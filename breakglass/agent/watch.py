@@ -23,7 +23,7 @@ import structlog
 
 from breakglass.agent.births import Birth, Births
 from breakglass.agent.clock import Clock
-from breakglass.agent.holds import EXPIRED, GONE, Holds
+from breakglass.agent.holds import EXPIRED, Holds
 from breakglass.agent.journal import Journal
 from breakglass.agent.kernel import Kernel
 from breakglass.agent.ladder import climb
@@ -32,7 +32,6 @@ from breakglass.agent.sight import Sight, Sighting
 from breakglass.agent.tallies import Tallies
 from breakglass.core import limits
 from breakglass.core.gates import Gate
-from breakglass.core.hold_entries import GateLifted
 from breakglass.core.holds import Covers, Hold, coverage
 from breakglass.core.pods import Container, Pod
 from breakglass.errors import NodeError, RuntimeTooOld, RuntimeUnavailable
@@ -244,7 +243,7 @@ class Watch:
         """Record that gated groups are gone: with a deleted pod, or with the boot before."""
         for gated in self._holds.gated:
             if gated.uid not in self._holds.busy and not self._holds.exists(gated):
-                await self._journal.record(GateLifted(uid=gated.uid, why=GONE, note=""))
+                await self._holds.lift(gated)
 
     def _forget_gone(self) -> None:
         self.tallies.keep_only({gated.uid for gated in self._holds.gated})

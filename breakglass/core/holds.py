@@ -163,8 +163,10 @@ def end(holds: Holds, body: HoldEnded) -> Holds:
 
 
 def count(holds: Holds, body: Enforced) -> Holds:
-    """Return the holds with what enforcing one of them came to."""
-    hold = _active(holds, body.id)
+    """Return the holds with what enforcing one came to; its last count may follow its end."""
+    hold = holds.get(body.id)
+    if hold is None:
+        raise LogTampered(f"expected a hold, got an entry of {body.id}")
     counted = replace(
         hold,
         attempts=hold.attempts + body.attempts,
