@@ -5,10 +5,12 @@ import asyncio
 import hashlib
 import json
 import os
+import resource
 import socket
 import stat
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -351,6 +353,71 @@ async def test_a_store_that_cannot_be_written_is_only_noted(node: Node) -> None:
     evidence = await node.captures()
     assert evidence.sha256 == ""
     assert evidence.note.startswith("not kept: ")
+
+
+async def test_a_write_that_fails_halfway_leaves_nothing(node: Node) -> None:
+    """The file may not become so long: nothing is left, and its space is not counted."""
+    node.logged("agent", 300)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        evidence = await node.captures()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert evidence.sha256 == ""
+    assert evidence.note.startswith("not kept: OSError: ")
+    assert node.files() == []
+    assert node.store._shelf._used_bytes == 0
+
+
+async def test_what_there_is_no_time_for_is_named(node: Node) -> None:
+    """Late from the beginning: the states are there, and each part that is missing is told."""
+    node.logged("agent", 1)
+    sources = Sources(pod_logs=node.logs, proc=Path("/proc"), late=lambda: True)
+    document, cuts = sources.document(POD, pids=(os.getpid(),), group=None)
+    assert cuts == ["no time for connections", "no time for the log of agent"]
+    assert document["logs"] == {}
+    assert document["connections"] is None
+
+
+async def test_a_pod_of_very_many_containers_is_cut(node: Node) -> None:
+    """A thousand containers with every text at its longest still fit."""
+    name = '"' * 1_000
+    many = tuple(
+        Container(id=name, name=name, state=ContainerState.RUNNING, image=name)
+        for _ in range(1_000)
+    )
+    evidence = await node.captures(replace(POD, containers=many))
+    assert evidence.note.startswith("only 64 of 1000 containers")
+    assert len(node.kept()["containers"]) == 64
+    assert evidence.size <= limits.EVIDENCE_MAX_BYTES
+
+
+async def test_a_document_that_is_too_large_is_not_kept(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last check is made on the bytes themselves."""
+    monkeypatch.setattr(limits, "EVIDENCE_MAX_BYTES", 100)
+    evidence = await node.captures()
+    assert (evidence.sha256, evidence.size) == ("", 0)
+    assert evidence.note.endswith("bytes are too many")
+    assert not node.directory.exists()
+
+
+async def test_without_a_thread_there_is_no_evidence(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unit's tasks are used up; the caller goes on at once, and the place is free again."""
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        evidence = await node.captures()
+    assert evidence.note == "skipped: no thread could be started"
+    await until_free(node)
+    assert (await node.captures()).sha256
 
 
 async def test_an_error_that_nobody_thought_of_is_only_noted(
