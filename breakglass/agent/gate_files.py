@@ -73,7 +73,7 @@ class GateLimits:
             GateFailed: it is not this group's (cgroup-mismatch), cannot be written
                 (gate-unwritable), or reads otherwise afterwards (gate-not-standing).
         """
-        self._write(group, limit, _SHUT[limit.kind])
+        self._write(group, limit, _SHUT.get(limit.kind, ""))
 
     def lift(self, group: PodGroup, limit: Limit) -> None:
         """Put one limit's old value back and read it back.
@@ -171,13 +171,17 @@ def refuses_children(directory: Path) -> bool:
 
 def _place(group: PodGroup, kind: Gate) -> str | None:
     """Return where a kind of limit is on a group; None where it has no such tree."""
-    if kind is Gate.PROPERTY:
-        return group.path.rpartition("/")[2] if group.is_slice else None
-    if kind is Gate.DESCENDANTS:
-        tree = dict(group.trees).get(UNIFIED)
-        return str(tree / DESCENDANTS_FILE) if tree is not None else None
-    file = _pids_file(group)
-    return str(file) if file is not None else None
+    match kind:
+        case Gate.PROPERTY:
+            return group.path.rpartition("/")[2] if group.is_slice else None
+        case Gate.DESCENDANTS:
+            tree = dict(group.trees).get(UNIFIED)
+            return str(tree / DESCENDANTS_FILE) if tree is not None else None
+        case Gate.PIDS:
+            file = _pids_file(group)
+            return str(file) if file is not None else None
+        case Gate.WATCH_ONLY:
+            return None
 
 
 def _pids_file(group: PodGroup) -> Path | None:
@@ -220,7 +224,7 @@ def _read(file: Path | None) -> str | None:
 
 def _put(file: Path, value: str) -> None:
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(file, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             os.write(descriptor, value.encode("ascii"))
         finally:

@@ -67,7 +67,7 @@ class Host:
         self.group(path)
         lines = []
         for number, (label, mount) in enumerate(self.mounts.items(), 1):
-            lines.append(f"{number if label else 0}:{label}:{path}")
+            lines.append(f"{number if label else 0}:{label}:/{path.strip('/')}")
             with (mount / path.strip("/") / "cgroup.procs").open("a") as procs:
                 procs.write(f"{pid}\n")
         own = self.proc / str(pid)
