@@ -107,3 +107,92 @@ def test_a_revision_narrows_the_plan(revision: str, steps: int) -> None:
     planned = plan(command, (RUNNING,))
     assert isinstance(planned, Plan)
     assert len(planned.steps) == steps
+
+
+def named(name: str, *, namespace: str = "default", **changed: object) -> Pod:
+    """Return a running pod of another kind than a DaemonSet's, by its whole name."""
+    bare = replace(RUNNING, name=name, namespace=namespace, labels=())
+    return replace(bare, **changed)  # type: ignore[arg-type]
+
+
+STATIC = (("kubernetes.io/config.source", "file"),)
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (named("telemetry"), "no label"),
+        (named("telemetry-0"), "no label"),
+        (named("telemetry-x2b4c"), "no label"),
+        (named("telemetry-6c5b7d9f8-x2b4c", labels=(("pod-template-hash", "6c5b"),)), "Deployment"),
+        (named("telemetry-node-7", annotations=STATIC), "config source file"),
+    ],
+)
+def test_a_pod_of_another_kind_under_that_name_is_refused_with_the_reason(
+    other: Pod, why: str
+) -> None:
+    """Static pods and other controllers' pods are never touched, and it is said why."""
+    refused = plan(COMMAND, (other, OTHER))
+    assert isinstance(refused, Refused)
+    assert (refused.reason, other.name in refused.have) == (Reason.NOT_DAEMONSET, True)
+    assert why in refused.have
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        named("telemetry-agent-x"),
+        named("telemetry-0", namespace="elsewhere"),
+        named("telemetry-0", containers=()),
+        named("metrics"),
+    ],
+)
+def test_a_pod_of_another_name_is_no_reason(other: Pod) -> None:
+    """Nothing of the workload is here, and the other pods have nothing to do with it."""
+    assert plan(COMMAND, (other,)) == Plan(steps=())
+
+
+def test_a_pod_of_another_kind_beside_the_workloads_own_is_left_alone() -> None:
+    """The DaemonSet's pods are stopped; the other one is not even named."""
+    planned = plan(COMMAND, (RUNNING, named("telemetry-0")))
+    assert isinstance(planned, Plan)
+    assert ([step.pod for step in planned.steps], planned.note) == ([RUNNING], "")
+
+
+@pytest.mark.parametrize(
+    ("changed", "note"),
+    [
+        ({"revision": "9c8d7f6b5"}, "telemetry-56hr6: "),
+        ({"image": f"sha256:{'1f' * 32}"}, "telemetry-56hr6: no container of that image"),
+    ],
+)
+def test_what_a_condition_leaves_out_is_said(changed: dict[str, str], note: str) -> None:
+    """A pod of the DaemonSet that is not stopped is named with the reason."""
+    action = replace(COMMAND.action, **changed)  # type: ignore[arg-type]
+    planned = plan(replace(COMMAND, action=action), (RUNNING,))
+    assert isinstance(planned, Plan)
+    assert planned.steps == ()
+    assert planned.note.startswith(note)
+
+
+def test_a_condition_of_an_image_is_met_by_its_digest() -> None:
+    """Where the runtime reports it, as an id or at the end of a name."""
+    digest = f"sha256:{'1f' * 32}"
+    command = replace(COMMAND, action=replace(COMMAND.action, image=digest))
+    (container,) = RUNNING.containers
+    of_it = replace(RUNNING, containers=(replace(container, image_ref=f"r.example/t@{digest}"),))
+    planned = plan(command, (of_it,))
+    assert isinstance(planned, Plan)
+    assert [step.pod for step in planned.steps] == [of_it]
+
+
+def test_a_pod_that_only_the_kernel_shows_is_known_by_its_name() -> None:
+    """Without the runtime a name proves the DaemonSet, and neither its revision nor its image."""
+    bare = replace(RUNNING, labels=(), annotations=(), sandbox_id="", by_name=True)
+    stranger = replace(bare, name="telemetry-agent-56hr6", uid="x")
+    planned = plan(COMMAND, (bare, stranger))
+    assert isinstance(planned, Plan)
+    assert [step.pod for step in planned.steps] == [bare]
+    narrowed = plan(replace(COMMAND, action=replace(COMMAND.action, revision="9c8d7f6b5")), (bare,))
+    assert isinstance(narrowed, Plan)
+    assert (narrowed.steps, "not known without the runtime" in narrowed.note) == ((), True)
