@@ -38,6 +38,7 @@ from breakglass.core.pods import Pod
 
 _MAX_THREADS = 4
 _READING_SHARE = 0.6  # of the timeout; the rest is for writing
+_WORD_S = 0.01
 _BLOCK_BYTES = 4_096  # what a file takes at least
 _PART = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}", re.ASCII)
 _UNNAMED = ".new"
@@ -118,6 +119,8 @@ class EvidenceStore:
         if self._abandon(job):
             note = "hung" if job.started else "no thread was free"
             job.settle(_nothing(f"skipped: {note} for {waited_ms} ms"))
+        while not job.answer.done():  # its thread was first, and its word is on the way
+            await self._clock.sleep(_WORD_S)
 
     def _abandon(self, job: "_Job") -> bool:
         """Let the thread of a job, if it has one, end in vain; whether that was still possible."""

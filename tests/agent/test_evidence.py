@@ -9,7 +9,7 @@ import resource
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from breakglass.agent.evidence import Evidence, EvidenceStore
 from breakglass.agent.evidence_parts import Sources, printable
 from breakglass.core import limits
 from breakglass.core.pods import Container, ContainerState, Pod
+from breakglass.sim.clock import VirtualClock
+from tests.support.sim_runtime import VirtualAgentClock
 
 UID = "12345678-1234-4123-8123-123456789abc"
 COMMAND = "019abcde-0000-7000-8000-000000000001"
@@ -488,6 +490,32 @@ async def test_a_caller_that_is_cancelled_leaves_nothing(node: Node, hung: Hang)
     await until_free(node)
     assert node.files() == []
     assert node.store._hanging == 0
+
+
+async def test_a_thread_that_was_first_by_a_hair_is_waited_for(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timeout finds the file made and its hash on the way: that hash is told, late as it is."""
+    virtual = VirtualClock()
+    clock = VirtualAgentClock(virtual)
+    store = EvidenceStore(node.directory, pod_logs=node.logs, clock=clock)
+    loop, on_the_way = asyncio.get_running_loop(), threading.Event()
+    told: list[Callable[[], object]] = []
+
+    def later(call: Callable[..., object], *arguments: object) -> None:
+        told.append(lambda: call(*arguments))
+        on_the_way.set()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "call_soon_threadsafe", later)
+        capture = asyncio.create_task(store.capture(POD, command_id=COMMAND, pids=(), group=None))
+        await virtual.advance(0)
+        assert on_the_way.wait(PATIENCE_S)
+        await virtual.advance(1)
+    assert not capture.done()
+    told[0]()
+    evidence = await virtual.until(capture)
+    assert evidence.sha256 == hashlib.sha256(node.path().read_bytes()).hexdigest()
 
 
 def test_text_is_made_printable_and_short() -> None:
