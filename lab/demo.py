@@ -170,9 +170,8 @@ class Demo:
         file = self.folder / "stop-telemetry.cmd"
         why = ("--reason", "telemetry floods the API servers", "--incident", "INC-1211")
         who = ("--requester", "luc", "--grace", "2s")
-        self.breakglass(
-            "draft", "stop", WORKLOAD, "--cluster", CLUSTER, *why, *who, "-o", str(file)
-        )
+        what = (WORKLOAD, "--cluster", CLUSTER, "--hold", "2h")
+        self.breakglass("draft", "stop", *what, *why, *who, "-o", str(file))
         self.breakglass("show", str(file))
         self.breakglass(
             "approve", str(file), "--key", str(self.folder / "keys" / "ana"), "--yes", show=False
@@ -200,18 +199,50 @@ class Demo:
         self.act("Delivered again, it answers the first outcome and acts no second time")
         self.breakglass("run", str(file), "--yes")
 
-    def undone(self, down_at: float) -> float:
-        """What kubelet does next: without a hold it starts the containers again."""
-        self.act("Without a hold kubelet starts them again (the hold is the next release)")
-        while time.monotonic() - down_at < STEP_S:
-            if all(count > 0 for count in self.running().values()):
-                took = time.monotonic() - down_at
-                self.say(
-                    f"  all pods of {WORKLOAD} run again, seen {took:.1f} s after they were down"
-                )
-                return took
+    def held(self) -> int:
+        """What kubelet does next: it tries to start the containers again, and cannot."""
+        self.act("kubelet starts its containers again, and the gate makes every start fail")
+        attempts = 0
+        if self.runtime == "simulated":  # a bare containerd has no kubelet
+            attempts = self.until("a start that fails", self.attempts)
+        self.breakglass("holds")
+        running = self.running()
+        if any(running.values()):
+            raise DemoFailed(f"expected every pod of {WORKLOAD} to stay down, got {running}")
+        return attempts
+
+    def attempts(self) -> int:
+        """Return how many starts have failed, once each node has seen one; before that 0."""
+        holds = self.as_json("holds")["holds"]
+        counts = [int(hold["attempts"]) for hold in holds] if isinstance(holds, list) else []
+        return sum(counts) if len(counts) == len(NODES) and all(counts) else 0
+
+    def release(self) -> float:
+        """Let go by another quorum; return how long kubelet takes to have all pods back."""
+        self.act("It is over: the release is a command too, and needs its own approvals")
+        file = self.folder / "release-telemetry.cmd"
+        what = (WORKLOAD, "--cluster", CLUSTER, "--reason", "the fixed version is out")
+        self.breakglass("draft", "release", *what, "--requester", "luc", "-o", str(file))
+        for person in ("ana", "bo"):
+            key = str(self.folder / "keys" / person)
+            self.breakglass("approve", str(file), "--key", key, "--yes", show=False)
+            self.say(f"$ breakglass approve {file.name} --key {person}")
+        self.breakglass("run", str(file), "--yes")
+        released = time.monotonic()
+        if self.runtime == "simulated":
+            self.until("all pods back", lambda: all(count > 0 for count in self.running().values()))
+            self.say("  all pods run again")
+        return time.monotonic() - released
+
+    def until(self, what: str, is_so: Callable[[], int]) -> int:
+        """Ask again until it is so; return the answer."""
+        began = time.monotonic()
+        while time.monotonic() - began < STEP_S:
+            found = is_so()
+            if found:
+                return found
             time.sleep(0.2)
-        raise DemoFailed("expected kubelet to start the containers again, got none in time")
+        raise DemoFailed(f"expected {what} within {STEP_S:g} s, got none")
 
     def verify(self) -> int:
         """Re-verify each node's whole log; return how many entries that were."""
@@ -250,9 +281,9 @@ def play(runtime: str) -> None:
             demo.break_out()
             file = demo.approve()
             whole_s, run_s = demo.deliver(file)
-            down_at = time.monotonic()
             demo.replay(file)
-            back_s = demo.undone(down_at) if runtime == "simulated" else None
+            attempts = demo.held()
+            back_s = demo.release()
             entries = demo.verify()
         except BaseException:
             for node in NODES:
@@ -262,7 +293,9 @@ def play(runtime: str) -> None:
             raise
         finally:
             demo.close()
-    again = f", running again within {back_s:.1f} s" if back_s is not None else ""
+    again = ""
+    if runtime == "simulated":
+        again = f", {attempts} starts blocked, back {back_s:.1f} s after the release"
     demo.say(
         f"\ndemo ok: {len(NODES)} nodes ({runtime}),"
         f" second approval to all seen down {whole_s * 1000:.0f} ms"

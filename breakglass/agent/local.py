@@ -71,6 +71,20 @@ def describe(socket: Path) -> pb.DescribeResponse:
             raise _error(socket, error) from error
 
 
+def metrics(socket: Path) -> str:
+    """Return the agent's figures as Prometheus text; raise `Unreached` or `NodeError`."""
+    with _channel(socket) as channel:
+        call = channel.unary_unary(
+            f"{_SERVICE}Metrics",
+            request_serializer=pb.MetricsRequest.SerializeToString,
+            response_deserializer=pb.MetricsResponse.FromString,
+        )
+        try:
+            return str(call(pb.MetricsRequest(), timeout=limits.READ_TIMEOUT_S).text)
+        except grpc.RpcError as error:
+            raise _error(socket, error) from error
+
+
 def _channel(socket: Path) -> grpc.Channel:
     return grpc.insecure_channel(f"unix:{socket.absolute()}", options=_OPTIONS)
 

@@ -9,14 +9,17 @@ The steps, in order; what a crash after each leaves, and who resolves it:
  (4) seen before? answer the first outcome, act no second time.   Nothing; deliver again.
  (5) append *accepted*: text, signatures, verdict; durable.       The node owes an end: (R).
  (6) plan from the pods as they are; refuse beyond the caps.      The node owes an end: (R).
- (7) the ladder, pod by pod; each outcome is appended.         Pods without one are looked at: (R).
+ (7) the hold is appended; pod by pod gate, ladder, belts;
+     each outcome is appended.                                 Pods without one are looked at: (R).
  (8) observe all planned pods once more.                          As after (7).
  (9) append *finished*.                                           Nothing is owed.
  (10) reply with the receipts.                                    Deliver again: (4) answers.
 
  (R) at the next start, for each command without an end: within its window it goes on at (6), or at
  (7) with the pods that have no outcome; a planned pod whose containers are down by then is recorded
- as it is seen and not touched.  After its window it is closed as *interrupted*, by looking only.
+ as it is seen and not touched.  After its window it is closed as *interrupted*, by looking only; a
+hold that it has begun goes on to its end.  A release or an extension takes its effects in place of
+(6) to (8), each recorded before it is taken.
 
 A refusal is recorded too (see `refusals`).  A repeated delivery of an accepted text is answered
 from the log even when its window is over, for that is what a repetition is for.
@@ -192,7 +195,8 @@ class Procedure:
             return refusal(Reason.WRONG_CLUSTER, ", ".join(command.targets.clusters), site.cluster)
         if not command.targets.covers(site.cluster, site.node, site.pool):
             return refusal(Reason.WRONG_NODE, "a node that the command names", site.node)
-        if is_protected(command.action.workload, site.protected):
+        # Letting go of what the owner has protected since is never wrong.
+        if command.action.verb.stops and is_protected(command.action.workload, site.protected):
             return refusal(
                 Reason.PROTECTED,
                 "a workload this node's owner lets go",

@@ -4,6 +4,8 @@
     serve          run the agent (systemd does)
     submit         deliver a signed file from stdin through the node's own socket
     describe       tell who this node is and how it is
+    metrics        print this node's figures as Prometheus text
+    release-all    end every hold and open every gate here, with the agent stopped
     check-config   read the settings and all they name, and start nothing
 
 Standard library only, so that a node installs neither click nor rich.  Endings become exit statuses
@@ -30,7 +32,7 @@ PROGRAM = "breakglass-agent"
 DEFAULT_CONFIG = Path("/etc/breakglass/agent.toml")
 # With an ECDSA certificate no TLS 1.2 suite is left in common, so only 1.3 is spoken (RFC 8446).
 ONLY_TLS13 = "ECDHE-RSA-AES256-GCM-SHA384"
-LATER = {"release-all": "there are no holds to release yet", "dial-stdio": "that road comes later"}
+LATER = {"dial-stdio": "that road comes later"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -191,6 +193,44 @@ def _describe(path: Path) -> Result:
     return Result(text="\n".join(lines), document=document)
 
 
+def _metrics(path: Path) -> Result:
+    from breakglass.agent.config import load
+    from breakglass.agent.local import metrics
+
+    text = metrics(load(path).socket)
+    return Result(text=text.rstrip(), document={"metrics": text})
+
+
+def _release_all(path: Path) -> Result:
+    from breakglass.agent.config import load
+    from breakglass.agent.release_all import release_all
+
+    done = release_all(load(path))
+    lines = [
+        *(f"hold of {hold} ended" for hold in done.holds),
+        *(f"{pod} let go" for pod in done.pods),
+        *(f"opened {group}, which the log does not know" for group in done.unrecorded),
+    ]
+    problems = [*done.failed, *([f"log not used: {done.log_error}"] if done.log_error else [])]
+    return Result(
+        text="\n".join(lines) or "nothing was held here",
+        document={
+            "holds": done.holds,
+            "pods": done.pods,
+            "unrecorded": done.unrecorded,
+            "failed": done.failed,
+            "log_error": done.log_error,
+        },
+        notes=("kubelet starts the pods again when its back-off is over, within 5 minutes",)
+        if done.pods or done.unrecorded
+        else (),
+        exit_status=Exit.INCOMPLETE if problems else Exit.DONE,
+        code="not-released" if problems else OK,
+        message=f"expected everything let go, got: {'; '.join(problems)}" if problems else "",
+        hint="open what is left by hand: docs/runbooks/let-go.md" if problems else "",
+    )
+
+
 def _submit(path: Path) -> Result:
     from breakglass.agent.config import load
     from breakglass.agent.local import submit
@@ -282,6 +322,8 @@ VERBS: dict[str, tuple[Callable[[Path], Result], str]] = {
     "serve": (_serve, "run the agent until SIGTERM"),
     "submit": (_submit, "deliver a signed file from stdin through this node's own socket"),
     "describe": (_describe, "tell who this node is, what it trusts and how it is"),
+    "metrics": (_metrics, "print this node's figures as Prometheus text"),
+    "release-all": (_release_all, "with the agent stopped: end every hold, open every gate here"),
     "check-config": (_check_config, "read the settings and all they name, and start nothing"),
 }
 
