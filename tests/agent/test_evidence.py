@@ -36,8 +36,8 @@ POD = Pod(
         Container(id="b" * 64, name="side", state=ContainerState.EXITED, attempt=3),
     ),
 )
-PATIENCE_S = 10.0
-LATE_S = 2 * limits.EVIDENCE_TIMEOUT_S  # this machine is shared
+PATIENCE_S = 30.0
+TIMEOUT_S = limits.EVIDENCE_TIMEOUT_S
 
 
 class Node:
@@ -66,7 +66,7 @@ class Node:
         group: Path | None = None,
     ) -> Evidence:
         """Return a capture that did not make anybody wait."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(2 * PATIENCE_S):
             return await self.store.capture(pod, command_id=command_id, pids=pids, group=group)
 
     def kept(self, uid: str = UID) -> dict[str, Any]:
@@ -83,6 +83,12 @@ class Node:
         return sorted(one.name for one in self.directory.glob("*/*"))
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give captures all the time they need, unless it is the timeout that is tested."""
+    monkeypatch.setattr(limits, "EVIDENCE_TIMEOUT_S", PATIENCE_S)
+
+
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
     """Give a node with one pod."""
@@ -90,25 +96,32 @@ def node(tmp_path: Path) -> Node:
 
 
 class Hang:
-    """All reading waits from `began` to `ends`."""
+    """All reading waits from `began` to the end; the timeout is the real one until then."""
 
-    def __init__(self) -> None:
-        self.began, self.ends = threading.Event(), threading.Event()
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.began, self.ended = threading.Event(), threading.Event()
+        self._patch = patch
+        patch.setattr(limits, "EVIDENCE_TIMEOUT_S", TIMEOUT_S)
+
+    def end(self) -> None:
+        """Let reading go on, and captures have all the time they need."""
+        self._patch.setattr(limits, "EVIDENCE_TIMEOUT_S", PATIENCE_S)
+        self.ended.set()
 
 
 @pytest.fixture
 def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hang]:
     """Let all reading hang until the test ends it, or is over."""
-    hang, whole = Hang(), Sources.document
+    hang, whole = Hang(monkeypatch), Sources.document
 
     def document(self: Sources, pod: Pod, **rest: Any) -> Any:  # noqa: ANN401 - passed on as it is
         hang.began.set()
-        hang.ends.wait(PATIENCE_S)
+        hang.ended.wait(PATIENCE_S)
         return whole(self, pod, **rest)
 
     monkeypatch.setattr(Sources, "document", document)
     yield hang
-    hang.ends.set()
+    hang.ended.set()
 
 
 async def until_free(node: Node) -> None:
@@ -443,10 +456,8 @@ async def test_thirty_pods_at_once_are_all_kept(node: Node) -> None:
         captures = [
             tasks.create_task(node.captures(command_id=f"c{number}")) for number in range(30)
         ]
-    kept = [one.result() for one in captures]
-    assert len(node.files()) == sum(bool(one.sha256) for one in kept)
-    assert all(one.ms < LATE_S * 1_000 for one in kept)
-    assert sum(bool(one.sha256) for one in kept) >= 10
+    assert all(one.result().sha256 for one in captures)
+    assert len(node.files()) == 30
 
 
 async def test_a_capture_that_hangs_is_left_behind(node: Node, hung: Hang) -> None:
@@ -454,8 +465,8 @@ async def test_a_capture_that_hangs_is_left_behind(node: Node, hung: Hang) -> No
     evidence = await node.captures()
     assert (evidence.sha256, evidence.size) == ("", 0)
     assert evidence.note == "skipped: hung for 250 ms"
-    assert limits.EVIDENCE_TIMEOUT_S * 1_000 <= evidence.ms < LATE_S * 1_000
-    hung.ends.set()
+    assert evidence.ms >= TIMEOUT_S * 1_000
+    hung.end()
     await until_free(node)
     assert node.files() == []
     assert node.store._hanging == 0
@@ -473,7 +484,7 @@ async def test_when_every_thread_hangs_the_next_are_skipped_at_once(node: Node, 
     assert notes.count("skipped: no thread was free for 250 ms") == 2
     evidence = await node.captures()
     assert (evidence.note, evidence.ms) == ("skipped: earlier captures still hang", 0)
-    hung.ends.set()
+    hung.end()
     await until_free(node)
     assert node.files() == []
     assert (await node.captures()).sha256
@@ -486,7 +497,7 @@ async def test_a_caller_that_is_cancelled_leaves_nothing(node: Node, hung: Hang)
     capture.cancel()
     with pytest.raises(asyncio.CancelledError):
         await capture
-    hung.ends.set()
+    hung.end()
     await until_free(node)
     assert node.files() == []
     assert node.store._hanging == 0
@@ -511,7 +522,7 @@ async def test_a_thread_that_was_first_by_a_hair_is_waited_for(
         capture = asyncio.create_task(store.capture(POD, command_id=COMMAND, pids=(), group=None))
         await virtual.advance(0)
         assert on_the_way.wait(PATIENCE_S)
-        await virtual.advance(1)
+        await virtual.advance(2 * PATIENCE_S)
     assert not capture.done()
     told[0]()
     evidence = await virtual.until(capture)

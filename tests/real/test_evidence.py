@@ -32,6 +32,7 @@ import asyncio, ctypes, json, os, sys
 from pathlib import Path
 from breakglass.agent.clock import SystemClock
 from breakglass.agent.evidence import EvidenceStore
+from breakglass.core import limits
 from breakglass.core.pods import Pod
 
 logs, store = Path(sys.argv[1]), Path(sys.argv[2])
@@ -50,6 +51,7 @@ async def main():
         told.append([kept.note, kept.ms])
     if "heal" in sys.argv:
         os.close(server)
+        limits.EVIDENCE_TIMEOUT_S = 30.0
         for _ in range(4):
             await evidence._free.acquire()
         for _ in range(4):
@@ -98,8 +100,11 @@ sys.stdin.read()
 
 
 @pytest.mark.skipif(shutil.which("ip") is None, reason="not installed: ip")
-async def test_connections_are_those_of_the_pods_own_network(tmp_path: Path) -> None:
+async def test_connections_are_those_of_the_pods_own_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process in another network namespace is asked, and its sockets alone are counted."""
+    monkeypatch.setattr(limits, "EVIDENCE_TIMEOUT_S", PATIENCE_S)
     command = ("unshare", "--net", sys.executable, "-c", CONNECTED)
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
