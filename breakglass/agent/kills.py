@@ -31,6 +31,7 @@ from breakglass.errors import GateFailed
 KILL_TIMEOUT_S = 0.5  # 10-40 ms when healthy
 _STEP_S = 0.15
 _FREEZE_S = 0.1
+_ROUND_S = 0.02  # whoever forks is signalled again before it gets far
 _LOOK_S = 0.002
 _MAX_THAWED = 4_096
 _MAX_ANCESTORS = 64
@@ -79,7 +80,7 @@ class Killer:
                 return
         while time.monotonic() < end:
             reached = self._signal_all(groups) or reached
-            if self._is_emptied(groups, min(end, time.monotonic() + _FREEZE_S)):
+            if self._is_emptied(groups, min(end, time.monotonic() + _ROUND_S)):
                 return
         if not reached:
             raise GateFailed(

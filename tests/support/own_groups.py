@@ -8,7 +8,7 @@ a mountinfo of its own, so that a hybrid machine can pass for a v1 or a v2 one.
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -74,11 +74,15 @@ class OwnGroups:
         """Return a group's directory in one tree."""
         return self.trees[label] / self.top / path
 
-    def spawn(self, path: str, trees: Iterable[str] = HYBRID, *, argv: Iterable[str] = ()) -> int:
-        """Start a process and put it into a group in these trees; it sleeps unless told."""
+    def spawn(self, path: str, trees: Iterable[str] = HYBRID, *, argv: Sequence[str] = ()) -> int:
+        """Start a process in a group in these trees; it sleeps unless told.
+
+        A program that is told begins when the process is in all the groups: no child escapes it.
+        """
+        wait = ("sh", "-c", 'read -r _; exec "$@"', "sh")
         child = subprocess.Popen(
-            tuple(argv) or ("sleep", "1000"),
-            stdin=subprocess.DEVNULL,
+            (*wait, *argv) if argv else ("sleep", "1000"),
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -86,6 +90,9 @@ class OwnGroups:
         for label in trees:
             if label in self.trees:
                 self.move(child.pid, path, label)
+        assert child.stdin is not None
+        with child.stdin:
+            child.stdin.write(b"\n")
         return child.pid
 
     def move(self, pid: int, path: str, label: str) -> None:
