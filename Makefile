@@ -6,6 +6,7 @@
 #   make test [ARGS=...]             all tests; as root it installs the Debian packages they need
 #   make check                       the gate: format, lint, types, generated files, tests, README, demo
 #   make bench [NAME=core|stop|agent]   ratios, one JSON line each
+#   make incident [ARGS=...]         the hold on a real Kubernetes, as root and with Go; 10 minutes
 #   make fuzz [SECONDS=n]            hostile input for every parser
 #
 # and for those who change it: make format, make protos, make vectors, make lock.
@@ -71,7 +72,11 @@ bench: $(READY)
 fuzz: $(READY)
 	@$(BIN)/python -m tools.fuzz --seconds $(SECONDS) --seed $(SEED)
 
-package incident test-v2 torture:
+incident: $(READY)
+	@sh tools/machine.sh test
+	@$(BIN)/python -m lab.incident $(ARGS)
+
+package test-v2 torture:
 	@echo "make $@ belongs to a later release: nothing was done" >&2; exit 2
 
 format: $(READY)

@@ -28,8 +28,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -72,6 +73,17 @@ def built() -> Path:
     if shadows(folder.resolve()):
         raise LabUnavailable(f"a node cannot see {folder}: choose another BREAKGLASS_CACHE")
     return folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubePod:
+    """A pod of a DaemonSet, as the API server shows it; `restarts` is kubelet's word."""
+
+    uid: str
+    name: str
+    node: str
+    revision: str
+    restarts: int
 
 
 class Cluster:
@@ -150,13 +162,16 @@ class Cluster:
         """Apply a manifest, as soon as the API server takes it."""
         until(lambda: self._takes(manifest), "the API server to take a manifest", READY_S)
 
-    def pods(self, name: str) -> list[dict[str, object]]:
+    def pods(self, name: str) -> list[KubePod]:
         """Return the pods of a DaemonSet that nobody has deleted, as the API server lists them."""
-        text = self.kubectl(
-            "get", "pods", "-n", kubernetes_texts.NAMESPACE, "-l", f"app={name}", "-o", "json"
-        )
-        rows: list[dict[str, dict[str, object]]] = json.loads(text)["items"]
-        return [dict(row) for row in rows if "deletionTimestamp" not in row["metadata"]]
+        chosen = ("-n", kubernetes_texts.NAMESPACE, "-l", f"app={name}")
+        rows = json.loads(self.kubectl("get", "pods", *chosen, "-o", "json"))["items"]
+        return [_pod(row) for row in rows if "deletionTimestamp" not in row["metadata"]]
+
+    def delete(self, pod: KubePod) -> None:
+        """Delete a pod, without waiting for its end."""
+        chosen = ("-n", kubernetes_texts.NAMESPACE, "--wait=false")
+        self.kubectl("delete", "pod", pod.name, *chosen)
 
     def answers(self) -> bool:
         """Whether the API server says that it is ready."""
@@ -171,10 +186,16 @@ class Cluster:
         self.etcd.end(signal.SIGKILL)
 
     def bring_api_back(self) -> None:
-        """Start both again and wait until the API server is ready."""
+        """Start both again, wait until the API server is ready, and start its clients afresh.
+
+        On a real control plane those have ended with their leases; here they have none, and would
+        come back when their pauses are over.
+        """
         self.etcd.start()
         self.apiserver.start()
         self.apiserver.until(self.answers)
+        self.controllers.restart(signal.SIGTERM)
+        self.scheduler.restart(signal.SIGTERM)
 
     # --- coming up -------------------------------------------------------------------------
 
@@ -299,6 +320,17 @@ def left_behind(folder: Path) -> list[str]:
                 if str(folder) in (entry / "cmdline").read_text(errors="replace"):
                     found.append(f"process {entry.name}")
     return found
+
+
+def _pod(row: dict[str, Any]) -> KubePod:
+    statuses = row["status"].get("containerStatuses", [])
+    return KubePod(
+        uid=row["metadata"]["uid"],
+        name=row["metadata"]["name"],
+        node=row["spec"].get("nodeName", ""),
+        revision=row["metadata"]["labels"]["controller-revision-hash"],
+        restarts=sum(one["restartCount"] for one in statuses),
+    )
 
 
 def _rsa_key() -> bytes:

@@ -222,6 +222,24 @@ class KubeNode:
                 tried.append(Attempt(at=at, what=said.partition(" ")[0]))
         return [one for one in tried if one.at >= since]
 
+    def pod_groups(self) -> dict[str, list[Path]]:
+        """Return the pods' cgroups by UID, in every hierarchy, also of pods nobody knows."""
+        found: dict[str, list[Path]] = {}
+        for tree in leftovers.hierarchies():
+            for group in (tree / self.cgroup_root.strip("/") / "kubepods").rglob("pod*-*"):
+                if group.is_dir():
+                    found.setdefault(group.name.removeprefix("pod"), []).append(group)
+        return found
+
+    def limits(self, uid: str) -> dict[str, str]:
+        """Return what may be in a pod's cgroups: limits by the path of their file."""
+        found = {}
+        for group in self.pod_groups().get(uid, []):
+            for name in ("pids.max", "cgroup.max.descendants"):
+                with contextlib.suppress(OSError):
+                    found[str(group / name)] = (group / name).read_text().strip()
+        return found
+
     def _has_images(self) -> bool:
         # The reply is searched as bytes: names stand in it as they are, without a schema.
         listed = self._call("ImageService/ListImages")
@@ -235,7 +253,7 @@ class KubeNode:
             call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
                 f"/runtime.v1.{method}"
             )
-            return call(b"", timeout=_RPC_S)
+            return call(b"", timeout=_RPC_S, wait_for_ready=True)
 
 
 def prepare(folder: Path) -> tuple[str, ...]:
