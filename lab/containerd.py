@@ -8,6 +8,7 @@ Rules:
 
 - Sockets, state and the runtime's files live in a short directory below /tmp, because a unix
   socket's path must be shorter than 108 bytes; the rest lives in `directory`.
+- Runtime handlers are runc and, where it is installed, crun: its name is looked up only when used.
 - Pods use the host's network, so no CNI plugin is needed.  The OOM score is left alone where this
   process may not lower it (`restrict_oom_score_adj`).
 - Leaving the context ends the containers, the shims, the mounts and the cgroups, also when
@@ -23,7 +24,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -70,6 +71,12 @@ state = "{short}/state"
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       Root = "{short}/runc"
+      SystemdCgroup = false
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.crun.options]
+      BinaryName = "crun"
+      Root = "{short}/crun"
       SystemdCgroup = false
 """
 
@@ -248,13 +255,22 @@ class Containerd:
                     raise RuntimeError(msg) from error
                 return
 
+    def add_programs(self, programs: Mapping[str, Path]) -> None:
+        """Make an image of each static program known: the reference, and what it runs."""
+        archive = self._short / "programs.tar"
+        images.write_programs(archive, programs)
+        self._import(archive, tuple(programs))
+
     def _import_images(self) -> None:
         archive = self._short / "images.tar"
         images.write_archive(archive)
+        self._import(archive, (images.PAUSE, images.WORKLOAD))
+
+    def _import(self, archive: Path, names: Sequence[str]) -> None:
         ctr = [_tool("ctr") or "ctr", "--address", str(self.socket), "--namespace", "k8s.io"]
         subprocess.run([*ctr, "images", "import", str(archive)], check=True, capture_output=True)
         archive.unlink()
-        self._wait_listed((images.PAUSE, images.WORKLOAD))
+        self._wait_listed(names)
 
     def _wait_listed(self, references: Sequence[str]) -> None:
         """Wait until the CRI plugin has heard of the images; it learns of an import by an event."""
