@@ -27,7 +27,6 @@ if [ "$1" != simulated ]; then
     need iproute2 "a network namespace without resolver and routes" ip
 fi
 if [ "$1" = test ]; then
-    need crun "the other program that makes containers" crun
     need openssh-server "commands carried over ssh" sshd
     need crun "pods whose containers another program makes" crun
     need gcc "the software security key for sk signatures" gcc
