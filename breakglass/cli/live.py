@@ -39,16 +39,19 @@ def _moving(total: int, mark: str) -> Iterator[Watch]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
     columns = (
         TextColumn(f"[bold]{mark}[/bold]" if mark else "delivering"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}"),
+        # What a node tells may be long; it must not push the count off a narrow terminal.
+        TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True)),
     )
     start = f"{mark} " if mark else ""
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, expand=True) as progress:
         task = progress.add_task("", total=total)
 
         def step(told: Step) -> None:

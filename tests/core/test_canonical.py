@@ -197,6 +197,8 @@ def test_each_item_stands_once() -> None:
 def test_every_key_is_read_or_refused() -> None:
     """`finish` knows what nobody asked for, and leaves alone what was read."""
     fields = Fields({"a": True, "b": 1})
+    assert fields.has("b")
+    assert not fields.has("c")
     assert fields.flag("a")
     with pytest.raises(Malformed) as refusal:
         fields.finish()
