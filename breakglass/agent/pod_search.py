@@ -15,6 +15,7 @@ It changes nothing, and keeps no group: only where groups are born.
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from breakglass.agent import hierarchy
@@ -80,11 +81,12 @@ class PodSearch:
                 return group
         if not hierarchy.is_uid(uid):
             return None
-        for parent in self._known():
-            group = self._group(parent / hierarchy.pod_name_below(parent.name, uid))
-            if group is not None:
-                return group
-        return None
+        paths = [
+            parent / hierarchy.pod_name_below(parent.name, uid) for parent in self._parents_now()
+        ]
+        seen = (self._same_as_seen(str(path)) for path in paths)
+        made = (self._group(path) for path in paths)
+        return next((group for group in chain(seen, made) if group is not None), None)
 
     def parents(self) -> tuple[Path, ...]:
         """Return the directories in which groups of pods appear, in each tree that has them."""
@@ -99,11 +101,28 @@ class PodSearch:
         )
 
     def _known(self) -> tuple[PurePosixPath, ...]:
-        """Return the parents, after a walk when none is known or it is time for one."""
+        """Return the parents for a look at all pods, every so often after a walk."""
         self._looks += 1
-        if not self._parents or self._looks % _LOOKS_PER_WALK == 0:
+        if self._looks % _LOOKS_PER_WALK == 0:
+            self._walk()
+        return self._parents_now()
+
+    def _parents_now(self) -> tuple[PurePosixPath, ...]:
+        """Return the parents, after a walk when none is known."""
+        if not self._parents:
             self._walk()
         return (*self._parents, *self._learned)
+
+    def _same_as_seen(self, path: str) -> PodGroup | None:
+        """Return the group that the last look at all pods found here, if it is still that one."""
+        group = self._seen.get(path)
+        if group is None:
+            return None
+        try:
+            found = os.lstat(group.trees[0][1])
+        except OSError:
+            return None
+        return group if found.st_ino == group.inode else None
 
     def _learn(self, parent: PurePosixPath) -> None:
         if parent not in self._parents and parent not in self._learned:
