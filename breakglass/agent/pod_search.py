@@ -85,8 +85,18 @@ class PodSearch:
             parent / hierarchy.pod_name_below(parent.name, uid) for parent in self._parents_now()
         ]
         seen = (self._same_as_seen(str(path)) for path in paths)
-        made = (self._group(path) for path in paths)
+        made = (self._note(self._group(path)) for path in paths)
         return next((group for group in chain(seen, made) if group is not None), None)
+
+    def _note(self, group: PodGroup | None) -> PodGroup | None:
+        """Remember a group that is whole: in every tree that has its parent."""
+        if group is not None:
+            parent = PurePosixPath(group.path).parent
+            if len(group.trees) == len(self._hierarchies.at(parent)):
+                if len(self._seen) >= _MAX_PODS:
+                    self._seen.clear()
+                self._seen[group.path] = group
+        return group
 
     def parents(self) -> tuple[Path, ...]:
         """Return the directories in which groups of pods appear, in each tree that has them."""
