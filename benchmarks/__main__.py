@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from lab import LabUnavailable
 
-NAMES = ("core", "stop", "agent")
-LATER = ("hold", "fanout")
+NAMES = ("core", "stop", "hold", "agent")
+LATER = ("fanout",)
 _UNUSABLE = 2
 
 

@@ -88,7 +88,7 @@ class CarryOut:
 
     async def _ended(self, command: Command, intent: Intent, begun_ms: int) -> Finished:
         if self._journal.state.commands[command.id].planned:
-            return await self._stopping.observed(command, begun_ms, around=intent.sighting.around)
+            return await self._stopping.observed(command, begun_ms, intent.sighting)
         note = "; ".join(part for part in (intent.sighting.error, intent.note) if part)
         if intent.sighting.around:
             # Nothing is known to run, and nobody could be asked.

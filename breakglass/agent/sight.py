@@ -105,6 +105,9 @@ class Sight:
 
     def around(self, error: RuntimeUnavailable | RuntimeTooOld) -> Sighting:
         """Return the pods without the runtime: by the last listing, log folders and kernel."""
+        return self._around(error.message, error.stable_code)
+
+    def _around(self, error: str, code: str) -> Sighting:
         groups = {group.uid: group for group in self._kernel.pod_groups()}
         named = {birth.uid: birth for birth in self._births.present()}
         pods: list[Pod] = []
@@ -121,7 +124,11 @@ class Sight:
                 )
             if known is not None:
                 pods.append(self._by_kernel(known, group))
-        return Sighting(pods=tuple(pods), error=error.message, code=error.stable_code)
+        return Sighting(pods=tuple(pods), error=error, code=code)
+
+    def again(self, sighting: Sighting) -> Sighting:
+        """Return the pods as the kernel shows them now, after a sighting around the runtime."""
+        return self._around(sighting.error, sighting.code)
 
     def _by_kernel(self, pod: Pod, group: PodGroup) -> Pod:
         """Return a pod with the containers that the kernel shows, those unknown to us included."""

@@ -132,15 +132,22 @@ class Stopping:
             async for ended in ends:
                 yield await self._journal.record(_entry(command, ended, resumed=resumed))
 
-    async def observed(self, command: Command, begun_ms: int, *, around: bool) -> Finished:
-        """Take step (8): look again, and count what is down by the entries and by this look."""
+    async def observed(self, command: Command, begun_ms: int, was: Sighting) -> Finished:
+        """Take step (8): look again, and count what is down by the entries and by this look.
+
+        Args:
+            command: what was carried out.
+            begun_ms: when.
+            was: how the pods were seen before it.
+        """
         state = self._journal.state.commands[command.id]
         bodies = [self._journal.entry(index).body for _, index in state.pods]
         ended = [body for body in bodies if isinstance(body, PodEnded)]
         down = sum(body.seen in DOWN for body in ended)
         held = sum(body.gate not in {"", str(Gate.WATCH_ONLY)} for body in ended)
-        sighting = await (self._sight.look() if around else self._sight.patient())
-        if sighting.around and not around:
+        # A runtime that was gone around is not asked again: the kernel's word is what there is.
+        sighting = self._sight.again(was) if was.around else await self._sight.patient()
+        if sighting.around and not was.around:
             return finished(
                 command,
                 self._clock,

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`breakglass-agent serve` on a kernel that offers no limits: what the watch alone can do."""
+
+import os
+import sys
+from pathlib import Path
+
+from breakglass.cli.agent import ONLY_TLS13
+
+
+def main() -> None:
+    """Run the agent until SIGTERM."""
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = ONLY_TLS13  # read when gRPC is imported
+    from breakglass.agent.assembly import Ports  # noqa: PLC0415
+    from breakglass.agent.cgroups import CgroupKernel  # noqa: PLC0415
+    from breakglass.agent.config import load  # noqa: PLC0415
+    from breakglass.agent.daemon import log_as_json, serve  # noqa: PLC0415
+    from breakglass.agent.kernel import Kernel, PodGroup  # noqa: PLC0415
+    from breakglass.core.gates import Limit, Oci  # noqa: PLC0415
+
+    class NoLimits(CgroupKernel):
+        """A kernel as that of a node whose pods are virtual machines."""
+
+        def limits(self, group: PodGroup, oci: Oci) -> tuple[Limit, ...]:  # noqa: ARG002
+            return ()
+
+    def kernel(_: Path) -> Kernel:
+        return NoLimits()
+
+    log_as_json()
+    serve(load(Path(sys.argv[-1])), Ports(kernel=kernel))
+
+
+if __name__ == "__main__":
+    main()
