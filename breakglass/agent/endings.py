@@ -5,7 +5,7 @@ from breakglass.agent.clock import Clock
 from breakglass.core import limits
 from breakglass.core.command import Command
 from breakglass.core.entries import Finished, PlannedPod, SeenPod
-from breakglass.core.pods import Pod
+from breakglass.core.pods import ContainerState, Pod
 
 
 def finished(
@@ -38,18 +38,31 @@ def finished(
     )
 
 
-def observe(planned: tuple[PlannedPod, ...], pods: tuple[Pod, ...]) -> tuple[SeenPod, ...]:
-    """Return what a look shows of each planned pod."""
+def observe(
+    planned: tuple[PlannedPod, ...], pods: tuple[Pod, ...], *, gated: frozenset[str] = frozenset()
+) -> tuple[SeenPod, ...]:
+    """Return what a look shows of each planned pod.
+
+    Args:
+        planned: the pods that the command was for.
+        pods: all pods, as this look shows them.
+        gated: the UIDs of pods whose gate is proven: there kubelet goes on making containers, and
+            one that is made and not started is about to fail.
+    """
     now = {pod.uid: pod for pod in pods}
     return tuple(
-        SeenPod(uid=was.uid, name=was.name, seen=_now_seen(was, now.get(was.uid)))
+        SeenPod(uid=was.uid, name=was.name, seen=_now_seen(was, now.get(was.uid), gated))
         for was in planned
     )
 
 
-def _now_seen(was: PlannedPod, now: Pod | None) -> str:
+def _now_seen(was: PlannedPod, now: Pod | None, gated: frozenset[str]) -> str:
     """Return what a later look shows of a planned pod: gone, down, running, or restarted."""
-    if now is None or not now.live:
-        return "gone" if now is None else "down"
-    ours = any(one.live for one in now.containers if one.id in was.containers)
-    return "running" if ours else "restarted"
+    if now is None:
+        return "gone"
+    live = [one for one in now.containers if one.live]
+    if any(one.id in was.containers for one in live):
+        return "running"
+    if was.uid in gated:
+        live = [one for one in live if one.state is not ContainerState.CREATED]
+    return "restarted" if live else "down"

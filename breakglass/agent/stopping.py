@@ -144,7 +144,7 @@ class Stopping:
         bodies = [self._journal.entry(index).body for _, index in state.pods]
         ended = [body for body in bodies if isinstance(body, PodEnded)]
         down = sum(body.seen in DOWN for body in ended)
-        held = sum(body.gate not in {"", str(Gate.WATCH_ONLY)} for body in ended)
+        gated = frozenset(body.uid for body in ended if body.gate not in {"", str(Gate.WATCH_ONLY)})
         # A runtime that was gone around is not asked again: the kernel's word is what there is.
         sighting = self._sight.again(was) if was.around else await self._sight.patient()
         if sighting.around and not was.around:
@@ -157,9 +157,9 @@ class Stopping:
                 note=sighting.error,
                 pods=len(ended),
                 down=down,
-                held=held,
+                held=len(gated),
             )
-        observed = observe(state.planned, sighting.pods)
+        observed = observe(state.planned, sighting.pods, gated=gated)
         restarted = sum(one.seen == "restarted" for one in observed)
         still = sum(one.seen == "running" for one in observed)
         loose = restarted if command.action.hold_s else 0
@@ -173,7 +173,7 @@ class Stopping:
             note=_note(command, restarted=restarted, sighting=sighting),
             pods=len(state.planned),
             down=down if whole else min(down, len(state.planned) - still),
-            held=held,
+            held=len(gated),
             restarted=restarted,
             observed=observed,
         )
