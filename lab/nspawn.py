@@ -103,10 +103,14 @@ class Machine:
         prepared: what `prepared` returned.
         stage: a folder of this machine's that is there read-only, as `STAGE`.
         runtime: a folder that is there as `RUNTIME`; a socket in it is a container runtime's.
+        controllers: cgroup v1 trees beside systemd's own that it may write, such as "pids".
     """
 
-    def __init__(self, prepared: Path, *, stage: Path, runtime: Path) -> None:
+    def __init__(
+        self, prepared: Path, *, stage: Path, runtime: Path, controllers: Sequence[str] = ()
+    ) -> None:
         self._prepared, self._stage, self._runtime = prepared, stage, runtime
+        self._controllers = tuple(controllers)
         self.cgroup = f"/bg-{os.getpid()}-{os.urandom(3).hex()}"
         self._leader = 0
         self._console = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the machine
@@ -153,7 +157,7 @@ class Machine:
         self._end()
 
     def _boot(self) -> None:
-        groups = _make_cgroups(self.cgroup)
+        groups = _make_cgroups(self.cgroup, self._controllers)
         join = "".join(f"echo $$ >{shlex.quote(str(one / 'cgroup.procs'))}; " for one in groups)
         self._process = subprocess.Popen(
             ("sh", "-ec", f'{join}exec "$@"', "sh", *self._nspawn()),
@@ -167,6 +171,10 @@ class Machine:
             if self._process.poll() is not None or time.monotonic() > end:
                 raise LabUnavailable(f"no systemd boots here: {self.console()[-400:]}")
             time.sleep(_LOOK_S)
+        for name in self._controllers:  # nspawn mounts them read-only
+            self.run(f"mount -o remount,bind,rw /sys/fs/cgroup/{name}")
+        if self._controllers:  # and systemd looks at them when it begins
+            self.run("systemctl daemon-reexec")
 
     def _nspawn(self) -> Iterator[str]:
         yield str(_nspawn_of(self._prepared))
@@ -203,10 +211,11 @@ class Machine:
             self._console.close()
 
 
-def _make_cgroups(name: str) -> list[Path]:
-    """Make the machine's groups: in the one tree of v2, or in systemd's own two of v1."""
+def _make_cgroups(name: str, controllers: Sequence[str]) -> list[Path]:
+    """Make the machine's groups: in the one tree of v2, or in systemd's own two of v1 and more."""
     trees = leftovers.hierarchies()
-    own = [tree for tree in trees if tree.name in {"systemd", "unified"}] or list(trees)
+    wanted = {"systemd", "unified", *controllers}
+    own = [tree for tree in trees if tree.name in wanted] or list(trees)
     groups = [tree / name.strip("/") for tree in own]
     for group in groups:
         group.mkdir()
