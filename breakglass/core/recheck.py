@@ -4,7 +4,8 @@
 A log whose tree is whole may still have been written by somebody who lied from the start.  So this
 module takes nothing from an entry that it can compute: an accepted command's text and signatures
 are given to `decide` under the trust that the log had in force and at the time the entry gives, and
-the answer must be the one recorded.  Refusals with their file are decided again too; one for a
+the answer must be the one recorded.  Holds must be those of such commands (`recheck_holds`).
+Refusals with their file are decided again too; one for a
 reason that only the node could know (which node it is, what it protects) is counted, not judged.
 
 The tree, the checkpoint and the node's key are not looked at here: see `checkpoint` and `merkle`.
@@ -13,6 +14,7 @@ The tree, the checkpoint and the node's key are not looked at here: see `checkpo
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from breakglass.core.command import Command
 from breakglass.core.decide import Approved, decide
 from breakglass.core.entries import (
     Accepted,
@@ -25,6 +27,7 @@ from breakglass.core.entries import (
 )
 from breakglass.core.fold import State, fold
 from breakglass.core.reasons import NODE_REASONS
+from breakglass.core.recheck_holds import verify_hold
 from breakglass.core.signed_file import digest, parse_signed_file
 from breakglass.core.trust import Trust, parse_trust
 from breakglass.errors import LogTampered, Malformed
@@ -40,13 +43,20 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recheck:
-    """What deciding everything again showed; `unjudged` refusals rest on the node's own word."""
+    """What deciding everything again showed.
+
+    Attributes:
+        unjudged: refusals that rest on the node's own word.
+        unfinished: the commands that the node still owes an end.
+        held: the commands whose holds are in force at the log's end.
+    """
 
     entries: int = 0
     approved: int = 0
     refused: int = 0
     unjudged: int = 0
     unfinished: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
@@ -58,17 +68,23 @@ def recheck_log(entries: Iterable[bytes], *, trust_sha256: str = "") -> Recheck:
         trust_sha256: the pin of the trust that the log must have begun with; "" to take its word.
     """
     state, trust, report = State(), None, Recheck()
+    commands: dict[str, Command] = {}
     for index, raw in enumerate(entries):
         report = replace(report, entries=index + 1)
         try:
             entry = parse_entry(raw)
             trust = _trust_after(entry, trust, trust_sha256)
-            report = _decided_again(entry, trust, report)
-            state = fold(state, entry)
+            report = _decided_again(entry, trust, report, commands)
+            before, state = state, fold(state, entry)
+            verify_hold(entry, before, state, commands)
         except (Malformed, LogTampered) as error:
             finding = Finding(index=index, message=error.message)
             report = replace(report, findings=(*report.findings, finding))
-    return replace(report, unfinished=tuple(one.id for one in state.unfinished))
+    return replace(
+        report,
+        unfinished=tuple(one.id for one in state.unfinished),
+        held=tuple(hold.id for hold in state.active_holds),
+    )
 
 
 def _trust_after(entry: Entry, trust: Trust | None, pin: str) -> Trust | None:
@@ -84,10 +100,13 @@ def _trust_after(entry: Entry, trust: Trust | None, pin: str) -> Trust | None:
     return taken
 
 
-def _decided_again(entry: Entry, trust: Trust | None, report: Recheck) -> Recheck:
+def _decided_again(
+    entry: Entry, trust: Trust | None, report: Recheck, commands: dict[str, Command]
+) -> Recheck:
+    """Return the report after a decision; the command of a proven acceptance joins `commands`."""
     match entry.body:
         case Accepted() as body:
-            _verify_accepted(entry, body, trust)
+            commands[body.id] = _verify_accepted(entry, body, trust)
             return replace(report, approved=report.approved + 1)
         case RefusedEntry() as body if body.code in NODE_REASONS or not body.file:
             return replace(report, unjudged=report.unjudged + 1)
@@ -98,7 +117,7 @@ def _decided_again(entry: Entry, trust: Trust | None, report: Recheck) -> Rechec
             return report
 
 
-def _verify_accepted(entry: Entry, body: Accepted, trust: Trust | None) -> None:
+def _verify_accepted(entry: Entry, body: Accepted, trust: Trust | None) -> Command:
     if trust is None:
         raise LogTampered("expected a trust before the first decision, got none")
     file = parse_signed_file(from_lines(body.file))
@@ -114,6 +133,7 @@ def _verify_accepted(entry: Entry, body: Accepted, trust: Trust | None) -> None:
     people = tuple((one.person, one.fingerprint) for one in verdict.approvals)
     if people != tuple((one.person, one.key) for one in body.approvals):
         raise LogTampered("expected the approvals that the signatures prove, got others")
+    return command
 
 
 def _verify_refused(entry: Entry, body: RefusedEntry, trust: Trust | None) -> None:

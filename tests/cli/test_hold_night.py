@@ -98,6 +98,9 @@ def test_stopped_means_that_it_stays_stopped(night: Night) -> None:
     assert holds(night) == []
     until(lambda: len(running(night)) == 2 * PODS)
 
+    verified = night.bastion.json("log", "verify").json["nodes"]
+    assert [(row["approved"], row["held"]) for row in verified] == [(3, [])] * 2
+
     again = carried_out(night, "release")
     assert (again.exit, again.json["code"]) == (4, "no-hold")
     assert "breakglass holds" in again.json["hint"]
@@ -114,8 +117,9 @@ def test_a_hold_outlives_its_agent_and_is_never_an_absence(night: Night) -> None
     night.start("n2")
     assert [hold["command"] for hold in holds(night)] == [stopped.json["id"]] * 2
     assert running(night) == []
-    text = night.bastion.run("outcome", stopped.json["id"]).out
-    assert "GATE" in text
+    assert "GATE" in night.bastion.run("outcome", stopped.json["id"]).out
+    verified = night.bastion.json("log", "verify").json["nodes"]
+    assert [row["held"] for row in verified] == [[stopped.json["id"]]] * 2
 
 
 def test_only_the_hold_that_is_named_ends(night: Night) -> None:

@@ -2,6 +2,9 @@
 """P4: a log's decisions are decided again from the trust and the signatures it holds."""
 
 import dataclasses
+from typing import Any
+
+import pytest
 
 from breakglass.core.entries import (
     Accepted,
@@ -16,6 +19,7 @@ from breakglass.core.entries import (
     render_instant,
     to_lines,
 )
+from breakglass.core.hold_entries import HoldBegun, HoldEnded, HoldExtended
 from breakglass.core.names import render_time
 from breakglass.core.recheck import recheck_log
 from breakglass.core.signed_file import digest
@@ -31,9 +35,14 @@ def trust_taken(org: Organisation = ORG) -> TrustTaken:
     return TrustTaken(version=1, sha256=org.trust.sha256, text=to_lines(org.trust_text))
 
 
-def accepted(people: str = "ana bo", *, file: bytes | None = None) -> Accepted:
+def accepted(
+    people: str = "ana bo",
+    *,
+    file: bytes | None = None,
+    **drafted: Any,  # noqa: ANN401 - any of draft's
+) -> Accepted:
     """Return the entry of an accepted command."""
-    verdict = ORG.approved("ana bo")
+    verdict = ORG.approved("ana bo", **drafted)
     raw = ORG.signed(verdict.text, people) if file is None else file
     return Accepted(
         id=verdict.command.id,
@@ -138,3 +147,128 @@ def test_what_cannot_be_read_or_cannot_follow_is_a_finding_not_an_exception() ->
     raw = [b"{}", render_entry(Entry(stamp=STAMP, body=trust_taken()))]
     report = recheck_log([*raw, *[render_entry(Entry(stamp=STAMP, body=accepted()))] * 2])
     assert [one.index for one in report.findings] == [0, 3]
+
+
+# Holds
+
+
+def begun(of: Accepted, **changed: Any) -> HoldBegun:  # noqa: ANN401 - any field
+    """Return the entry of a command's hold of 60 s, with some fields otherwise."""
+    hold = HoldBegun(
+        id=of.id,
+        mode=of.mode,
+        namespace="monitoring",
+        name="telemetry",
+        revision="",
+        image="",
+        hold_s=60,
+        until="",
+    )
+    return dataclasses.replace(hold, **changed)
+
+
+def found(*timed: tuple[int, Body]) -> list[str]:
+    """Return what is found wrong in a log of entries, each some milliseconds after the boot."""
+    entries = ((0, trust_taken()), *timed)
+    raw = [
+        render_entry(Entry(stamp=dataclasses.replace(STAMP, mono_ms=mono_ms), body=body))
+        for mono_ms, body in entries
+    ]
+    return [finding.message for finding in recheck_log(raw).findings]
+
+
+def test_a_hold_from_its_command_to_its_release_has_no_findings() -> None:
+    """Begun, extended and released as people signed it, or over by its own time."""
+    stop, more = accepted(hold_s=60), accepted(verb="extend", hold_s=90)
+    go = accepted(verb="release", holds_of=stop.id)
+    longer = HoldExtended(id=stop.id, by=more.id, hold_s=90, until="")
+    start = ((1, stop), (2, begun(stop)), (3, more), (4, longer))
+    assert found(*start, (5, go), (6, HoldEnded(id=stop.id, why="released", by=go.id))) == []
+    assert found(*start, (90_004, HoldEnded(id=stop.id, why="expired", by=""))) == []
+    assert found(*start, (5, HoldEnded(id=stop.id, why="let-go", by="root"))) == []
+
+
+def test_holds_in_force_at_the_end_are_told() -> None:
+    """Whoever verifies a log sees what is still held down by it."""
+    stop = accepted(hold_s=60)
+    raw = [render_entry(Entry(stamp=STAMP, body=one)) for one in (trust_taken(), stop, begun(stop))]
+    assert recheck_log(raw).held == (stop.id,)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"hold_s": 61},
+        {"name": "cni"},
+        {"namespace": "kube-system"},
+        {"revision": "5d4f8c"},
+        {"image": "sha256:00"},
+        {"mode": "drill"},
+    ],
+)
+def test_a_hold_that_is_not_as_signed_is_found(changed: dict[str, Any]) -> None:
+    """Longer than people approved, or of something else."""
+    stop = accepted(hold_s=60)
+    (message,) = found((1, stop), (2, begun(stop, **changed)))
+    assert "as signed" in message
+
+
+@pytest.mark.parametrize(
+    "drafted",
+    [
+        {},
+        {"verb": "release"},
+        {"verb": "extend", "hold_s": 60},
+        {"mode": "dry-run", "hold_s": 60},
+    ],
+)
+def test_a_hold_that_nobody_asked_for_is_found(drafted: dict[str, Any]) -> None:
+    """A command without a hold, one that stops nothing, and a dry run hold nothing."""
+    command = accepted(**drafted)
+    (message,) = found((1, command), (2, begun(command)))
+    assert "which asks for none" in message
+
+
+def test_a_hold_of_a_command_that_was_not_proven_is_found() -> None:
+    """Beside the acceptance itself, which its signatures do not prove."""
+    stop = accepted("ana", hold_s=60)
+    assert "quorum-short" in found((1, stop), (2, begun(stop)))[0]
+    assert len(found((1, stop), (2, begun(stop)))) == 2
+
+
+@pytest.mark.parametrize(
+    ("drafted", "message"),
+    [
+        ({"verb": "stop"}, "an approved release"),
+        ({"verb": "extend"}, "an approved release"),
+        ({"verb": "release", "mode": "dry-run"}, "an approved release"),
+        ({"verb": "release", "workload": "monitoring/other"}, "that means the hold"),
+        ({"verb": "release", "revision": "5d4f8c"}, "that means the hold"),
+    ],
+)
+def test_a_release_that_people_did_not_sign_is_found(drafted: dict[str, Any], message: str) -> None:
+    """A node that lets go by itself cannot blame anybody for it."""
+    stop, by = accepted(hold_s=60), accepted(**drafted)
+    ended = HoldEnded(id=stop.id, why="released", by=by.id)
+    (wrong,) = found((1, stop), (2, begun(stop)), (3, by), (4, ended))
+    assert message in wrong
+
+
+def test_an_extension_that_is_not_as_signed_is_found() -> None:
+    """By a command that does not extend, or for longer than it says."""
+    stop, more = accepted(hold_s=60), accepted(verb="extend", hold_s=90)
+    start = ((1, stop), (2, begun(stop)), (3, more))
+    longer = HoldExtended(id=stop.id, by=more.id, hold_s=91, until="")
+    assert "90 s as signed" in found(*start, (4, longer))[0]
+    other = HoldExtended(id=stop.id, by=stop.id, hold_s=60, until="")
+    assert "an approved extend" in found(*start, (4, other))[0]
+
+
+def test_a_hold_that_ended_too_soon_is_found() -> None:
+    """Before its time, or for a reason that there is not."""
+    stop = accepted(hold_s=60)
+    start = ((1, stop), (2, begun(stop)))
+    early = HoldEnded(id=stop.id, why="expired", by="")
+    assert found(*start, (60_002, early)) == []
+    assert "over 1 ms before" in found(*start, (60_001, early))[0]
+    assert "a known end" in found(*start, (3, HoldEnded(id=stop.id, why="tired", by="")))[0]

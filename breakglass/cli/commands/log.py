@@ -26,7 +26,7 @@ def verify(session: Session, nodes: tuple[str, ...]) -> Result:
     """Read nodes' logs whole and verify all of it here.
 
     The tree and its checkpoint against the key pinned in the inventory, what was known here before,
-    and every decision again from the trust and the signatures in the log.
+    and every decision and every hold again from the trust and the signatures in the log.
     """
     from breakglass.fleet.fanout import fan_out
     from breakglass.fleet.logcheck import check_log
@@ -56,7 +56,7 @@ PARALLEL = 16  # each is read whole, and deciding again takes our own processor
 def _result(rows: "tuple[LogRow, ...]") -> Result:
     from breakglass.cli import table
 
-    head = ("NODE", "CLUSTER", "LOG", "ENTRIES", "APPROVED", "REFUSED", "UNJUDGED", "OPEN", "NOTE")
+    head = "NODE CLUSTER LOG ENTRIES APPROVED REFUSED UNJUDGED OPEN HOLDS NOTE".split()
     cells = [(row.node, row.cluster, row.state, *_counts(row), _note(row)) for row in rows]
     entries = sum(row.entries for row in rows)
     good = sum(row.state == "verified" for row in rows)
@@ -89,8 +89,9 @@ def _ending(rows: "tuple[LogRow, ...]") -> "tuple[Exit, list[LogRow]]":
 def _counts(row: "LogRow") -> tuple[object, ...]:
     report = row.report
     if report is None:
-        return (row.entries or "-", "-", "-", "-", "-")
-    return (row.entries, report.approved, report.refused, report.unjudged, len(report.unfinished))
+        return (row.entries or "-", "-", "-", "-", "-", "-")
+    decided = (report.approved, report.refused, report.unjudged)
+    return (row.entries, *decided, len(report.unfinished), len(report.held))
 
 
 def _note(row: "LogRow") -> str:
@@ -113,6 +114,7 @@ def _document(row: "LogRow") -> dict[str, object]:
         "refused": report.refused if report else 0,
         "unjudged": report.unjudged if report else 0,
         "unfinished": list(report.unfinished) if report else [],
+        "held": list(report.held) if report else [],
         "findings": [
             {"index": one.index, "message": one.message}
             for one in (report.findings if report else ())

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prove what a log says of holds by the commands that people signed.
+
+- A hold has the workload, revision, image and length of its own command, which stops and is no dry
+  run; so nobody holds anything that was not approved, and no longer than was.
+- A hold is extended or released by an approved command of that verb which means it.
+- A hold that expired did so after its time; root's letting go is root's own word and told as that.
+
+What a gate did to a control group is the node's own word: no signature proves it.
+"""
+
+from collections.abc import Mapping
+
+from breakglass.core.command import Command, Mode, Verb
+from breakglass.core.entries import Entry
+from breakglass.core.fold import State
+from breakglass.core.hold_entries import HoldBegun, HoldEnded, HoldExtended
+from breakglass.core.plan import workload_of
+from breakglass.errors import LogTampered
+
+LET_GO = "let-go"
+
+
+def verify_hold(entry: Entry, before: State, after: State, commands: Mapping[str, Command]) -> None:
+    """Raise `LogTampered` for an entry of a hold that no approved command proves.
+
+    Args:
+        entry: any entry; those of other things pass.
+        before: the log's state before it.
+        after: the state after it, as `fold` made it.
+        commands: the commands whose acceptance was proven, by id.
+    """
+    match entry.body:
+        case HoldBegun() as body:
+            _verify_begun(body, commands[body.id])  # `fold` knows it: its acceptance was proven
+        case HoldExtended() as body:
+            command = _verify_meant(body.id, body.by, Verb.EXTEND, before, commands)
+            if body.hold_s != command.action.hold_s:
+                raise LogTampered(
+                    f"expected an extension by {command.action.hold_s} s as signed,"
+                    f" got one by {body.hold_s} s"
+                )
+        case HoldEnded(why="released") as body:
+            _verify_meant(body.id, body.by, Verb.RELEASE, before, commands)
+        case HoldEnded(why="expired") as body:
+            early_ms = after.holds[body.id].ends_mono_ms - entry.stamp.mono_ms
+            if early_ms > 0:
+                raise LogTampered(f"expected a hold to its end, got it over {early_ms} ms before")
+        case HoldEnded() as body if body.why != LET_GO:
+            raise LogTampered(f"expected a known end of a hold, got {body.why!r}")
+        case _:
+            pass
+
+
+def _verify_begun(body: HoldBegun, command: Command) -> None:
+    action = command.action
+    if not action.verb.stops or not action.hold_s or command.mode is Mode.DRY_RUN:
+        raise LogTampered(f"expected no hold of {body.id}, which asks for none, got one")
+    signed = (
+        str(command.mode),
+        action.namespace,
+        action.name,
+        action.revision,
+        action.image,
+        action.hold_s,
+    )
+    if signed != (body.mode, body.namespace, body.name, body.revision, body.image, body.hold_s):
+        raise LogTampered(f"expected the hold of {body.id} as signed, got another")
+
+
+def _verify_meant(
+    held: str, by: str, verb: Verb, before: State, commands: Mapping[str, Command]
+) -> Command:
+    """Return the command by which a hold is changed; raise unless it is one that means it."""
+    command = commands.get(by)
+    if command is None or command.action.verb is not verb or command.mode is Mode.DRY_RUN:
+        raise LogTampered(f"expected an approved {verb} for the hold of {held}, got none")
+    hold = before.holds.get(held)
+    meant = workload_of(command.action), command.action.holds_of
+    if hold is None or not hold.is_meant(*meant):
+        raise LogTampered(f"expected a {verb} that means the hold of {held}, got another")
+    return command
