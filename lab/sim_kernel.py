@@ -99,13 +99,13 @@ class SimulatedKernel:
             for one in self._files.leaves(group.uid)
         )
 
-    def limits(self, group: PodGroup, oci: Oci) -> tuple[Limit, ...]:
-        """Return the limits that would hold this pod, with their values now."""
+    def limits(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
+        """Return the limits that would hold this pod, or the early ones, with their values now."""
         found = []
         for belt in choose_limits(group.layout, is_slice=group.is_slice, oci=oci):
             place = _place(group, belt.kind)
             old = self._value(place)
-            if old is not None:
+            if old is not None and (belt.early or not early):
                 old = _OPEN[belt.kind] if old == _CLOSED[belt.kind] else old
                 found.append(Limit(kind=belt.kind, place=place, old=old, early=belt.early))
         return tuple(found)

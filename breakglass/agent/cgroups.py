@@ -127,13 +127,13 @@ class CgroupKernel:
                     found.setdefault(container_id, directory / name)
         return tuple(Leaf(directory=found[one], container_id=one) for one in sorted(found))
 
-    def limits(self, group: PodGroup, oci: Oci) -> tuple[Limit, ...]:
-        """Return the limits that would hold this pod, with their values as they are now.
+    def limits(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
+        """Return the limits that would hold this pod, or the early ones, as they are now.
 
         Raises:
             GateFailed: there are limits, and none of them can be read (gate-unwritable).
         """
-        return self._gates.limits(group, oci)
+        return self._gates.limits(group, oci, early=early)
 
     def set_limit(self, group: PodGroup, limit: Limit) -> None:
         """Set one limit and read it back.

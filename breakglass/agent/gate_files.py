@@ -43,8 +43,8 @@ class GateLimits:
     def __init__(self, systemctl: Systemctl) -> None:
         self._systemctl = systemctl
 
-    def limits(self, group: PodGroup, oci: Oci) -> tuple[Limit, ...]:
-        """Return the limits that would hold a pod, with their old values.
+    def limits(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
+        """Return the limits that would hold a pod, or the early ones, with their old values.
 
         Raises:
             GateFailed: there are limits, and none of them can be read (gate-unwritable).
@@ -53,7 +53,7 @@ class GateLimits:
         failure: GateFailed | None = None
         for belt in choose_limits(group.layout, is_slice=group.is_slice, oci=oci):
             place = _place(group, belt.kind)
-            if place is None:
+            if place is None or (early and not belt.early):
                 continue
             try:
                 old = self._free_value(group, belt.kind, place)

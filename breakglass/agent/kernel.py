@@ -87,8 +87,11 @@ class Kernel(Protocol):
         """Return the containers' groups below a pod's, its sandbox's among them, by their ids."""
         ...
 
-    def limits(self, group: PodGroup, oci: Oci) -> tuple[Limit, ...]:
+    def limits(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
         """Return the limits that would hold this pod, with their values as they are now.
+
+        With `early` only those that are set before anything is stopped: at a birth there is no time
+        to ask systemd for the others.
 
         A value that is the gate's own already (0, TasksMax 1) is given as "max"/"infinity": it is a
         leftover, and putting it back would gate the pod forever.
