@@ -121,6 +121,7 @@ class Story:
         watch.keep(self.minutes * 60 - (time.time() - watch.since))
         tried = watch.attempts()
         stage.say(f"{time.time() - watch.since:.0f} s after the stop: kubelet tried {tried}")
+        stage.breakglass("holds")
 
     def kubelet_restarts(self, watch: Watch) -> None:
         """Kubelet restarted with the API gone, the API back, kubelet killed with it there."""

@@ -16,7 +16,7 @@ from lab.kubernetes_node import KubeNode, Tick
 
 TICK_S = 0.05  # a witness's code runs this long for each line that it writes
 _LOOK_S = 0.5
-_ALIVE_S = 3.0
+_ALIVE_S = 10.0
 
 
 @dataclass(slots=True, kw_only=True)
