@@ -56,7 +56,18 @@ PARALLEL = 16  # each is read whole, and deciding again takes our own processor
 def _result(rows: "tuple[LogRow, ...]") -> Result:
     from breakglass.cli import table
 
-    head = "NODE CLUSTER LOG ENTRIES APPROVED REFUSED UNJUDGED OPEN HOLDS NOTE".split()
+    head = [
+        "NODE",
+        "CLUSTER",
+        "LOG",
+        "ENTRIES",
+        "APPROVED",
+        "REFUSED",
+        "UNJUDGED",
+        "OPEN",
+        "HOLDS",
+        "NOTE",
+    ]
     cells = [(row.node, row.cluster, row.state, *_counts(row), _note(row)) for row in rows]
     entries = sum(row.entries for row in rows)
     good = sum(row.state == "verified" for row in rows)
