@@ -184,7 +184,9 @@ def test_what_came_from_outside_is_made_printable() -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [
-        (("release-all",), 2, "not-in-this-version"),
+        (("dial-stdio",), 2, "not-in-this-version"),
+        (("release-all", "--config", "/nonexistent/agent.toml"), 2, "file-unreadable"),
+        (("metrics", "--config", "/nonexistent/agent.toml"), 2, "file-unreadable"),
         (("bogus",), 2, "usage"),
         ((), 2, "usage"),
         (("check-config", "--config", "/nonexistent/agent.toml"), 2, "file-unreadable"),
