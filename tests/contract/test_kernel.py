@@ -150,6 +150,12 @@ def test_limits_are_those_of_the_matrix_with_their_values(
         assert limit.early == chosen[limit.kind]
 
 
+def test_the_early_limits_can_be_had_alone(rig: KernelRig, kernel: Kernel, group: PodGroup) -> None:
+    """Those that are set before anything is stopped: at a birth there is no time for others."""
+    every = kernel.limits(group, rig.oci)
+    assert kernel.limits(group, rig.oci, early=True) == tuple(one for one in every if one.early)
+
+
 def test_a_gate_stands_until_it_is_lifted(rig: KernelRig, kernel: Kernel, group: PodGroup) -> None:
     """Set in order and proven; lifted in reverse, and all is as before."""
     limits = kernel.limits(group, rig.oci)

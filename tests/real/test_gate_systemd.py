@@ -164,7 +164,8 @@ def test_on_plain_v1_the_property_is_the_gate(pod: Pod) -> None:
     assert seen["limits"] == [["property", "100"], ["pids", "100"]]
     gated = pod.act("gate", V1)
     assert (gated["standing"], gated["changed"], pod.tasks_max) == ("property", [], "0")
-    assert gated["limits"] == [["property", "infinity"], ["pids", "max"]]  # ours is nobody's
+    ours = [["property", "infinity"], ["pids", "max"]]  # and never another gate's old value
+    assert pod.act("show", V1)["limits"] == ours
 
 
 def test_a_limit_of_somebody_else_is_seen_and_comes_back(pod: Pod) -> None:
