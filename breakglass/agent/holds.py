@@ -12,7 +12,7 @@ Who is to be held, and when to look, is `watch`'s; what people signed comes from
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
@@ -63,6 +63,7 @@ class Holds:
         self._clock = clock
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._programs: dict[str, tuple[Oci, str]] = {}
+        self._tight: set[str] = set()  # pods whose late limits were set, since this agent runs
         self._log = structlog.get_logger("holds")
         self.busy: set[str] = set()  # pods that a command is bringing down: not `watch`'s
         self.bell = asyncio.Event()  # rung when holds have changed
@@ -113,7 +114,9 @@ class Holds:
         hold_s = command.action.hold_s
         body = HoldExtended(id=hold.id, by=command.id, hold_s=hold_s, until=self._in(hold_s))
         async with self._turns[hold.id]:
-            if self._journal.state.holds[hold.id].is_active:  # it may have ended meanwhile
+            now = self._journal.state.holds[hold.id]
+            # It may have ended meanwhile; and a crash does not make an extension count twice.
+            if now.is_active and command.id not in now.extended_by:
                 await self._journal.record(body)
 
     async def end(self, hold: Hold, why: str, *, by: str = "") -> None:
@@ -153,6 +156,8 @@ class Holds:
                 if group is None:
                     return Gating(gate=Gate.WATCH_ONLY, note="no control group")
                 limits = await self._intended(pod, hold, group, oci)
+                if limits is None:
+                    return Gating(gate=Gate.WATCH_ONLY, note="its hold has ended")
                 if not limits:
                     return Gating(gate=Gate.WATCH_ONLY, note=f"no gate holds {oci} here")
                 for limit in limits:
@@ -176,26 +181,47 @@ class Holds:
                         await asyncio.to_thread(self._kernel.set_limit, group, limit)
                     except GateFailed as error:
                         notes.append(error.message)  # a second belt only
+            self._tight.add(uid)
             proven = self._proven(group, gated.limits, gated.oci)
             return Gating(gate=proven.gate, note="; ".join([proven.note, *notes]).strip("; "))
 
+    async def learn(self, gated: GatedPod, pod: Pod) -> None:
+        """Note which program makes a pod's containers, where that was not known at its birth."""
+        oci, _ = await self._program(pod, ask=True)
+        if oci is Oci.UNKNOWN:
+            return
+        async with self._turns[gated.uid]:
+            if self._journal.state.gates.get(gated.uid) == gated:
+                await self._intend(replace(gated, oci=oci))
+
     async def mend(self, gated: GatedPod, *, prove: bool) -> int:
-        """Set again what somebody else has changed; return how many limits that were."""
+        """Set what does not stand; return how many limits somebody else had changed."""
         async with self._turns[gated.uid]:
             group = self._group(gated)
             if group is None or not self._is_gated(gated):
                 return 0
             try:
                 changed = self._kernel.changed(group, gated.limits)
-                for limit in changed:
-                    self._log.warning("limit changed by somebody else", place=limit.place)
-                    await asyncio.to_thread(self._kernel.set_limit, group, limit)
             except GateFailed as error:
                 await self.note(gated, Gating(gate=Gate.WATCH_ONLY, note=error.message))
                 return 0
+            resets, notes = 0, []
+            for limit in changed:
+                try:
+                    await asyncio.to_thread(self._kernel.set_limit, group, limit)
+                except GateFailed as error:
+                    notes.append(error.message)
+                    continue
+                # The late limits of a pod that was gated at birth are set here for the first time.
+                if limit.early or gated.uid in self._tight:
+                    self._log.warning("limit changed by somebody else", place=limit.place)
+                    resets += 1
+            self._tight.add(gated.uid)
             if changed or prove or not gated.gate:
-                await self.note(gated, self._proven(group, gated.limits, gated.oci))
-            return len(changed)
+                proven = self._proven(group, gated.limits, gated.oci)
+                note = "; ".join(part for part in (proven.note, *notes) if part)
+                await self.note(gated, Gating(gate=proven.gate, note=note))
+            return resets
 
     async def note(self, gated: GatedPod, seen: Gating) -> None:
         """Record what holds a pod, where that is news."""
@@ -221,7 +247,8 @@ class Holds:
     async def lift(self, gated: GatedPod) -> str:
         """Put one pod's old values back, descendants last; return what failed, "" for nothing.
 
-        A pod whose group is gone has nothing to put back: its limits went with it.
+        A pod whose group is gone has nothing to put back: its limits went with it.  One that has
+        come under another hold while this waited for its turn keeps its gate.
         """
         async with self._turns[gated.uid]:
             if not self._is_gated(gated):
@@ -229,6 +256,8 @@ class Holds:
             group = self._group(gated)
             if group is None:
                 await self._journal.record(GateLifted(uid=gated.uid, why=GONE, note=""))
+                return ""
+            if self._is_covered(gated):
                 return ""
             scopes = 0
             try:
@@ -244,31 +273,43 @@ class Holds:
             await self._journal.record(GateLifted(uid=gated.uid, why=RELEASED, note=note))
             return ""
 
-    async def _intended(self, pod: Pod, hold: Hold, group: PodGroup, oci: Oci) -> tuple[Limit, ...]:
-        """Return the limits of a pod's gate, whose old values are durable on return."""
+    async def _intended(
+        self, pod: Pod, hold: Hold, group: PodGroup, oci: Oci
+    ) -> tuple[Limit, ...] | None:
+        """Return the limits of a pod's gate, their old values being durable; None for no hold."""
         known = self._journal.state.gates.get(pod.uid)
         if known and (known.cgroup, known.inode) == (group.path, group.inode):
             return known.limits  # never what the file says now: that is ours
         limits = await asyncio.to_thread(self._kernel.limits, group, oci)
         if limits:
-            body = GateIntended(
+            gated = GatedPod(
                 uid=pod.uid,
                 namespace=pod.namespace,
                 name=pod.name,
                 hold=hold.id,
                 cgroup=group.path,
                 inode=group.inode,
-                oci=str(oci),
-                limits=tuple(
-                    GateLimit(kind=str(one.kind), place=one.place, old=one.old, early=one.early)
-                    for one in limits
-                ),
+                oci=oci,
+                limits=limits,
             )
-            await self._journal.record(body)
+            if not await self._intend(gated):
+                return None
+            self._tight.discard(pod.uid)
         return limits
 
+    async def _intend(self, gated: GatedPod) -> bool:
+        """Record a gate that is about to be set; not when its hold has ended meanwhile."""
+        async with self._turns[gated.hold]:
+            if not self._journal.state.holds[gated.hold].is_active:
+                return False
+            await self._journal.record(_intent(gated))
+            return True
+
     def _proven(self, group: PodGroup, limits: tuple[Limit, ...], oci: Oci) -> Gating:
-        gate = self._kernel.standing(group, limits, oci)
+        try:
+            gate = self._kernel.standing(group, limits, oci)
+        except GateFailed as error:
+            return Gating(gate=Gate.WATCH_ONLY, note=error.message)
         note = "" if gate is not Gate.WATCH_ONLY else "no limit is proven to stand"
         return Gating(gate=gate, note=note)
 
@@ -313,3 +354,20 @@ class Holds:
 
     def _in(self, seconds: int) -> str:
         return render_instant(self._clock.now() + timedelta(seconds=seconds))
+
+
+def _intent(gated: GatedPod) -> GateIntended:
+    """Return the entry that stands before a gate."""
+    return GateIntended(
+        uid=gated.uid,
+        namespace=gated.namespace,
+        name=gated.name,
+        hold=gated.hold,
+        cgroup=gated.cgroup,
+        inode=gated.inode,
+        oci=str(gated.oci),
+        limits=tuple(
+            GateLimit(kind=str(one.kind), place=one.place, old=one.old, early=one.early)
+            for one in gated.limits
+        ),
+    )

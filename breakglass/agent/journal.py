@@ -30,7 +30,14 @@ from breakglass.core.entries import (
     render_entry,
 )
 from breakglass.core.fold import State, fold
-from breakglass.core.hold_entries import GateIntended, GateLifted, GateSeen, HoldBegun, HoldEnded
+from breakglass.core.hold_entries import (
+    GateIntended,
+    GateLifted,
+    GateSeen,
+    HoldBegun,
+    HoldEnded,
+    HoldExtended,
+)
 from breakglass.core.receipt import Receipt
 from breakglass.errors import Defect, LogTampered, LogUnknown, Malformed
 
@@ -40,6 +47,7 @@ OWED = (
     PodEnded,
     Finished,
     HoldBegun,
+    HoldExtended,
     HoldEnded,
     GateIntended,
     GateSeen,
@@ -87,6 +95,10 @@ class Journal:
             StateUnwritable: nothing was written.
             LogUnknown: what was written is unknown; nothing may be touched any more.
         """
+        # Who records may be cancelled, but not between what is on the disk and what is known of it.
+        return await asyncio.shield(self._record(body, at))
+
+    async def _record(self, body: Body, at: datetime | None) -> int:
         async with self._lock:
             now = stamp(self._clock, at)
             step = self._clock_step(now)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from breakglass.agent.clock import Clock
-from breakglass.agent.kernel import Kernel
+from breakglass.agent.kernel import Kernel, Leaf
 from breakglass.agent.looks import Look, Looks, Seen
 from breakglass.agent.rungs import ContainerOutcome, KernelSeen, Rungs
 from breakglass.agent.runtime import Runtime
@@ -186,8 +186,15 @@ class Ladder:
         return tuple(
             Container(id=leaf.container_id, name="unknown", state=ContainerState.UNKNOWN)
             for leaf in (self._kernel.leaves(group) if group else ())
-            if leaf.container_id not in {*known, pod.sandbox_id} and self._kernel.pids(leaf)
+            if leaf.container_id not in {*known, pod.sandbox_id} and self._is_populated(leaf)
         )
+
+    def _is_populated(self, leaf: Leaf) -> bool:
+        """Return whether a group has processes, as far as anybody can tell."""
+        try:
+            return bool(self._kernel.pids(leaf))
+        except OSError:
+            return True
 
 
 def _newcomers(look: Look | None, pod: Pod, known: set[str]) -> tuple[Container, ...]:

@@ -136,8 +136,11 @@ class Rungs:
             return self._leaf(pod, container_id), Seen.UNKNOWN  # the climb asks again, and reports
         if now is None:
             return None, Seen.GONE
+        seen = SEEN_OF_STATE[now.state]
         leaf = self._kernel.leaf_of(now.pid, container_id) if now.pid is not None else None
-        return leaf, SEEN_OF_STATE[now.state]
+        if leaf is None and seen is Seen.RUNNING:
+            leaf = self._leaf(pod, container_id)
+        return leaf, seen
 
     def _leaf(self, pod: Pod, container_id: str) -> Leaf | None:
         """Return a container's group by its id below its pod's."""

@@ -7,21 +7,29 @@ to its end, by the runtime's clock.  Containers that were there when the pod cam
 not counted: the command that stopped them has its own outcome.
 
 The counts are recorded once a minute where they have changed, and at the end of a hold, so that a
-kubelet that tries every second fills no log.
+kubelet that tries every second fills no log.  An agent that was started since goes by the newest of
+those entries: what is older was counted.  While anything is held and nothing is written, an entry
+without counts comes every now and then, for after a reboot a lease goes on from the last entry.
+
+Counts are a courtesy (P9): one that cannot be recorded waits, and keeps no hold from its end.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
 
 from breakglass.agent.clock import Clock
 from breakglass.agent.journal import Journal
 from breakglass.agent.runtime import Runtime
 from breakglass.core import limits
+from breakglass.core.entries import parse_instant
 from breakglass.core.hold_entries import Enforced
 from breakglass.core.holds import Hold
 from breakglass.core.pods import Container, ContainerState, Pod
-from breakglass.errors import RuntimeTooOld, RuntimeUnavailable
+from breakglass.errors import NodeError, RuntimeTooOld, RuntimeUnavailable
 
 _NS_PER_MS = 1_000_000
 
@@ -40,6 +48,13 @@ class Tally:
         """Whether there is nothing to record."""
         return not (self.attempts or self.stops or self.resets or self.leaked_ms)
 
+    def take_off(self, recorded: "Tally") -> None:
+        """Go on without what is on record by now."""
+        self.attempts -= recorded.attempts
+        self.stops -= recorded.stops
+        self.resets -= recorded.resets
+        self.leaked_ms -= recorded.leaked_ms
+
 
 class Tallies:
     """The counts of all holds, and which containers they know already."""
@@ -51,6 +66,8 @@ class Tallies:
         self._of_hold: defaultdict[str, Tally] = defaultdict(Tally)
         self._known: dict[str, set[str]] = {}
         self._flushed_ms: defaultdict[str, int] = defaultdict(int)
+        self._recording: set[str] = set()
+        self._log = structlog.get_logger("tallies")
 
     def now(self, hold: Hold) -> Tally:
         """Return a hold's whole counts, those not recorded yet included."""
@@ -76,7 +93,10 @@ class Tallies:
 
     async def count(self, pod: Pod, hold: Hold, *, around: bool) -> tuple[Container, ...]:
         """Count what is new in a held pod; return the containers that must be stopped."""
-        known = self._known.setdefault(pod.uid, set())
+        if not around and pod.uid not in self._known:
+            since_ns = _ns(parse_instant(hold.counted_to))
+            self.know(pod.uid, (one.id for one in pod.containers if one.created_ns <= since_ns))
+        known = self._known.get(pod.uid, set())
         tally = self._of_hold[hold.id]
         live: list[Container] = []
         for one in pod.containers:
@@ -90,13 +110,19 @@ class Tallies:
     async def flush(self, holds: Iterable[Hold], *, at_once: bool = False) -> None:
         """Record the counts that have changed, at most once a minute for each hold."""
         now_ms = self._clock.monotonic_ms()
+        quiet = now_ms - self._journal.state.mono_ms >= limits.HOLD_BEAT_S * 1_000
         for hold in holds:
-            tally = self._of_hold[hold.id]
             due_ms = self._flushed_ms[hold.id] + limits.ENFORCED_EVERY_S * 1_000
-            if tally.is_empty or not (at_once or now_ms >= due_ms):
-                continue
-            self._of_hold[hold.id] = Tally()
-            self._flushed_ms[hold.id] = now_ms
+            is_new = not self._of_hold[hold.id].is_empty and (at_once or now_ms >= due_ms)
+            if (is_new or quiet) and hold.id not in self._recording:
+                self._flushed_ms[hold.id] = now_ms
+                await self._record(hold)
+                quiet = False
+
+    async def _record(self, hold: Hold) -> None:
+        tally = replace(self._of_hold[hold.id])
+        self._recording.add(hold.id)
+        try:
             await self._journal.record(
                 Enforced(
                     id=hold.id,
@@ -106,6 +132,12 @@ class Tallies:
                     leaked_ms=tally.leaked_ms,
                 )
             )
+        except NodeError as error:
+            self._log.error("counts", id=hold.id, code=error.stable_code, error=error.message)
+        else:
+            self._of_hold[hold.id].take_off(tally)
+        finally:
+            self._recording.discard(hold.id)
 
     async def _ended(self, container: Container, tally: Tally) -> bool:
         """Count one container that has ended; return whether it could be told what it did."""
@@ -121,3 +153,7 @@ class Tallies:
             tally.stops += 1
             tally.leaked_ms += max(0, look.finished_ns - look.started_ns) // _NS_PER_MS
         return True
+
+
+def _ns(time: datetime) -> int:
+    return round(time.timestamp() * 1_000) * _NS_PER_MS

@@ -26,13 +26,14 @@ from breakglass.agent.clock import Clock
 from breakglass.agent.holds import EXPIRED, Holds
 from breakglass.agent.journal import Journal
 from breakglass.agent.kernel import Kernel
-from breakglass.agent.ladder import climb
+from breakglass.agent.ladder import Ladder
 from breakglass.agent.runtime import Runtime
 from breakglass.agent.sight import Sight, Sighting
 from breakglass.agent.tallies import Tallies
 from breakglass.core import limits
-from breakglass.core.gates import Gate
-from breakglass.core.holds import Covers, Hold, coverage
+from breakglass.core.gates import Gate, Oci
+from breakglass.core.holds import Covers, GatedPod, Hold, coverage, coverage_of_name
+from breakglass.core.plan import Step
 from breakglass.core.pods import Container, Pod
 from breakglass.errors import NodeError, RuntimeTooOld, RuntimeUnavailable
 
@@ -84,8 +85,11 @@ class Watch:
     async def restore(self) -> None:
         """Set again everything that active holds need, before the agent calls itself ready."""
         self._births.open()
-        if self._holds.active or self._holds.gated:
-            await self.tick()
+        await self._try_tick(
+            None
+        )  # without a hold it only notes the pods, for a runtime that gets stuck
+        if self._holds.active:
+            self._holds.bell.set()  # what runs although held is stopped with the first turn
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -102,16 +106,30 @@ class Watch:
             due_ms = self._clock.monotonic_ms() + round(wait_s * 1_000)
             while (left_ms := due_ms - self._clock.monotonic_ms()) > 0:
                 born = await self._wait(left_ms / 1_000)
+                if self._holds.active:
+                    await self._receive(born, tasks)
                 if self._holds.bell.is_set():
                     self._holds.bell.clear()
+                    await self._receive(self._expected(), tasks)
                     break
-                if held:
-                    await self._receive(born, tasks)
-            try:
-                await self.tick(tasks)
-            except NodeError as error:
-                # A log that cannot be written: the daemon decides whether that is the end.
-                self._log.error("tick", code=error.stable_code, error=error.message)
+            await self._try_tick(tasks)
+
+    async def _try_tick(self, tasks: asyncio.TaskGroup | None) -> None:
+        try:
+            await self.tick(tasks)
+        except NodeError as error:
+            # A log that cannot be written: the daemon decides whether that is the end.
+            self._log.error("tick", code=error.stable_code, error=error.message)
+
+    def _expected(self) -> tuple[Birth, ...]:
+        """Return the pods that are just being born: a name and a group, and not listed yet."""
+        if not self._holds.active:
+            return ()
+        return tuple(
+            birth
+            for birth in self._births.present()
+            if self._sight.last(birth.uid) is None and self._kernel.pod_group(birth.uid) is not None
+        )
 
     async def _wait(self, seconds: float) -> tuple[Birth, ...]:
         """Return births as soon as there are any; also when holds change, or the time is up."""
@@ -134,13 +152,17 @@ class Watch:
                 sandbox_id="",
                 by_name=True,
             )
-            if birth.uid in self._nursery.pods or birth.uid in self._holds.busy:
+            known = self._nursery.pods.get(birth.uid)
+            # The group comes first and says only the UID; the folder of logs then says the name.
+            named = known is not None and not known.pod.name and bool(pod.name)
+            if (known is not None and not named) or birth.uid in self._holds.busy:
                 continue
             covers, holds = coverage(self._holds.active, pod)
             # A control group without a name may become anybody's: what it is shows soon.
             if not pod.name:
                 covers = Covers.MAYBE
             if covers is Covers.NO:
+                self._nursery.pods.pop(birth.uid, None)
                 continue
             until_ms = self._clock.monotonic_ms() + round(limits.BIRTH_LOOKS_S * 1_000)
             newborn = _Newborn(pod=pod, until_ms=until_ms)
@@ -159,10 +181,17 @@ class Watch:
             for newborn in list(self._nursery.pods.values()):
                 gated = self._journal.state.gates.get(newborn.pod.uid)
                 if newborn.gated and gated is not None:
-                    self.tallies.reset(gated.hold, await self._holds.mend(gated, prove=False))
+                    await self._check_newborn(gated)
                 if self._clock.monotonic_ms() >= newborn.until_ms:
                     self._nursery.pods.pop(newborn.pod.uid, None)  # from here on the tick's
             await self._clock.sleep(limits.BIRTH_LOOK_INTERVAL_S)
+
+    async def _check_newborn(self, gated: GatedPod) -> None:
+        try:
+            await self._mend_one(gated, prove=False)
+        except NodeError as error:
+            self._log.error("not checked", pod=gated.name, code=error.stable_code)
+            self._nursery.pods.pop(gated.uid, None)  # the tick tries again
 
     async def _decide(self, undecided: list[_Newborn]) -> None:
         """Look at the runtime, and gate the newborn pods that turn out to be covered."""
@@ -197,8 +226,9 @@ class Watch:
         await self._expire()
         sighting = await self._sight.look()
         if self._holds.active or self._holds.gated:
-            self._forget_gone()
             await self._keep(sighting, tasks)
+            if not sighting.around:
+                self.tallies.keep_only({pod.uid for pod in sighting.pods})
             await self._mend()
             await self._drop_gone()
             await self._holds.lift_uncovered()
@@ -220,30 +250,40 @@ class Watch:
             gated = self._journal.state.gates.get(pod.uid)
             if gated is None or not self._holds.exists(gated):
                 await self._holds.gate(pod, holds[0], ask=not sighting.around)
+            elif gated.oci is Oci.UNKNOWN and not sighting.around:
+                await self._holds.learn(gated, pod)
             running = await self.tallies.count(pod, holds[0], around=sighting.around)
             if running and tasks is not None and pod.uid not in self._stopping:
                 self._stopping.add(pod.uid)
-                tasks.create_task(self._stop(pod, running))
+                tasks.create_task(self._stop(pod, running, around=sighting.around))
 
-    async def _stop(self, pod: Pod, containers: tuple[Container, ...]) -> None:
+    async def _stop(self, pod: Pod, containers: tuple[Container, ...], *, around: bool) -> None:
         """Bring down at once what runs in a held pod."""
+        ladder = Ladder(self._runtime, self._kernel, self._clock, around=around)
         try:
             self._log.warning("runs although held: stopped", pod=pod.name)
-            await climb(self._runtime, self._kernel, pod, containers, grace_s=0, clock=self._clock)
+            await ladder.climb(Step(pod=pod, containers=containers, grace_s=0))
         finally:
             self._stopping.discard(pod.uid)
 
     async def _mend(self) -> None:
         prove = self._ticks % limits.PROVE_EVERY_TICKS == 1
         for gated in self._holds.gated:
-            if gated.uid not in self._holds.busy and gated.gate != Gate.WATCH_ONLY:
-                self.tallies.reset(gated.hold, await self._holds.mend(gated, prove=prove))
+            is_tried = prove or gated.gate != Gate.WATCH_ONLY
+            if gated.uid not in self._holds.busy and is_tried:
+                await self._mend_one(gated, prove=prove)
+
+    async def _mend_one(self, gated: GatedPod, *, prove: bool) -> None:
+        resets = await self._holds.mend(gated, prove=prove)
+        if resets:
+            # The hold for which it was gated may be over, and another one keep it.
+            _, holds = coverage_of_name(self._holds.active, gated.namespace, gated.name)
+            ids = [hold.id for hold in holds]
+            first = gated.hold if gated.hold in ids or not ids else ids[0]
+            self.tallies.reset(first, resets)
 
     async def _drop_gone(self) -> None:
         """Record that gated groups are gone: with a deleted pod, or with the boot before."""
         for gated in self._holds.gated:
             if gated.uid not in self._holds.busy and not self._holds.exists(gated):
                 await self._holds.lift(gated)
-
-    def _forget_gone(self) -> None:
-        self.tallies.keep_only({gated.uid for gated in self._holds.gated})

@@ -173,7 +173,7 @@ def _held(state: State, entry: Entry, index: int) -> State:
         case HoldEnded() as body:
             return replace(state, holds=leases.end(state.holds, body))
         case Enforced() as body:
-            return replace(state, holds=leases.count(state.holds, body))
+            return replace(state, holds=leases.count(state.holds, body, entry.stamp))
         case GateIntended() as body:
             return replace(state, gates=leases.intend(state.gates, body))
         case GateSeen() as body:

@@ -8,7 +8,8 @@ itself.
 A lease ends by time since boot.  A wall clock that jumps ends nothing and prolongs nothing; the
 `until` in the log is for people.  Across a reboot the time that the node was off cannot be known
 for certain, so what was left at the last entry before it counts from the boot on: never shorter
-than was signed, and longer by the time off at most.
+than was signed, and longer by the time off at most, and by the time since that entry.  There is one
+every ten minutes at least while anything is held.
 
 Pure: what a node does about its holds is in the agent.
 """
@@ -46,7 +47,15 @@ class Covers(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """One command's lease; `ends_mono_ms` is time since the boot that the state is in."""
+    """One command's lease.
+
+    Attributes:
+        ends_mono_ms: its end in time since the boot that the state is in.
+        extended_by: the commands that have extended it, each once.
+        ended, ended_by: why it is over, "" while it is not, and by which command.
+        counted_to: the wall time of the newest counts, by which a later run of the agent tells what
+            was counted already.
+    """
 
     id: str
     mode: str
@@ -55,6 +64,8 @@ class Hold:
     begun_at: int
     since: str
     ends_mono_ms: int
+    counted_to: str
+    extended_by: tuple[str, ...] = ()
     ended: str = ""
     ended_by: str = ""
     attempts: int = 0
@@ -146,15 +157,19 @@ def begin(holds: Holds, body: HoldBegun, stamp: Stamp, index: int) -> Holds:
         begun_at=index,
         since=stamp.time,
         ends_mono_ms=stamp.mono_ms + body.hold_s * 1_000,
+        counted_to=stamp.time,
     )
     return _with(holds, hold.id, hold)
 
 
 def extend(holds: Holds, body: HoldExtended, stamp: Stamp) -> Holds:
-    """Return the holds with a later end of one; an extension never shortens."""
+    """Return the holds with a later end of one; an extension never shortens, and counts once."""
     hold = _active(holds, body.id)
+    if body.by in hold.extended_by:
+        raise LogTampered(f"expected one extension of {body.id} by {body.by}, got a second")
     ends = max(hold.ends_mono_ms, stamp.mono_ms + body.hold_s * 1_000)
-    return _with(holds, hold.id, replace(hold, ends_mono_ms=ends))
+    extended_by = (*hold.extended_by, body.by)
+    return _with(holds, hold.id, replace(hold, ends_mono_ms=ends, extended_by=extended_by))
 
 
 def end(holds: Holds, body: HoldEnded) -> Holds:
@@ -162,7 +177,7 @@ def end(holds: Holds, body: HoldEnded) -> Holds:
     return _with(holds, body.id, replace(_active(holds, body.id), ended=body.why, ended_by=body.by))
 
 
-def count(holds: Holds, body: Enforced) -> Holds:
+def count(holds: Holds, body: Enforced, stamp: Stamp) -> Holds:
     """Return the holds with what enforcing one came to; its last count may follow its end."""
     hold = holds.get(body.id)
     if hold is None:
@@ -173,6 +188,7 @@ def count(holds: Holds, body: Enforced) -> Holds:
         stops=hold.stops + body.stops,
         resets=hold.resets + body.resets,
         leaked_ms=hold.leaked_ms + body.leaked_ms,
+        counted_to=stamp.time,
     )
     return _with(holds, hold.id, counted)
 

@@ -78,6 +78,7 @@ BIRTH_LOOK_INTERVAL_S = 0.002
 BIRTH_CHECK_S = 0.1  # kubelet's own podPidsLimit write comes 0.1 ms after ours, or later
 PROVE_EVERY_TICKS = 30
 ENFORCED_EVERY_S = 60.0
+HOLD_BEAT_S = 600.0  # an entry at least so often while anything is held: 144 a day
 SANDBOX_TIMEOUT_S = 10.0  # StopPodSandbox: CNI DEL may wait for the API server that is down
 
 # The agent's door.
