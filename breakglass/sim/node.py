@@ -332,10 +332,9 @@ class SimNode:
 
     async def _start(self, uid: str, started_id: str) -> str:
         """Take the time of a start; return the kernel's words when it fails, "" otherwise."""
-        if self.start_s:
-            await self._clock.sleep(self.start_s / 2)
+        await self._clock.sleep(self.start_s / 2)
         refused = self.gatekeeper.refusal(uid, started_id) if self.gatekeeper else ""
-        if self.start_s and not refused:
+        if not refused:
             await self._clock.sleep(self.start_s / 2)
         return refused
 
@@ -350,10 +349,11 @@ class SimNode:
             container.kill_ns = min(kill_ns, container.kill_ns or kill_ns)
         while container.id in self.running():
             # containerd kills from within the call: whoever leaves it leaves the container running.
-            if self._now() >= kill_ns:
+            left_s = (kill_ns - self._now()) / _NS_PER_S
+            if left_s <= 0:
                 self._kill(container)
-            else:
-                await self._clock.sleep(min(_WAIT_S, (kill_ns - self._now()) / _NS_PER_S))
+            if left_s > 0 or container.stuck:
+                await self._clock.sleep(min(_WAIT_S, left_s) if left_s > 0 else _WAIT_S)
         return pb.StopContainerResponse()
 
     # The rules of time.

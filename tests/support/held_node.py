@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -114,6 +115,11 @@ class HeldNode:
     async def advance(self, seconds: float) -> None:
         """Let so much time pass."""
         await self.clock.advance(seconds)
+
+    @staticmethod
+    def hours(number: int) -> timedelta:
+        """Return so many hours."""
+        return timedelta(hours=number)
 
     async def reboot(self, off_s: float = 30) -> None:
         """Let the machine end and start again; nothing of the agent's memory is left."""
@@ -320,7 +326,8 @@ class HeldNode:
 
     def tries(self) -> int:
         """Return how many starts limits have made fail."""
-        return sum(self.group(pod).blocked for pod in self.pods)
+        uids = {pod.uid for pod in self.pods}
+        return sum(self.kernel.group(uid).blocked for uid, _ in self.kernel.groups() if uid in uids)
 
     def group(self, pod: PodSpec | None = None) -> Group:
         """Return a pod's control group; the first pod's unless told otherwise."""
