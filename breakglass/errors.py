@@ -12,6 +12,7 @@
     ├── NodeError                  this node cannot do what it should         exit 4
     │   ├── RuntimeUnavailable     the container runtime does not answer
     │   ├── RuntimeTooOld          the runtime does not speak CRI v1
+    │   ├── GateFailed             a limit in the kernel could not be set, or a kill was refused
     │   ├── StateUnwritable        the state directory cannot be written
     │   └── LogUnknown             after a failed sync nothing written is known
     ├── Unreached                  a node did not answer                      exit 5

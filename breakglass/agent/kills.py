@@ -66,20 +66,30 @@ class Killer:
         """Kill all processes of a container; return when none is left or the time is up.
 
         Raises:
-            GateFailed: it must not be killed (kill-refused), or the kernel took no order at all
-                (kill-failed).
+            GateFailed: it must not be killed (kill-refused), or it cannot be looked into, or the
+                kernel took no order at all (kill-failed).
         """
-        groups = self._admitted(leaf)
+        try:
+            self._kill(leaf)
+        except OSError as error:
+            raise GateFailed(
+                f"expected to read what is in {leaf.directory}, got {error.strerror}",
+                code="kill-failed",
+            ) from error
+
+    def _kill(self, leaf: Leaf) -> None:
+        spared = self._lineage() | self._runtime_pids()
+        groups = self._admitted(leaf, spared)
         if not groups:
             return
         end = time.monotonic() + KILL_TIMEOUT_S
         reached = False
         for way in (_kill_whole, self._kill_frozen, self._signal_all):
-            reached = way(groups) or reached
+            reached = way(groups, spared) or reached
             if self._is_emptied(groups, min(end, time.monotonic() + _STEP_S)):
                 return
         while time.monotonic() < end:
-            reached = self._signal_all(groups) or reached
+            reached = self._signal_all(groups, spared) or reached
             if self._is_emptied(groups, min(end, time.monotonic() + _ROUND_S)):
                 return
         if not reached:
@@ -87,7 +97,7 @@ class Killer:
                 f"expected to kill what is in {leaf.directory}, got no way to", code="kill-failed"
             )
 
-    def _admitted(self, leaf: Leaf) -> Groups:
+    def _admitted(self, leaf: Leaf, spared: frozenset[int]) -> Groups:
         """Return the container's groups once it is clear that it may be killed (1)."""
         path = self._hierarchies.path_of(leaf.directory)
         if path is None and not leaf.directory.is_dir():
@@ -101,7 +111,7 @@ class Killer:
         groups = self._hierarchies.everywhere(leaf.directory)
         each = [frozenset(self._pids_below(directory)) for _, directory in groups]
         present = frozenset[int]().union(*each)
-        own = present & (self._lineage() | self._runtime_pids())
+        own = present & spared
         partly = present - present.intersection(*each)
         kubelets = {pid for pid in partly if self._is_kubelet(pid, groups)}
         if own or kubelets:
@@ -149,7 +159,7 @@ class Killer:
             time.sleep(_LOOK_S)
         return True
 
-    def _kill_frozen(self, groups: Groups) -> bool:
+    def _kill_frozen(self, groups: Groups, spared: frozenset[int]) -> bool:
         """Freeze the container where that can be done, signal it, and thaw it (3)."""
         top = dict(groups).get(FREEZER)
         if top is None:
@@ -159,13 +169,12 @@ class Killer:
                 end = time.monotonic() + _FREEZE_S
                 while _read(top / "freezer.state") == "FREEZING" and time.monotonic() < end:
                     time.sleep(_LOOK_S)
-            return self._signal_all(groups)
+            return self._signal_all(groups, spared)
         finally:
             _thaw(top)
 
-    def _signal_all(self, groups: Groups) -> bool:
+    def _signal_all(self, groups: Groups, spared: frozenset[int]) -> bool:
         """Signal every process of the container once; tell whether one was reached (4)."""
-        spared = self._lineage() | self._runtime_pids()
         found = {pid for _, directory in groups for pid in self._pids_below(directory)}
         return sum(self._signal(pid, groups) for pid in sorted(found - spared) if pid > 0) > 0
 
@@ -192,7 +201,7 @@ class Killer:
         )
 
 
-def _kill_whole(groups: Groups) -> bool:
+def _kill_whole(groups: Groups, _: frozenset[int]) -> bool:
     """Let the kernel kill the group and all below it at once (2)."""
     top = dict(groups).get(UNIFIED)
     return top is not None and _write(top / "cgroup.kill", "1")

@@ -9,7 +9,8 @@ Rules: a walk never enters a pod's group or a container's, so that nothing made 
 for a pod; links are not followed; a path that the runtime gives is only believed when its last part
 is the pod's own UID and no part before is a pod.
 
-It changes nothing, and keeps no group: only where groups are born.
+It changes nothing.  A group is remembered while its directory is the same one and it is whole, in
+every tree that has its parent: kubelet makes a pod's groups one tree after the other.
 """
 
 import os
@@ -139,29 +140,31 @@ class PodSearch:
             self._learned = (*self._learned, parent)[-_MAX_LEARNED:]
 
     def _pods_in(self, parent: PurePosixPath) -> Iterator[tuple[str, int]]:
-        """Yield the names and inodes of the pods below a parent, in the first tree that has it."""
+        """Yield the pods below a parent, by the first tree that surely has them all.
+
+        With each comes its inode in the tree that counts, which may be another one.
+        """
+        first = self._hierarchies.trees[0][0] if self._hierarchies.trees else UNIFIED
         for label in _trees_for(parent):
-            point = self._points.get(label)
-            if point is None:
+            listed = self._listed(label, parent)
+            if listed is None:
                 continue
-            try:
-                entries = os.scandir(point / parent)
-            except OSError:  # not in this tree, or not any more
-                continue
-            with entries:
-                for entry in entries:
-                    if hierarchy.pod_uid_of(entry.name) and entry.is_dir(follow_symlinks=False):
-                        yield entry.name, self._first_inode(label, parent, entry)
+            counted = listed if label == first else self._listed(first, parent) or {}
+            for name, inode in listed.items():
+                if hierarchy.pod_uid_of(name):
+                    yield name, counted.get(name, inode)
             return
 
-    def _first_inode(self, label: str, parent: PurePosixPath, entry: "os.DirEntry[str]") -> int:
-        first = self._hierarchies.trees[0]
-        if label == first[0]:
-            return entry.inode()
-        try:  # what is listed is not the tree that counts: look there
-            return Path(first[1], parent, entry.name).stat().st_ino
-        except OSError:
-            return entry.inode()
+    def _listed(self, label: str, parent: PurePosixPath) -> dict[str, int] | None:
+        """Return the directories below a parent in one tree with their inodes; None: no such."""
+        point = self._points.get(label)
+        if point is None:
+            return None
+        try:
+            with os.scandir(f"{point}/{parent}") as entries:
+                return {one.name: one.inode() for one in entries if _is_directory(one)}
+        except OSError:  # not in this tree, or not any more
+            return None
 
     def _group(self, path: PurePosixPath) -> PodGroup | None:
         """Return the group of a pod's path as it is in the trees now, None when it is in none."""
@@ -196,6 +199,10 @@ class PodSearch:
         self._learned = tuple(
             one for one in self._learned if one not in self._parents and self._hierarchies.at(one)
         )
+
+
+def _is_directory(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_dir(follow_symlinks=False)
 
 
 def _believed(uid: str, hint: str) -> PurePosixPath:

@@ -148,7 +148,7 @@ def test_the_kernel_is_told_once_where_it_can_kill_alone(tmp_path: Path) -> None
     assert kernel_of(host).pids(leaf_of(host)) == (NOBODY,)
 
 
-def test_a_thaw_comes_whatever_happens(tmp_path: Path) -> None:
+def test_a_thaw_comes_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group that was frozen is not left so, even when signalling fails in the middle."""
     host = Host(tmp_path, unified=False, v1=True)
     host.put_in(NOBODY, LEAF)
@@ -158,16 +158,14 @@ def test_a_thaw_comes_whatever_happens(tmp_path: Path) -> None:
         state.write_text("FROZEN")
     seen: list[str] = []
 
-    def runtime() -> frozenset[int]:
+    def interrupted(pid: int, flags: int = 0) -> int:
         seen.append(states[0].read_text())
-        if len(seen) > 1:
-            raise RuntimeError("in the middle of it")
-        return frozenset()
+        raise RuntimeError("in the middle of it")
 
-    kernel = CgroupKernel(host.proc, runtime_pids=runtime)
+    monkeypatch.setattr(os, "pidfd_open", interrupted)
     with pytest.raises(RuntimeError):
-        kernel.kill(leaf_of(host))
-    assert seen[1] == "FROZEN"
+        kernel_of(host).kill(leaf_of(host))
+    assert seen == ["FROZEN"]
     assert [state.read_text() for state in states] == ["THAWED", "THAWED"]
 
 
@@ -178,3 +176,12 @@ def test_a_group_that_is_gone_is_killed_already(tmp_path: Path) -> None:
     kernel.kill(leaf_of(host))
     host.group(LEAF)
     kernel.kill(leaf_of(host))
+
+
+def test_a_group_that_cannot_be_read_is_not_killed(tmp_path: Path) -> None:
+    """Whoever is in there is not known, so nobody is sure to be spared."""
+    host = Host(tmp_path, unified=True, v1=False)
+    host.group(LEAF)
+    host.file(LEAF, "", "cgroup.procs").unlink()
+    host.file(LEAF, "", "cgroup.procs").mkdir()
+    assert refused(host, leaf_of(host)) == "kill-failed"
