@@ -2,8 +2,8 @@
 """The traces of new pods on a simulated node: the agent's births port, in any kind of time.
 
 The simulated kubelet tells of a pod's control group (the uid alone) and of its folder of logs (all
-of its name).  On demand traces are missed, the queue overflows, or the folder is elsewhere
-(`deaf`): then nothing is told, as by a real inotify watch on the wrong place.
+of its name).  On demand traces are missed, the queue overflows, the folder of logs is elsewhere, or
+nothing can be listened to at all.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ class SimBirths:
         self._told = asyncio.Event()
         self._is_open = False
         self._to_miss = 0
+        self.elsewhere = False
         self.deaf = False
 
     # What kubelet does, and what goes wrong.
@@ -41,7 +42,8 @@ class SimBirths:
         """Take notice of a pod's folder of logs; one that is there already tells nothing."""
         if birth.uid not in self._folders:
             self._folders[birth.uid] = birth
-            self._tell(birth)
+            if not self.elsewhere:
+                self._tell(birth)
 
     def gone(self, uid: str) -> None:
         """Take notice that a deleted pod's folder was removed."""
@@ -80,7 +82,7 @@ class SimBirths:
 
     def present(self) -> tuple[Birth, ...]:
         """Return all pod log folders as they are now."""
-        return () if self.deaf else tuple(self._folders.values())
+        return () if self.elsewhere else tuple(self._folders.values())
 
     def _tell(self, birth: Birth) -> None:
         if self._to_miss:

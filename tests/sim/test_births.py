@@ -4,8 +4,6 @@
 import asyncio
 import random
 
-import pytest
-
 from breakglass.core.pod_names import Birth
 from breakglass.sim.births import SimBirths
 from breakglass.sim.clock import VirtualClock
@@ -92,15 +90,25 @@ async def test_the_limit_of_tasks_is_written_after_the_group_was_seen() -> None:
     running.cancel()
 
 
-@pytest.mark.parametrize("deaf", [True, False])
-async def test_missed_traces_are_never_told(*, deaf: bool) -> None:
-    """One watch is on the wrong folder, the other lost two events; folders show what it lost."""
+async def test_missed_traces_are_never_told() -> None:
+    """Folders show what was missed, also to who could not listen at all."""
+    for deaf in (True, False):
+        node = Node()
+        node.births.deaf = deaf
+        node.births.miss(0 if deaf else 2)
+        await node.clock.until(asyncio.create_task(node.kubelet.sync()))
+        assert await node.told() == ()
+        assert node.births.present() == (folder_of(node.pod),)
+
+
+async def test_folders_that_are_elsewhere_leave_the_groups() -> None:
+    """The uid alone is told, and no folder is there."""
     node = Node()
-    node.births.deaf = deaf
-    node.births.miss(0 if deaf else 2)
+    node.births.elsewhere = True
     await node.clock.until(asyncio.create_task(node.kubelet.sync()))
+    assert await node.told() == (group_of(node.pod),)
     assert await node.told() == ()
-    assert node.births.present() == (() if deaf else (folder_of(node.pod),))
+    assert node.births.present() == ()
 
 
 async def test_an_overflow_tells_of_all_folders_again() -> None:
