@@ -64,6 +64,7 @@ class Holds:
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._programs: dict[str, tuple[Oci, str]] = {}
         self._tight: set[str] = set()  # pods whose late limits were set, since this agent runs
+        self._complete: set[str] = set()  # pods whose late limits were looked up
         self._log = structlog.get_logger("holds")
         self.busy: set[str] = set()  # pods that a command is bringing down: not `watch`'s
         self.bell = asyncio.Event()  # rung when holds have changed
@@ -122,7 +123,10 @@ class Holds:
     async def end(self, hold: Hold, why: str, *, by: str = "") -> None:
         """Record the end of a hold; `lift_uncovered` then puts back what no other hold needs."""
         async with self._turns[hold.id]:
-            if self._journal.state.holds[hold.id].is_active:  # a release meets the lease's end
+            now = self._journal.state.holds[hold.id]
+            # A release meets the lease's end; or the lease was extended while this waited.
+            is_kept = why == EXPIRED and now.left_ms(self._clock.monotonic_ms()) > 0
+            if now.is_active and not is_kept:
                 await self._journal.record(HoldEnded(id=hold.id, why=why, by=by))
         self.bell.set()
 
@@ -155,7 +159,7 @@ class Holds:
                 group = self._kernel.pod_group(pod.uid, hint)
                 if group is None:
                     return Gating(gate=Gate.WATCH_ONLY, note="no control group")
-                limits = await self._intended(pod, hold, group, oci)
+                limits = await self._intended(pod, hold, group, oci, early=not ask)
                 if limits is None:
                     return Gating(gate=Gate.WATCH_ONLY, note="its hold has ended")
                 if not limits:
@@ -194,6 +198,24 @@ class Holds:
             if self._journal.state.gates.get(gated.uid) == gated:
                 await self._intend(replace(gated, oci=oci))
 
+    async def complete(self, gated: GatedPod) -> None:
+        """Add to a gate the limits that there was no time to look up at its pod's birth."""
+        if gated.uid in self._complete or any(not one.early for one in gated.limits):
+            return
+        async with self._turns[gated.uid]:
+            group = self._group(gated)
+            if group is None or self._journal.state.gates.get(gated.uid) != gated:
+                return
+            try:
+                limits = await asyncio.to_thread(self._kernel.limits, group, gated.oci)
+            except GateFailed:
+                return  # a second belt only, and the next tick asks again
+            ours = {one.kind for one in gated.limits}  # what they read as now is ours
+            late = tuple(one for one in limits if one.kind not in ours)
+            self._complete.add(gated.uid)
+            if late:
+                await self._intend(replace(gated, limits=(*gated.limits, *late)))
+
     async def mend(self, gated: GatedPod, *, prove: bool) -> int:
         """Set what does not stand; return how many limits somebody else had changed."""
         async with self._turns[gated.uid]:
@@ -218,7 +240,8 @@ class Holds:
                     resets += 1
             self._tight.add(gated.uid)
             if changed or prove or not gated.gate:
-                proven = self._proven(group, gated.limits, gated.oci)
+                # systemd may have to be asked, and must not be waited for by everybody else.
+                proven = await asyncio.to_thread(self._proven, group, gated.limits, gated.oci)
                 note = "; ".join(part for part in (proven.note, *notes) if part)
                 await self.note(gated, Gating(gate=proven.gate, note=note))
             return resets
@@ -274,13 +297,16 @@ class Holds:
             return ""
 
     async def _intended(
-        self, pod: Pod, hold: Hold, group: PodGroup, oci: Oci
+        self, pod: Pod, hold: Hold, group: PodGroup, oci: Oci, *, early: bool
     ) -> tuple[Limit, ...] | None:
-        """Return the limits of a pod's gate, their old values being durable; None for no hold."""
+        """Return the limits of a pod's gate, their old values being durable; None for no hold.
+
+        With `early` only those that need no time, and `complete` adds the others.
+        """
         known = self._journal.state.gates.get(pod.uid)
         if known and (known.cgroup, known.inode) == (group.path, group.inode):
             return known.limits  # never what the file says now: that is ours
-        limits = await asyncio.to_thread(self._kernel.limits, group, oci)
+        limits = await asyncio.to_thread(self._kernel.limits, group, oci, early=early)
         if limits:
             gated = GatedPod(
                 uid=pod.uid,
@@ -295,6 +321,7 @@ class Holds:
             if not await self._intend(gated):
                 return None
             self._tight.discard(pod.uid)
+            self._complete.discard(pod.uid)
         return limits
 
     async def _intend(self, gated: GatedPod) -> bool:

@@ -271,7 +271,9 @@ class Watch:
         for gated in self._holds.gated:
             is_tried = prove or gated.gate != Gate.WATCH_ONLY
             if gated.uid not in self._holds.busy and is_tried:
-                await self._mend_one(gated, prove=prove)
+                await self._holds.complete(gated)
+                now = self._journal.state.gates.get(gated.uid, gated)
+                await self._mend_one(now, prove=prove)
 
     async def _mend_one(self, gated: GatedPod, *, prove: bool) -> None:
         resets = await self._holds.mend(gated, prove=prove)
