@@ -5,8 +5,8 @@ A log whose tree is whole may still have been written by somebody who lied from 
 module takes nothing from an entry that it can compute: an accepted command's text and signatures
 are given to `decide` under the trust that the log had in force and at the time the entry gives, and
 the answer must be the one recorded.  Holds must be those of such commands (`recheck_holds`).
-Refusals with their file are decided again too; one for a
-reason that only the node could know (which node it is, what it protects) is counted, not judged.
+Refusals with their file are decided again too; one for a reason that only the node could know
+(which node it is, what it protects) is counted, not judged.  So is a hold that root has let go.
 
 The tree, the checkpoint and the node's key are not looked at here: see `checkpoint` and `merkle`.
 """
@@ -27,7 +27,7 @@ from breakglass.core.entries import (
 )
 from breakglass.core.fold import State, fold
 from breakglass.core.reasons import NODE_REASONS
-from breakglass.core.recheck_holds import verify_hold
+from breakglass.core.recheck_holds import LET_GO, verify_hold
 from breakglass.core.signed_file import digest, parse_signed_file
 from breakglass.core.trust import Trust, parse_trust
 from breakglass.errors import LogTampered, Malformed
@@ -49,6 +49,7 @@ class Recheck:
         unjudged: refusals that rest on the node's own word.
         unfinished: the commands that the node still owes an end.
         held: the commands whose holds are in force at the log's end.
+        let_go: the commands whose holds root on the node has ended, without anybody's approval.
     """
 
     entries: int = 0
@@ -57,6 +58,7 @@ class Recheck:
     unjudged: int = 0
     unfinished: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
+    let_go: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
@@ -84,6 +86,7 @@ def recheck_log(entries: Iterable[bytes], *, trust_sha256: str = "") -> Recheck:
         report,
         unfinished=tuple(one.id for one in state.unfinished),
         held=tuple(hold.id for hold in state.active_holds),
+        let_go=tuple(hold.id for hold in state.holds.values() if hold.ended == LET_GO),
     )
 
 

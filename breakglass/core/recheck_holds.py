@@ -5,6 +5,7 @@
   run; so nobody holds anything that was not approved, and no longer than was.
 - A hold is extended or released by an approved command of that verb which means it.
 - A hold that expired did so after its time; root's letting go is root's own word and told as that.
+- A gate is for a hold in force that covers the pod's name: nothing else is ever kept down.
 
 What a gate did to a control group is the node's own word: no signature proves it.
 """
@@ -14,7 +15,8 @@ from collections.abc import Mapping
 from breakglass.core.command import Command, Mode, Verb
 from breakglass.core.entries import Entry
 from breakglass.core.fold import State
-from breakglass.core.hold_entries import HoldBegun, HoldEnded, HoldExtended
+from breakglass.core.hold_entries import GateIntended, HoldBegun, HoldEnded, HoldExtended
+from breakglass.core.holds import Covers
 from breakglass.core.plan import workload_of
 from breakglass.errors import LogTampered
 
@@ -48,6 +50,8 @@ def verify_hold(entry: Entry, before: State, after: State, commands: Mapping[str
                 raise LogTampered(f"expected a hold to its end, got it over {early_ms} ms before")
         case HoldEnded() as body if body.why != LET_GO:
             raise LogTampered(f"expected a known end of a hold, got {body.why!r}")
+        case GateIntended() as body:
+            _verify_gate(body, before)
         case _:
             pass
 
@@ -66,6 +70,17 @@ def _verify_begun(body: HoldBegun, command: Command) -> None:
     )
     if signed != (body.mode, body.namespace, body.name, body.revision, body.image, body.hold_s):
         raise LogTampered(f"expected the hold of {body.id} as signed, got another")
+
+
+def _verify_gate(body: GateIntended, before: State) -> None:
+    hold = before.holds.get(body.hold)
+    if hold is None or not hold.is_active:
+        raise LogTampered(f"expected a gate for a hold in force, got one for {body.hold}")
+    if hold.covers_name(body.namespace, body.name) is Covers.NO:
+        raise LogTampered(
+            f"expected a gate on a pod of {hold.workload.namespace}/{hold.workload.name},"
+            f" got one on {body.namespace}/{body.name}"
+        )
 
 
 def _verify_meant(

@@ -19,7 +19,7 @@ from breakglass.core.entries import (
     render_instant,
     to_lines,
 )
-from breakglass.core.hold_entries import HoldBegun, HoldEnded, HoldExtended
+from breakglass.core.hold_entries import GateIntended, HoldBegun, HoldEnded, HoldExtended
 from breakglass.core.names import render_time
 from breakglass.core.recheck import recheck_log
 from breakglass.core.signed_file import digest
@@ -186,6 +186,68 @@ def test_a_hold_from_its_command_to_its_release_has_no_findings() -> None:
     assert found(*start, (5, go), (6, HoldEnded(id=stop.id, why="released", by=go.id))) == []
     assert found(*start, (90_004, HoldEnded(id=stop.id, why="expired", by=""))) == []
     assert found(*start, (5, HoldEnded(id=stop.id, why="let-go", by="root"))) == []
+
+
+def test_a_hold_that_root_let_go_is_told_and_no_finding() -> None:
+    """Root may always, and whoever verifies the log sees that nobody approved it."""
+    stop = accepted(hold_s=60)
+    ended = HoldEnded(id=stop.id, why="let-go", by="root")
+    bodies = (trust_taken(), stop, begun(stop), ended)
+    report = recheck_log([render_entry(Entry(stamp=STAMP, body=one)) for one in bodies])
+    assert (report.let_go, report.held, report.findings) == ((stop.id,), (), ())
+
+
+def gate(of: Accepted, **changed: Any) -> GateIntended:  # noqa: ANN401 - any field
+    """Return the entry before a gate on a pod of the workload, with some fields otherwise."""
+    body = GateIntended(
+        uid="u",
+        namespace="monitoring",
+        name="telemetry-x2b4c",
+        hold=of.id,
+        cgroup="kubepods/podu",
+        inode=7,
+        oci="runc",
+        limits=(),
+    )
+    return dataclasses.replace(body, **changed)
+
+
+def test_a_gate_on_a_pod_of_the_held_workload_has_no_findings() -> None:
+    """Also for one revision: a name does not tell it, and says nothing against it."""
+    stop = accepted(hold_s=60, revision="5d4f8c")
+    assert found((1, stop), (2, begun(stop, revision="5d4f8c")), (3, gate(stop))) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"name": "cni-x2b4c"}, "got one on monitoring/cni-x2b4c"),
+        ({"name": "telemetry-agent-x2b4c"}, "a pod of monitoring/telemetry"),
+        ({"namespace": "kube-system"}, "a pod of monitoring/telemetry"),
+        ({"hold": "never"}, "got one for never"),
+    ],
+)
+def test_a_gate_that_no_hold_covers_is_found(changed: dict[str, Any], message: str) -> None:
+    """A node that keeps down what nobody named is found out by its own record."""
+    stop = accepted(hold_s=60)
+    (wrong,) = found((1, stop), (2, begun(stop)), (3, gate(stop, **changed)))
+    assert message in wrong
+
+
+def test_a_gate_after_its_holds_end_is_found() -> None:
+    """What is over gates nothing more."""
+    stop = accepted(hold_s=60)
+    ended = HoldEnded(id=stop.id, why="let-go", by="root")
+    (wrong,) = found((1, stop), (2, begun(stop)), (3, ended), (4, gate(stop)))
+    assert "a hold in force" in wrong
+
+
+def test_a_second_extension_by_one_command_is_found() -> None:
+    """What people signed once counts once."""
+    stop, more = accepted(hold_s=60), accepted(verb="extend", hold_s=90)
+    longer = HoldExtended(id=stop.id, by=more.id, hold_s=90, until="")
+    (wrong,) = found((1, stop), (2, begun(stop)), (3, more), (4, longer), (5, longer))
+    assert "expected one extension" in wrong
 
 
 def test_holds_in_force_at_the_end_are_told() -> None:

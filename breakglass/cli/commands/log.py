@@ -108,7 +108,12 @@ def _counts(row: "LogRow") -> tuple[object, ...]:
 def _note(row: "LogRow") -> str:
     if row.code:
         return f"[{row.code}] {row.message}"
-    return f"not kept here: {row.unkept}" if row.unkept else ""
+    let_go = len(row.report.let_go) if row.report else 0
+    notes = (
+        f"{let_go} holds let go by root on the node" if let_go else "",
+        f"not kept here: {row.unkept}" if row.unkept else "",
+    )
+    return "; ".join(note for note in notes if note)
 
 
 def _document(row: "LogRow") -> dict[str, object]:
@@ -126,6 +131,7 @@ def _document(row: "LogRow") -> dict[str, object]:
         "unjudged": report.unjudged if report else 0,
         "unfinished": list(report.unfinished) if report else [],
         "held": list(report.held) if report else [],
+        "let_go": list(report.let_go) if report else [],
         "findings": [
             {"index": one.index, "message": one.message}
             for one in (report.findings if report else ())
