@@ -34,9 +34,9 @@ def end_cgroup(cgroup: str) -> None:
         cgroup: absolute, as in a cgroup parent.
     """
     for tree in _trees(cgroup):
-        for frozen in ("freezer.state", "cgroup.freeze"):
-            for path in tree.rglob(frozen):
-                _write(path, "THAWED" if frozen == "freezer.state" else "0")
+        for directory in _below(tree):
+            _write(directory / "freezer.state", "THAWED")
+            _write(directory / "cgroup.freeze", "0")
     _until(lambda: not _killed(cgroup), f"processes in cgroup {cgroup}")
 
 
@@ -85,8 +85,8 @@ def processes_in(cgroup: str) -> tuple[int, ...]:
     """Every process id below `cgroup`, in any tree, without zombies."""
     found: set[int] = set()
     for tree in _trees(cgroup):
-        for path in tree.rglob("cgroup.procs"):
-            found.update(int(pid) for pid in _read(path).split())
+        for directory in _below(tree):
+            found.update(int(pid) for pid in _read(directory / "cgroup.procs").split())
     return tuple(sorted(pid for pid in found if pid))
 
 
@@ -96,6 +96,12 @@ def _trees(cgroup: str) -> tuple[Path, ...]:
         msg = "expected a cgroup of the lab's own, got the root"
         raise ValueError(msg)
     return tuple(tree for point in hierarchies() if (tree := point / name).is_dir())
+
+
+def _below(tree: Path) -> Iterator[Path]:
+    """Yield a group and those below it; one that goes away meanwhile is passed over."""
+    for path, _, _ in os.walk(tree):
+        yield Path(path)
 
 
 def _killed(cgroup: str) -> bool:
@@ -149,7 +155,7 @@ def _read(path: Path) -> str:
 def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text)
-    except OSError:  # it was removed meanwhile, or is the root of a tree, which cannot be frozen
+    except OSError:  # it was removed meanwhile, or cannot be frozen: a tree's root, another tree
         return
 
 

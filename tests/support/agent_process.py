@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -79,7 +79,7 @@ class NodeFiles:
     pool: str = "gpu"
     protected: tuple[str, ...] = ("kube-system/kube-proxy",)
     seed: bytes = bytes(range(32))
-    extra: dict[str, str] = field(default_factory=dict)
+    pod_logs: str = "pods"
 
     @property
     def config(self) -> Path:
@@ -121,6 +121,7 @@ class NodeFiles:
             f'[runtime]\nendpoint = "{self.runtime}"\n'
             f'[clock]\nskew = "5m"\n'
             f"[protected]\nworkloads = [{quoted}]\n"
+            f'[watch]\npod_logs = "{self.pod_logs}"\n'
         )
         return self
 

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Held means that nothing starts: a real agent, a real containerd, real control groups.
+
+kubelet is played by its calls to the runtime (`tests.support.played_kubelet`), so that a test says
+when it tries again; no test waits for a back-off.  What runs is asked of the workload itself: its
+first act is a line in a file.
+"""
+
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from breakglass.core.entries import Planned
+from breakglass.core.hold_entries import Enforced, GateIntended, GateLifted, HoldEnded
+from lab import leftovers
+from lab.containerd import Containerd
+from tests.support import real_node
+from tests.support.played_kubelet import TASKS, until
+from tests.support.real_node import WORKLOAD, RealNode, ended_pods, finished, witnessing
+
+_WHY_NOT = real_node.why_not()
+pytestmark = [pytest.mark.real, pytest.mark.skipif(bool(_WHY_NOT), reason=_WHY_NOT or "it can")]
+
+OPEN, SHUT = ("max", TASKS), ("0", "0")
+needs_crun = pytest.mark.skipif(shutil.which("crun") is None, reason="not installed: crun")
+both = pytest.mark.parametrize("oci", ["runc", pytest.param("crun", marks=needs_crun)])
+GATE = {"runc": "pids", "crun": "descendants"}  # cgroupfs on a hybrid host
+
+
+@pytest.fixture(scope="module")
+def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
+    """Return a runtime that no test here harms."""
+    with witnessing(tmp_path_factory.mktemp("hold") / "lab", for_crun=True) as made:
+        yield made
+
+
+@pytest.fixture
+def node(containerd: Containerd, tmp_path: Path) -> Iterator[RealNode]:
+    """Return a node of this test's own, its agent ready."""
+    made = RealNode(containerd, tmp_path)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+
+
+@both
+def test_a_held_pod_stays_down_whatever_kubelet_tries(node: RealNode, oci: str) -> None:
+    """Stopped and gated: every start fails, none runs a line of user code, and all are counted."""
+    pod = node.kubelet.pod(handler=oci)
+    assert pod.limits == OPEN
+
+    progress = node.submit(hold_s=3600, grace_s=5)
+
+    end = finished(progress)
+    assert (end.result, end.pods, end.down, end.held) == ("done", 1, 1, 1)
+    assert ended_pods(progress)[pod.uid].gate == GATE[oci]
+    assert pod.limits == SHUT
+    assert not pod.processes
+    for _ in range(3):
+        node.kubelet.fails(node.kubelet.start, pod)
+    assert pod.starts == 1
+    until(lambda: node.hold().attempts == 3, "three attempts")
+    assert (node.hold().stops, node.hold().leaked_ms) == (0, 0)
+    assert node.metric("hold_attempts_total") == 3
+    assert node.metric("gated_pods") == 1
+    until(lambda: [one.gate for one in node.hold().pods] == [GATE[oci]], "the gate's kind")
+    (gated,) = node.hold().pods
+    assert (gated.uid, gated.name, gated.note) == (pod.uid, pod.name, "")
+    (hold,) = node.holds()
+    assert (hold.workload, hold.reason) == (WORKLOAD, "telemetry floods the API servers")
+    assert list(hold.approvals) == ["ana", "bo"]
+
+
+@both
+def test_a_release_puts_back_what_was_there(node: RealNode, oci: str) -> None:
+    """The old limits, podPidsLimit among them; the next start works; the attempt is on record."""
+    pod = node.kubelet.pod(handler=oci)
+    node.stop()
+    node.kubelet.fails(node.kubelet.start, pod)
+    until(lambda: node.hold().attempts == 1, "one attempt")
+
+    end = node.release()
+
+    assert (end.result, end.pods) == ("released", 1)
+    assert pod.limits == OPEN
+    assert not node.holds()
+    assert not node.checked_state().gates
+    (counted,) = node.bodies(Enforced)
+    assert (counted.attempts, counted.stops, counted.leaked_ms) == (1, 0, 0)
+    node.kubelet.start(pod)
+    until(lambda: pod.starts == 2, "the new start")
+
+
+def test_holds_compose_and_the_last_one_to_end_opens_the_gate(node: RealNode) -> None:
+    """Two holds of one workload: the shorter one's end changes nothing."""
+    pod = node.kubelet.pod()
+    node.stop(hold_s=1)
+    node.stop(hold_s=3600)
+    until(lambda: len(node.holds()) == 1, "the end of the short one")
+    assert [one.why for one in node.bodies(HoldEnded)] == ["expired"]
+    assert pod.limits == SHUT
+    node.kubelet.fails(node.kubelet.start, pod)
+    assert node.release().result == "released"
+    assert pod.limits == OPEN
+
+
+def test_one_of_two_holds_is_released_by_its_command(node: RealNode) -> None:
+    """The other goes on holding, and is the one that a release of the workload means then."""
+    pod = node.kubelet.pod()
+    first, second = node.signed(hold_s=60), node.signed(hold_s=600)
+    for raw in (first, second):
+        node.deliver(raw)
+    ids = [one.command for one in node.holds()]
+    assert node.release(holds_of=ids[0]).result == "released"
+    assert [one.command for one in node.holds()] == ids[1:]
+    assert pod.limits == SHUT
+    assert node.release().result == "released"
+    assert pod.limits == OPEN
+
+
+def test_an_extension_prolongs_and_never_shortens(node: RealNode) -> None:
+    """What people sign for after the stop counts from then on."""
+    pod = node.kubelet.pod()
+    node.stop(hold_s=2)
+    longer = finished(node.submit(verb="extend", hold_s=3600))
+    assert (longer.result, longer.held) == ("extended", 1)
+    left_s = node.hold().left_s
+    assert left_s > 3000
+    shorter = finished(node.submit(verb="extend", hold_s=60))
+    assert shorter.result == "extended"
+    assert node.hold().left_s > 3000
+    assert pod.limits == SHUT
+
+
+def test_a_hold_ends_by_itself(node: RealNode) -> None:
+    """Its lease is over: the gate opens with nobody asking, and the log says why."""
+    pod = node.kubelet.pod()
+    node.stop(hold_s=2)
+    assert pod.limits == SHUT
+    until(lambda: pod.limits == OPEN, "an open gate")
+    until(lambda: not node.holds(), "the end of the hold")
+    assert [one.why for one in node.bodies(HoldEnded)] == ["expired"]
+    until(lambda: node.bodies(GateLifted), "the end of the gate")
+    node.kubelet.start(pod)
+
+
+@both
+def test_a_pod_born_under_the_hold_is_gated_before_anything_starts(
+    node: RealNode, oci: str
+) -> None:
+    """A new UID: its folder of logs tells its name, and its sandbox fails already."""
+    old = node.kubelet.pod(handler=oci)
+    node.stop()
+    born = node.kubelet.born(handler=oci)
+    until(lambda: "0" in born.limits, "a gate")
+    until(lambda: born.limits == SHUT, "the whole gate")
+    if oci == "runc":
+        node.kubelet.fails(node.kubelet.run_sandbox, born)
+    until(lambda: len(node.hold().pods) == 2, "both pods")
+    assert node.release().result == "released"
+    assert (old.limits, born.limits) == (OPEN, OPEN)
+    node.kubelet.run_sandbox(born)
+    node.kubelet.start(born)
+    until(lambda: born.starts == 1, "the new pod's start")
+
+
+def test_a_held_revision_leaves_the_other_one_alone(node: RealNode) -> None:
+    """The fix rolls out under the same name while the bad revision stays down."""
+    bad = node.kubelet.pod(revision="5d8f9c4b7")
+    node.stop(revision="5d8f9c4b7")
+    fixed = node.kubelet.pod(revision="66b9cd54f")
+    until(lambda: fixed.starts == 1, "the fixed revision's start")
+    assert fixed.limits == OPEN
+    again = node.kubelet.born(revision="5d8f9c4b7")
+    node.kubelet.run_sandbox(again)
+    until(lambda: again.limits == SHUT, "a gate between sandbox and container")
+    node.kubelet.fails(node.kubelet.start, again)
+    assert (bad.starts, again.starts) == (1, 0)
+    assert fixed.processes
+    assert fixed.limits == OPEN
+
+
+def test_a_birth_without_a_name_is_gated_before_its_container_starts(node: RealNode) -> None:
+    """With the logs elsewhere its group alone tells of it; the sandbox then shows whose it is."""
+    node.stop()
+    born = node.kubelet.born(logged=False)
+    node.kubelet.run_sandbox(born)
+    until(lambda: born.limits == SHUT, "a gate between sandbox and container")
+    node.kubelet.fails(node.kubelet.start, born)
+    assert not born.starts
+
+
+def test_a_missed_birth_ends_in_the_net(node: RealNode) -> None:
+    """The agent slept through it: seen running, stopped at sight, and what it ran is counted."""
+    node.stop()
+    node.agent.process.send_signal(signal.SIGSTOP)
+    pod = node.kubelet.pod()
+    node.agent.process.send_signal(signal.SIGCONT)
+    until(lambda: pod.limits == SHUT and not pod.processes, "the net")
+    until(lambda: node.hold().stops == 1, "the count")
+    assert node.hold().leaked_ms > 0
+    assert node.metric("hold_leaked_seconds_total") > 0
+    node.kubelet.fails(node.kubelet.start, pod)
+    assert pod.starts == 1
+
+
+def test_a_limit_that_somebody_changed_is_set_again_and_counted(node: RealNode) -> None:
+    """Such as the podPidsLimit that kubelet writes when a pod is made."""
+    pod = node.kubelet.pod()
+    node.stop()
+    (pod.directory("pids") / "pids.max").write_text(TASKS)
+    until(lambda: pod.limits == SHUT, "the limit")
+    until(lambda: node.hold().resets == 1, "the count")
+    assert node.metric("hold_resets_total") == 1
+    node.kubelet.fails(node.kubelet.start, pod)
+    node.release()
+    assert pod.limits == OPEN
+
+
+def test_a_killed_agent_leaves_the_gate_and_the_next_one_keeps_the_hold(node: RealNode) -> None:
+    """What stands needs no agent; what came to be ungated meanwhile is gated before READY."""
+    pod = node.kubelet.pod()
+    node.stop()
+    node.agent.kill()
+    node.kubelet.fails(node.kubelet.start, pod)
+    (pod.directory("pids") / "pids.max").write_text("max")
+    born = node.kubelet.born()
+    node.kubelet.run_sandbox(born)
+    node.start()
+    assert pod.limits == born.limits == SHUT  # no wait: it has said that it is ready
+    node.kubelet.fails(node.kubelet.start, pod)
+    node.kubelet.fails(node.kubelet.start, born)
+    assert node.hold().left_s > 3000
+    node.release()
+    assert (pod.limits, born.limits) == (("max", TASKS), ("max", TASKS))
+    node.checked_state()
+
+
+def test_a_dry_run_tells_the_gate_and_changes_nothing(node: RealNode) -> None:
+    """Which limits on which group; nothing is stopped, set or held."""
+    pod = node.kubelet.pod()
+    end = node.stop(mode="dry-run")
+    assert end.result == "planned"
+    ((planned,),) = (one.pods for one in node.bodies(Planned))
+    assert planned.gate == f"descendants, pids on {pod.cgroup.lstrip('/')}"
+    assert pod.limits == OPEN
+    assert pod.processes
+    assert not node.holds()
+    assert not node.bodies(GateIntended)
+
+
+def test_an_eviction_ends_the_sandbox_too(node: RealNode) -> None:
+    """The containers first, then what held them; a new sandbox of the pod fails at the gate."""
+    pod = node.kubelet.pod()
+    progress = node.submit(verb="evict", hold_s=3600, grace_s=5)
+    assert finished(progress).result == "done"
+    assert ended_pods(progress)[pod.uid].sandbox == "down"
+    assert not leftovers.processes_in(pod.cgroup)
+    node.kubelet.fails(node.kubelet.run_sandbox, pod)
+    assert pod.starts == 1
+
+
+def test_a_workload_that_is_absent_is_held_for_when_it_comes(node: RealNode) -> None:
+    """A hold for pods that may come is valid, and says that there are none now."""
+    end = node.stop()
+    assert (end.result, end.pods) == ("nothing", 0)
+    assert end.note.startswith("0 pods now, held for 1h")
+    born = node.kubelet.born()
+    until(lambda: born.limits == SHUT, "a gate")
+    node.kubelet.fails(node.kubelet.run_sandbox, born)
+
+
+def test_a_hold_longer_than_the_policy_allows_is_refused(node: RealNode) -> None:
+    """Nothing is touched."""
+    pod = node.kubelet.pod()
+    refused = node.submit(hold_s=25 * 3600)[-1].refused
+    assert (refused.code, refused.needed) == ("hold-too-long", "a hold of at most 24h")
+    assert pod.limits == OPEN
+    assert pod.processes
+
+
+def test_there_is_no_release_of_nothing(node: RealNode) -> None:
+    """It is said, and is no failure."""
+    end = node.release()
+    assert (end.result, end.code) == ("nothing", "no-hold")
+    assert WORKLOAD in end.note
