@@ -5,8 +5,9 @@
                     yes -> list those: kubepods, its besteffort and its burstable
     every 30th look -> walk again: kubelet may have been given another root
 
-Rules: a walk never enters a pod's group or a container's, so that nothing made in there is taken
-for a pod; links are not followed; a path that the runtime gives is only believed when its last part
+Rules: a walk never enters a pod's group or a container's, nor what belongs to another user than the
+tree (systemd delegates to users), so that nothing made in there is taken for a pod; links are not
+followed; a path that the runtime gives is only believed when its last part
 is the pod's own UID and no part before is a pod.
 
 It changes nothing.  A group is remembered while its directory is the same one and it is whole, in
@@ -251,8 +252,9 @@ def _roots_below(point: Path) -> Iterator[PurePosixPath]:
         path, depth = pending.popleft()
         walked += 1
         try:
+            owner = point.stat().st_uid
             with os.scandir(point / path) as entries:
-                names = [one.name for one in entries if one.is_dir(follow_symlinks=False)]
+                names = [one.name for one in entries if _is_directory_of(one, owner)]
         except OSError:
             continue
         for name in names:
@@ -260,6 +262,16 @@ def _roots_below(point: Path) -> Iterator[PurePosixPath]:
                 yield path / name
             elif depth < _MAX_DEPTH and not _is_closed(name):
                 pending.append((path / name, depth + 1))
+
+
+def _is_directory_of(entry: "os.DirEntry[str]", owner: int) -> bool:
+    try:
+        return (
+            entry.is_dir(follow_symlinks=False)
+            and entry.stat(follow_symlinks=False).st_uid == owner
+        )
+    except OSError:  # it has gone meanwhile
+        return False
 
 
 def _is_closed(name: str) -> bool:

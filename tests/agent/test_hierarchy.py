@@ -179,6 +179,23 @@ def test_nothing_that_a_container_makes_is_taken_for_a_pod(tmp_path: Path) -> No
     assert kernel.pod_group(OTHER) is None
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a group of another user")
+def test_nothing_in_a_tree_of_a_user_is_taken_for_a_pod(tmp_path: Path) -> None:
+    """Users have a part of the tree, delegated by systemd, and make any name there."""
+    host = host_of("v2", tmp_path)
+    host.pod(f"kubepods/besteffort/pod{UID}")
+    theirs = "user.slice/user-1000.slice/user@1000.service"
+    for uid in (UID, OTHER):
+        host.group(f"{theirs}/kubepods/pod{uid}")
+    for place in (host.mounts[""] / theirs).rglob("*"):
+        os.chown(place, 1000, 1000)
+    os.chown(host.mounts[""] / theirs, 1000, 1000)
+    kernel = host.kernel()
+    assert [found.path for found in kernel.pod_groups()] == [f"kubepods/besteffort/pod{UID}"]
+    assert kernel.pod_group(OTHER) is None
+    assert not any("user.slice" in parent.parts for parent in kernel.parents())
+
+
 def test_links_and_files_are_no_groups(tmp_path: Path) -> None:
     """A tree of control groups has none; whatever has is not believed."""
     host = host_of("v2", tmp_path)
