@@ -6,7 +6,8 @@
      containerd never kills once its caller has gone;
  (c) rung 2: StopContainer with timeout 0;
  (d) rung 3: the kernel kills what is in the container's own group: at once where the runtime does
-     not answer, and last where it answers without effect;
+     not answer, and last where it answers without effect, or says that the container has ended and
+     processes of it go on (its shim was killed);
  (e) after each, looks that began after the answer, until it is down or the time is up;
  (f) at last, the kernel's own look at the group of (a): rung 4 is to say exactly what is left.
 
@@ -107,9 +108,13 @@ class Rungs:
         climbed = Climbed(rung=0, seen=before, error="", look=None)
         if not before.ended and not around:
             climbed = await self._climb(pod, container.id, grace_s)
+        leaf = leaf or self._leaf(pod, container.id)  # of one that was only created then
         if not climbed.seen.ended:
             climbed = await self._kill(pod, container.id, leaf, climbed, around=around)  # (d)
-        kernel, left = await self._kernel_look(leaf, climbed.seen)  # (f)
+        kernel, left = await self._kernel_look(leaf, climbed.seen)
+        if kernel is KernelSeen.ALIVE and climbed.rung < _BY_KERNEL and climbed.seen.ended:
+            climbed = await self._kill(pod, container.id, leaf, climbed, around=around)  # (d)
+            kernel, left = await self._kernel_look(leaf, climbed.seen)  # (f)
         seen = climbed.seen
         if seen is Seen.UNKNOWN and kernel is KernelSeen.GONE:
             seen = Seen.DOWN  # a runtime that says nothing has no better word
@@ -134,13 +139,10 @@ class Rungs:
             now = await self._runtime.container(container_id)
         except (RuntimeUnavailable, RuntimeTooOld):
             return self._leaf(pod, container_id), Seen.UNKNOWN  # the climb asks again, and reports
-        if now is None:
-            return None, Seen.GONE
-        seen = SEEN_OF_STATE[now.state]
-        leaf = self._kernel.leaf_of(now.pid, container_id) if now.pid is not None else None
-        if leaf is None and seen is Seen.RUNNING:
-            leaf = self._leaf(pod, container_id)
-        return leaf, seen
+        pid = now.pid if now is not None else None
+        leaf = self._kernel.leaf_of(pid, container_id) if pid is not None else None
+        seen = SEEN_OF_STATE[now.state] if now is not None else Seen.GONE
+        return leaf or self._leaf(pod, container_id), seen
 
     def _leaf(self, pod: Pod, container_id: str) -> Leaf | None:
         """Return a container's group by its id below its pod's."""
@@ -178,8 +180,7 @@ class Rungs:
     async def _kill(
         self, pod: Pod, container_id: str, leaf: Leaf | None, so_far: Climbed, *, around: bool
     ) -> Climbed:
-        """Take rung 3, where the kernel has a group of this container with processes in it."""
-        leaf = leaf or self._leaf(pod, container_id)
+        """Take rung 3, where the kernel has a group of this container."""
         if leaf is None or so_far.seen is Seen.CREATED:
             return so_far
         refused = ""

@@ -5,22 +5,53 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 import grpc
 import pytest
 
 from breakglass._pb.cri.v1 import api_pb2 as pb
-from breakglass.agent.ladder import PodOutcome, climb, stop_pods
+from breakglass.agent.kernel import PodGroup
+from breakglass.agent.ladder import Ladder, PodOutcome, climb, stop_pods
+from breakglass.agent.runtime import ContainerLook
 from breakglass.core import limits
 from breakglass.core.plan import Step
-from breakglass.core.pods import Pod
+from breakglass.core.pods import Container, ContainerState, Pod
+from breakglass.errors import GateFailed
 from breakglass.sim.clock import VirtualClock
 from breakglass.sim.faults import FOR_EVER, Fault, Kind
+from breakglass.sim.kernel import KernelFault
 from breakglass.sim.kubelet import Kubelet
 from breakglass.sim.node import SimNode
 from breakglass.sim.profiles import CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35, Profile
 from breakglass.sim.workloads import WorkloadSpec, make_pod
 from tests.support.sim_runtime import SimRuntime, StubbornKernel, VirtualAgentClock
+from tests.support.virtual_agent import InlineExecutor
+
+
+class LosingRuntime(SimRuntime):
+    """A runtime that says of the containers in `lost` that they have ended, as without a shim."""
+
+    def __init__(self, node: SimNode, clock: VirtualClock) -> None:
+        super().__init__(node, clock)
+        self.lost: set[str] = set()
+
+    async def pods(self) -> tuple[Pod, ...]:
+        """Return all pods."""
+        return tuple(
+            replace(pod, containers=tuple(map(self._as_told, pod.containers)))
+            for pod in await super().pods()
+        )
+
+    async def container(self, container_id: str) -> ContainerLook | None:
+        """Return one container."""
+        look = await super().container(container_id)
+        if look is not None and container_id in self.lost:
+            return replace(look, state=ContainerState.EXITED, pid=None)
+        return look
+
+    def _as_told(self, one: Container) -> Container:
+        return replace(one, state=ContainerState.EXITED) if one.id in self.lost else one
 
 
 class World:
@@ -30,7 +61,7 @@ class World:
         self.clock = VirtualClock()
         self.agent_clock = VirtualAgentClock(self.clock)
         self.node = SimNode(profile=profile, clock=self.clock)
-        self.runtime = SimRuntime(self.node, self.clock)
+        self.runtime = LosingRuntime(self.node, self.clock)
         self.kernel = StubbornKernel(self.node)
         self.kubelet = Kubelet(self.node.call, self.clock, ())
 
@@ -69,6 +100,12 @@ class World:
             climb(self.runtime, self.kernel, pod, live, grace_s=grace_s, clock=self.agent_clock)
         )
 
+    async def climb_around(self, pod: Pod) -> PodOutcome:
+        """Bring one pod down without its runtime."""
+        ladder = Ladder(self.runtime, self.kernel, self.agent_clock, around=True)
+        step = Step(pod=pod, containers=pod.containers, grace_s=30)
+        return await self.clock.until(asyncio.create_task(ladder.climb(step)))
+
     def fault(self, method: str, kind: Kind, **more: object) -> None:
         """Let this go wrong with the next calls of a method."""
         self.runtime.faults.add(Fault(method=method, kind=kind, **more))  # type: ignore[arg-type]
@@ -76,6 +113,12 @@ class World:
     def signals(self, pod: Pod) -> tuple[str, ...]:
         """Return what the pod's first container was sent."""
         return self.node.signals(pod.containers[0].id)
+
+
+@pytest.fixture(autouse=True)
+async def inline() -> None:
+    """What is given to a thread is done at once, so that virtual time stays exact."""
+    asyncio.get_running_loop().set_default_executor(InlineExecutor())
 
 
 @pytest.fixture(params=[CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35], ids=lambda one: one.version)
@@ -193,44 +236,144 @@ async def test_a_grace_that_is_used_up_by_errors_ends_the_rung(world: World) -> 
     assert outcome.containers[0].rung == 2
 
 
-async def test_errors_for_ever_end_in_a_failure_that_says_so(world: World) -> None:
-    """A pod that cannot be stopped is reported running, with the runtime's words."""
+async def test_errors_for_ever_end_with_the_kernels_kill(world: World) -> None:
+    """A pod that the runtime cannot stop goes down by the kernel, and its words are kept."""
     (pod,) = await world.run()
     world.fault("StopContainer", Kind.FAIL, times=FOR_EVER, message="no such shim")
     outcome = await world.climb(pod)
     (container,) = outcome.containers
-    assert (outcome.seen, container.seen, container.kernel) == ("running", "running", "alive")
-    assert (container.rung, len(world.runtime.stops)) == (2, 2 * limits.MAX_STOP_TRIES)
+    assert (outcome.seen, container.seen, container.kernel) == ("down", "down", "gone")
+    assert (container.rung, len(world.runtime.stops)) == (3, 2 * limits.MAX_STOP_TRIES)
     assert "no such shim" in container.error
+
+
+async def test_a_stop_without_effect_ends_with_the_kernels_kill(world: World) -> None:
+    """OK is answered for ever and the process lives on: rung 3 does not ask the runtime."""
+    (pod,) = await world.run()
+    world.node._calls = {**world.node._calls, "StopContainer": _lie}
+    outcome = await world.climb(pod, grace_s=2)
+    (container,) = outcome.containers
+    assert (outcome.seen, container.rung, container.error) == ("down", 3, "")
+    assert world.signals(pod) == ("KILL",)
+
+
+async def test_what_the_kernel_cannot_kill_is_told_to_the_process(world: World) -> None:
+    """Rung 4: a process in uninterruptible sleep is a failure with its id, never "down" (P5)."""
+    (pod,) = await world.run()
+    world.node.stick(pod.containers[0].id)
+    outcome = await world.climb(pod, grace_s=1)
+    (container,) = outcome.containers
+    assert (outcome.seen, container.seen, container.kernel) == ("running", "running", "alive")
+    assert container.rung == 3
     assert "1 processes left: 5000001" in container.error
 
 
-async def test_a_stuck_runtime_is_left_within_bounds(world: World) -> None:
-    """Nothing is claimed of a runtime that never answers, and the climb ends all the same."""
+async def test_a_kill_that_the_kernel_refuses_is_told(world: World) -> None:
+    """The kernel's words stand beside the runtime's."""
+    (pod,) = await world.run()
+    world.fault("StopContainer", Kind.FAIL, times=FOR_EVER, message="no such shim")
+    world.kernel.files.faults.append(KernelFault(operation="kill"))
+    outcome = await world.climb(pod, grace_s=1)
+    (container,) = outcome.containers
+    assert (outcome.seen, container.rung) == ("running", 3)
+    assert "no such shim" in container.error
+    assert "expected the kernel to do it" in container.error
+
+
+async def test_a_stuck_runtime_is_gone_around(world: World) -> None:
+    """One that accepts and never answers: its pod is down within the grace and a bound of ours."""
     (pod,) = await world.run()
     world.runtime.faults.wedge()
     outcome = await world.climb(pod, grace_s=5)
+    (container,) = outcome.containers
+    assert (outcome.seen, container.seen, container.kernel) == ("down", "down", "gone")
+    assert (container.rung, len(world.runtime.stops)) == (3, 1)
+    assert container.error.startswith("runtime-timeout")
+    silent_s = limits.RUNTIME_CALL_TIMEOUT_S * (1 + limits.MAX_SILENT_LOOKS)
+    assert outcome.ms <= (5 + limits.STOP_MARGIN_S + silent_s + 1) * 1_000
+
+
+async def test_a_stuck_runtime_and_a_stuck_process_are_told(world: World) -> None:
+    """Nobody can be asked and nothing dies: that is running, and which process it is."""
+    (pod,) = await world.run()
+    world.node.stick(pod.containers[0].id)
+    world.runtime.faults.wedge()
+    outcome = await world.climb(pod, grace_s=0)
+    assert (outcome.seen, outcome.containers[0].kernel) == ("running", "alive")
+    assert "processes left" in outcome.containers[0].error
+
+
+async def test_without_a_group_a_stuck_runtime_leaves_the_end_unknown(world: World) -> None:
+    """Neither can tell, so nothing is claimed."""
+    (pod,) = await world.run()
+    world.kernel.pod_group = _no_group  # type: ignore[method-assign]
+    world.kernel.leaf_of = _no_leaf  # type: ignore[method-assign]
+    world.runtime.faults.wedge()
+    outcome = await world.climb(pod, grace_s=0)
     assert (outcome.seen, outcome.containers[0].seen) == ("unknown", "unknown")
     assert outcome.containers[0].kernel == "unseen"
-    assert outcome.ms < 60_000
+    assert world.signals(pod) == ()
+
+
+async def test_around_the_runtime_it_is_not_asked_at_all(world: World) -> None:
+    """A runtime that is known to be silent costs no further wait: the kernel kills at once."""
+    (pod,) = await world.run(containers=2)
+    world.runtime.faults.wedge()
+    world.runtime.looks = 0
+    outcome = await world.climb_around(pod)
+    assert (outcome.seen, outcome.ms) == ("down", 0)
+    assert {(one.rung, one.kernel) for one in outcome.containers} == {(3, "gone")}
+    assert (world.runtime.looks, world.runtime.stops) == (0, [])
+    assert world.node.running() == ()
+
+
+async def test_around_the_runtime_what_is_new_goes_down_too(world: World) -> None:
+    """A container that came after the last listing is known by its group alone."""
+    (pod,) = await world.run()
+    late = await create(world, pod, "late")
+    await world.node.call("StartContainer", pb.StartContainerRequest(container_id=late))
+    outcome = await world.climb_around(pod)
+    assert outcome.seen == "down"
+    assert [one.name for one in outcome.containers] == ["c0", "unknown"]
+    assert world.node.running() == ()
+    assert pod.sandbox_id in {one.id for one in world.node.processes()}  # its pause is left
+
+
+async def test_around_the_runtime_unreadable_groups_claim_nothing(world: World) -> None:
+    """Whether anything is left cannot be seen: not down, and no defect either."""
+    (pod,) = await world.run()
+    late = await create(world, pod, "late")
+    await world.node.call("StartContainer", pb.StartContainerRequest(container_id=late))
+    world.kernel.unreadable = True
+    outcome = await world.climb_around(pod)
+    assert (outcome.seen, {one.kernel for one in outcome.containers}) == ("unknown", {"unseen"})
+
+
+async def test_a_pod_whose_group_is_not_its_own_is_left_alone(world: World) -> None:
+    """A kernel that refuses the pod's path gives no leaf to kill: nothing is touched or claimed."""
+    (pod,) = await world.run()
+    world.kernel.pod_group = _refused_group  # type: ignore[method-assign]
+    outcome = await world.climb_around(pod)
+    assert (outcome.seen, outcome.containers[0].kernel) == ("unknown", "unseen")
+    assert world.signals(pod) == ()
 
 
 async def test_a_runtime_without_the_call_is_too_old_to_help(world: World) -> None:
-    """UNIMPLEMENTED is not asked again; the pod is reported as it runs."""
+    """UNIMPLEMENTED is not asked again; the kernel brings the pod down."""
     (pod,) = await world.run()
     world.fault("StopContainer", Kind.FAIL, times=FOR_EVER, status=grpc.StatusCode.UNIMPLEMENTED)
     outcome = await world.climb(pod)
-    assert (outcome.seen, len(world.runtime.stops)) == ("running", 2)
+    assert (outcome.seen, outcome.containers[0].rung) == ("down", 3)
+    assert len(world.runtime.stops) == 2
     assert outcome.containers[0].error.startswith("runtime-too-old")
 
 
-async def test_lists_that_are_not_there_leave_the_end_unknown(world: World) -> None:
-    """Without a look nothing is claimed, even when the stop was answered with OK."""
+async def test_lists_that_are_not_there_leave_the_kernels_word(world: World) -> None:
+    """A stop that was answered with OK is seen by nobody but the kernel."""
     (pod,) = await world.run()
     world.fault("ListContainers", Kind.FAIL, times=FOR_EVER, status=grpc.StatusCode.UNIMPLEMENTED)
     outcome = await world.climb(pod)
-    assert outcome.seen == "unknown"
-    assert outcome.containers[0].kernel == "gone"
+    assert (outcome.seen, outcome.containers[0].kernel) == ("down", "gone")
 
 
 async def test_a_runtime_that_restarts_meanwhile_is_asked_again(world: World) -> None:
@@ -255,11 +398,11 @@ async def test_a_runtime_that_restarts_meanwhile_is_asked_again(world: World) ->
 
 
 async def test_a_runtime_that_stays_away_is_not_waited_for_long(world: World) -> None:
-    """A dead runtime ends the climb as unknown, after the patience for each rung."""
+    """A dead runtime is waited for once, and the kernel brings the pod down."""
     (pod,) = await world.run()
     world.runtime.alive = False
     outcome = await world.climb(pod)
-    assert outcome.seen == "unknown"
+    assert (outcome.seen, outcome.containers[0].rung) == ("down", 3)
     assert outcome.ms < 3 * limits.RUNTIME_PATIENCE_S * 1_000
 
 
@@ -363,13 +506,26 @@ async def test_a_pod_that_always_comes_back_is_said_to_be_restarted(world: World
 
 
 async def test_processes_that_outlive_their_container_are_reported(world: World) -> None:
-    """The runtime says exited, the kernel says otherwise: that is not down (P5)."""
+    """The runtime says exited, the kernel says otherwise, also after its kill: not down (P5)."""
     (pod,) = await world.run()
     world.kernel.stubborn[pod.containers[0].id] = 12
     outcome = await world.climb(pod)
     (container,) = outcome.containers
     assert (outcome.seen, container.seen, container.kernel) == ("running", "down", "alive")
-    assert container.error == "12 processes left: 101 102 103 104 105 106 107 108"
+    assert container.rung == 3
+    shown = " ".join(f"{pid} S simulated" for pid in range(101, 109))
+    assert container.error == f"12 processes left: {shown}"
+
+
+async def test_processes_that_a_runtime_has_lost_are_killed(world: World) -> None:
+    """Its shim was killed: the runtime says exited at once, and its processes go on (P5)."""
+    (pod,) = await world.run()
+    world.runtime.lost.add(pod.containers[0].id)
+    outcome = await world.climb(pod)
+    (container,) = outcome.containers
+    assert (outcome.seen, container.rung, container.kernel) == ("down", 3, "gone")
+    assert world.runtime.stops == []
+    assert world.node.running() == ()
 
 
 async def test_a_group_that_cannot_be_read_claims_nothing(world: World) -> None:
@@ -381,14 +537,12 @@ async def test_a_group_that_cannot_be_read_claims_nothing(world: World) -> None:
     assert "unreadable" in outcome.containers[0].error
 
 
-async def test_a_status_that_fails_leaves_the_kernel_out_and_stops_nothing_else(
-    world: World,
-) -> None:
-    """The look before the stop is comfort: without it the stop goes on, and "unseen" is said."""
+async def test_a_status_that_fails_is_no_reason_to_wait(world: World) -> None:
+    """The look before the stop is comfort: without it the group is found by the pod's own."""
     (pod,) = await world.run()
     world.fault("ContainerStatus", Kind.FAIL)
     outcome = await world.climb(pod)
-    assert (outcome.seen, outcome.containers[0].kernel) == ("down", "unseen")
+    assert (outcome.seen, outcome.containers[0].kernel) == ("down", "gone")
 
 
 async def test_a_step_without_containers_only_looks(world: World) -> None:
@@ -486,6 +640,22 @@ async def test_a_defect_in_a_climb_reaches_the_caller() -> None:
 
 def _broken(pid: int, container_id: str) -> None:
     raise ZeroDivisionError
+
+
+async def _lie(_: object) -> pb.StopContainerResponse:
+    return pb.StopContainerResponse()
+
+
+def _no_group(uid: str, hint: str = "") -> None:
+    return None
+
+
+def _no_leaf(pid: int, container_id: str) -> None:
+    return None
+
+
+def _refused_group(uid: str, hint: str = "") -> PodGroup:
+    raise GateFailed("expected a group of the pod, got another's", code="cgroup-mismatch")
 
 
 async def _next(stopping: AsyncIterator[PodOutcome]) -> PodOutcome:
