@@ -101,9 +101,14 @@ async def export_metrics(path: Path | None, figures: Figures, clock: Clock) -> N
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace the file whole: a collector must never see half of it."""
+    """Replace the file whole: a collector must never see half of it.
+
+    The folder may be the collector's own.  What lies under the fresh name is removed and never
+    opened: a FIFO there would stop the agent, and a link would have it write somewhere else.
+    """
     fresh = path.with_name(f".{path.name}.new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    fresh.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(fresh, flags, _READABLE), "w", encoding="ascii") as file:
         os.fchmod(file.fileno(), _READABLE)  # whatever the umask
         file.write(text)
