@@ -14,10 +14,11 @@ import contextlib
 import itertools
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from breakglass.agent.births import Births
+from breakglass.agent.births import Birth, Births
 from breakglass.agent.clock import Clock
 from breakglass.agent.kernel import Kernel, Leaf, PodGroup
 from breakglass.agent.runtime import TIMEOUT, Runtime
@@ -109,19 +110,10 @@ class Sight:
 
     def _around(self, error: str, code: str) -> Sighting:
         groups = {group.uid: group for group in self._kernel.pod_groups()}
-        named = {birth.uid: birth for birth in self._births.present()}
+        named = _named(self._births.present())
         pods: list[Pod] = []
         for uid, group in groups.items():
-            known = self._listed.get(uid)
-            if known is None and uid in named:
-                birth = named[uid]
-                known = Pod(
-                    uid=uid,
-                    name=birth.name,
-                    namespace=birth.namespace,
-                    sandbox_id="",
-                    by_name=True,
-                )
+            known = self._listed.get(uid) or named.get(uid)
             if known is not None:
                 pods.append(self._by_kernel(known, group))
         return Sighting(pods=tuple(pods), error=error, code=code)
@@ -158,6 +150,21 @@ class Sight:
             with contextlib.suppress(OSError):
                 _write(self._file, pods)
             self._written = shape
+
+
+def _named(births: Iterable[Birth]) -> dict[str, Pod]:
+    """Return pods by their log folders' names; a UID that has two names is nobody's.
+
+    kubelet makes one folder of a pod.  Whoever else may write there (a log collector, mounting it
+    writable) could lend a held workload's name to another pod, and have that one killed.
+    """
+    pods: dict[str, Pod] = {}
+    twice: set[str] = set()
+    for one in births:
+        pod = Pod(uid=one.uid, name=one.name, namespace=one.namespace, sandbox_id="", by_name=True)
+        if pods.setdefault(one.uid, pod) != pod:
+            twice.add(one.uid)
+    return {uid: pod for uid, pod in pods.items() if uid not in twice}
 
 
 def _write(path: Path, pods: tuple[Pod, ...]) -> None:

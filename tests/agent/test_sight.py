@@ -115,7 +115,8 @@ async def test_a_listing_that_is_not_ours_is_no_listing(
         await a_sight(node, tmp_path).pods()
         spoil(tmp_path / "listing.json")
         seen = around(a_sight(node, tmp_path))
-        assert {pod.name for pod in seen.values()} == {node.pods[0].name, node.beside.name}
+        pods = (node.pods[0], node.beside)
+        assert {pod.name for pod in seen.values()} == {pod.sandbox.metadata.name for pod in pods}
         assert all(pod.by_name for pod in seen.values())
         assert len(await a_sight(node, tmp_path).pods()) == len(seen)  # and writing goes on
 
@@ -123,7 +124,7 @@ async def test_a_listing_that_is_not_ours_is_no_listing(
 async def test_a_folder_with_somebody_elses_uid_lends_no_name(tmp_path: Path) -> None:
     """Kubelet makes one folder of a pod; with two, the pod is nobody's and is left alone."""
     async with HeldNode(tmp_path) as node:
-        held, other = node.pods[0], node.beside
+        held, other = node.pods[0].sandbox.metadata, node.beside.sandbox.metadata
         forged = Birth(uid=other.uid, namespace=held.namespace, name=held.name)
         (tmp_path / "listing.json").unlink(missing_ok=True)
         for more in ((forged,), (forged, replace(forged, name=f"{held.name[:-1]}z"))):
@@ -138,11 +139,10 @@ async def test_what_the_runtime_has_shown_goes_before_any_name(tmp_path: Path) -
     """A forged folder changes nothing for a pod that was listed."""
     async with HeldNode(tmp_path) as node:
         await a_sight(node, tmp_path).pods()
-        forged = Birth(
-            uid=node.beside.uid, namespace=node.pods[0].namespace, name=node.pods[0].name
-        )
+        held = node.pods[0].sandbox.metadata
+        forged = Birth(uid=node.beside.uid, namespace=held.namespace, name=held.name)
         seen = around(a_sight(node, tmp_path, Folders(node.births, (forged,))))
-        assert seen[node.beside.uid].name == node.beside.name
+        assert seen[node.beside.uid].name == node.beside.sandbox.metadata.name
         assert not seen[node.beside.uid].by_name
 
 
