@@ -20,6 +20,7 @@ happened) or "landed" (the same error, but it happened).
 import errno
 import itertools
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -30,6 +31,8 @@ from breakglass.sim.node import SimNode
 ROOT: Final = "/sim/cgroup"
 DESCENDANTS: Final = "cgroup.max.descendants"
 PIDS: Final = "pids.max"
+EVERYTHING: Final = "*"
+FOR_EVER: Final = -1
 _CONTROLLER = "pids"
 _NO_LIMIT = "infinity"
 _FIRST_INODE = 1_000
@@ -100,17 +103,20 @@ class Group:
 
 @dataclass(slots=True, kw_only=True)
 class KernelFault:
-    """One operation that goes wrong: read, write, probe or kill.
+    """One operation that goes wrong: read, write, probe or kill; "*" is any.
 
     Attributes:
         place: what its place must contain.
         landed: whether it happens all the same.
+        after: how many such operations go well before.
+        times: how often it goes wrong, or `FOR_EVER`.
         error: what is raised; an `OSError`, or the end of the agent.
     """
 
     operation: str
     place: str = ""
     landed: bool = False
+    after: int = 0
     times: int = 1
     error: BaseException = field(default_factory=lambda: OSError(errno.EIO, os.strerror(errno.EIO)))
 
@@ -121,11 +127,15 @@ class SimKernel:
     Args:
         node: the runtime whose containers are in the groups.
         host: what kind of machine it is.
+
+    Attributes:
+        calls: how often each operation was asked for.
     """
 
     def __init__(self, node: SimNode, host: Host | None = None) -> None:
         self.host = host or Host()
         self.faults: list[KernelFault] = []
+        self.calls: Counter[str] = Counter()
         self._node = node
         self._groups: dict[str, Group] = {}
         self._inodes = itertools.count(_FIRST_INODE)
@@ -277,9 +287,13 @@ class SimKernel:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place)
 
     def _begin(self, operation: str, place: str) -> KernelFault | None:
-        """Take the next fault of an operation; raise its error when nothing happens."""
+        """Count an operation and take its next fault; raise its error when nothing happens."""
+        self.calls[operation] += 1
         for fault in self.faults:
-            if fault.operation == operation and fault.place in place:
+            if fault.operation in {operation, EVERYTHING} and fault.place in place:
+                if fault.after:
+                    fault.after -= 1
+                    continue
                 fault.times -= 1
                 if not fault.times:
                     self.faults.remove(fault)

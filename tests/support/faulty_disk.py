@@ -96,6 +96,38 @@ class FaultyDisk(RealDisk):
             raise self._fail()
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
+class DyingDisk(FaultyDisk):
+    """A disk whose failing call is the end of its process: nothing reaches it after that.
+
+    Attributes:
+        at_the_end: called in that moment.
+    """
+
+    dead = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_the_end = _nothing
+
+    def fail_next(self, effect: str, version: str, number: int, code: int = 0) -> None:
+        """Let a call of an effect fail, `number` calls from now; without a code it is the last."""
+        self.effect, self.version, self.code = effect, version, code
+        self.number = self.calls[effect] + number
+
+    def _fails(self, effect: str) -> str:
+        if self.dead:
+            raise PowerCutError
+        found = super()._fails(effect)
+        if found and not self.code:
+            self.dead = True
+            self.at_the_end()
+        return found
+
+
 class ShortDisk(RealDisk):
     """A disk that writes a few bytes at a time, as a real one may."""
 

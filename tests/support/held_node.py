@@ -27,6 +27,7 @@ from breakglass.agent.journal import Journal
 from breakglass.agent.procedure import Procedure, Told
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import Entry, Finished, PodEnded
+from breakglass.errors import LogUnknown
 from breakglass.sim.births import SimBirths
 from breakglass.sim.clock import VirtualClock
 from breakglass.sim.faults import CriError
@@ -35,6 +36,7 @@ from breakglass.sim.kubelet import Kubelet, Machine
 from breakglass.sim.node import SimNode
 from breakglass.sim.workloads import PodSpec, WorkloadSpec, make_pod
 from lab.sim_kernel import SimulatedKernel
+from tests.support.faulty_disk import PowerCutError
 from tests.support.organisation import Organisation
 from tests.support.sim_runtime import SimRuntime
 from tests.support.virtual_agent import InlineExecutor, NodeClock, NoEvidence
@@ -67,6 +69,7 @@ class HeldNode:
         pods: how many pods the DaemonSet has here.
         tasks: kubelet's podPidsLimit, 0 for none.
         spec: the workload.
+        disk: what the log is on.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class HeldNode:
         pods: int = 1,
         tasks: int = 0,
         spec: WorkloadSpec = TELEMETRY,
+        disk: Disk | None = None,
     ) -> None:
         self.clock = VirtualClock()
         self.agent_clock = NodeClock(self.clock)
@@ -85,7 +89,7 @@ class HeldNode:
         self.births = SimBirths(self.clock)
         self.runtime = SimRuntime(self.node, self.clock)
         self.organisation = Organisation("ana bo luc", now=self.agent_clock.now())
-        self.disk: Disk = RealDisk()
+        self.disk: Disk = disk or RealDisk()
         self.spec = spec
         self.seeded = random.Random(7)
         self.pods = [make_pod(spec, self.seeded) for _ in range(pods)]
@@ -218,7 +222,9 @@ class HeldNode:
             await agent.assembly.watch.restore()
             agent.procedure.resume()
             ready.set()
-            await agent.assembly.watch.run()
+            tasks.create_task(agent.assembly.watch.run())
+            await agent.journal.broken.wait()
+            raise LogUnknown("expected a durable log, got a failed sync")
 
     async def kill_agent(self) -> None:
         """Kill it: nothing more of it happens, and the next one finds what is on the disk."""
@@ -275,6 +281,21 @@ class HeldNode:
         body = self.entry(told[-1]).body
         assert isinstance(body, Finished)
         return body
+
+    async def deliver(self, raw: bytes) -> list[str]:
+        """Deliver a signed file to an agent that may die of it; return the kinds that were told."""
+        task = asyncio.create_task(self._deliver(raw))
+        try:
+            return [one.kind for one in await self.clock.until(task)]
+        except PowerCutError:  # before anything was accepted: the agent's own tasks know nothing
+            await self.kill_agent()
+            return []
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the agent's process goes on."""
+        process = self.agent.process if self.agent else None
+        return process is not None and not process.done()
 
     async def _deliver(self, raw: bytes) -> list[Told]:
         assert self.agent is not None

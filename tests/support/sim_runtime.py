@@ -25,6 +25,7 @@ from breakglass.sim.faults import CriError, Faults
 from breakglass.sim.kernel import Host, SimKernel
 from breakglass.sim.node import SimNode
 from lab.sim_kernel import SimulatedKernel
+from tests.support.faulty_disk import PowerCutError
 
 
 class VirtualAgentClock:
@@ -51,7 +52,13 @@ class VirtualAgentClock:
 
 
 class SimRuntime(CriRuntime):
-    """The runtime port on a node; `looks` and `stops` count and keep what was asked."""
+    """The runtime port on a node.
+
+    Attributes:
+        looks, stops: what was asked, counted and kept.
+        deaths: the methods whose next call the agent does not survive: "lost" before it was made,
+            "landed" after it was carried out.
+    """
 
     def __init__(self, node: SimNode, clock: VirtualClock) -> None:
         super().__init__("/nowhere")
@@ -60,6 +67,7 @@ class SimRuntime(CriRuntime):
         self.alive = True
         self.looks = 0
         self.stops: list[tuple[str, int]] = []
+        self.deaths: dict[str, str] = {}
         self._clock = clock
 
     async def pods(self) -> tuple[Pod, ...]:
@@ -86,6 +94,11 @@ class SimRuntime(CriRuntime):
     ) -> Message:
         if not self.alive:
             raise RuntimeUnavailable(f"expected a runtime to answer {method}", code=UNAVAILABLE)
+        death = self.deaths.pop(method, "")
+        if death == "landed":
+            await self.node.call(method, request)
+        if death:
+            raise PowerCutError
         call = asyncio.create_task(
             self.faults.around(method, lambda: self.node.call(method, request))
         )
