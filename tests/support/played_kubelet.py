@@ -24,7 +24,7 @@ import pytest
 from google.protobuf.message import Message
 
 from breakglass._pb.cri.v1 import api_pb2 as cri
-from lab import leftovers
+from lab import images, leftovers
 from lab.containerd import CHANNEL_OPTIONS, Containerd
 
 WITNESS = "localhost/witness:1"
@@ -34,7 +34,11 @@ TASKS = "1024"
 DESCENDANTS = "cgroup.max.descendants"
 SEEN_S = 20.0
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+# At a gate, and in a sandbox that is dead; anything else is a runtime that does not work.
+_FAILED = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.NOT_FOUND)
 _CALL_S = 60.0
+# The first process of a pod's own namespace hears no signal that it does not ask for.
+_STUBBORN = ("/bin/busybox", "sh", "-c", "echo 0 start - >>/witnessed; exec sleep 2147483647")
 _Reply = TypeVar("_Reply", bound=Message)
 _NETWORK = cri.NamespaceOption(network=cri.NODE, pid=cri.CONTAINER, ipc=cri.POD)
 
@@ -73,6 +77,7 @@ class PlayedPod:
     sandbox: cri.PodSandboxConfig
     handler: str
     witnessed: Path
+    stubborn: bool = False
     sandbox_id: str = ""
     container_ids: list[str] = field(default_factory=list)
 
@@ -163,8 +168,18 @@ class PlayedKubelet:
         handler: str = "runc",
         tasks: str = TASKS,
         logged: bool = True,
+        stubborn: bool = False,
     ) -> PlayedPod:
-        """Return a pod that has its control group and its folder of logs, and nothing else yet."""
+        """Return a pod that has its control group and its folder of logs, and nothing else yet.
+
+        Args:
+            workload: its DaemonSet.
+            revision: the DaemonSet's revision that it is of.
+            handler: what makes its containers.
+            tasks: the limit of its processes.
+            logged: whether its folder of logs is where the agent looks.
+            stubborn: whether its processes do not hear TERM.
+        """
         namespace, _, owner = workload.partition("/")
         suffix = "".join(secrets.choice(_ALPHABET) for _ in range(5))
         uid = str(uuid.uuid4())
@@ -184,7 +199,12 @@ class PlayedKubelet:
                 security_context=cri.LinuxSandboxSecurityContext(namespace_options=_NETWORK),
             ),
         )
-        pod = PlayedPod(sandbox=sandbox, handler=handler, witnessed=self._witnessed / uid)
+        pod = PlayedPod(
+            sandbox=sandbox,
+            handler=handler,
+            witnessed=self._witnessed / uid,
+            stubborn=stubborn,
+        )
         self.pods.append(pod)
         for tree in leftovers.hierarchies():
             (tree / pod.cgroup.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -213,8 +233,9 @@ class PlayedKubelet:
             sandbox_config=pod.sandbox,
             config=cri.ContainerConfig(
                 metadata=cri.ContainerMetadata(name=name, attempt=attempt),
-                image=cri.ImageSpec(image=WITNESS),
-                args=["/witnessed"],
+                image=cri.ImageSpec(image=images.WORKLOAD if pod.stubborn else WITNESS),
+                command=_STUBBORN if pod.stubborn else (),
+                args=() if pod.stubborn else ("/witnessed",),
                 envs=[cri.KeyValue(key="POD_UID", value=pod.uid)],
                 mounts=[
                     cri.Mount(
@@ -242,7 +263,7 @@ class PlayedKubelet:
         """Return what the runtime says of an act that must fail."""
         with pytest.raises(grpc.RpcError) as failure:
             act(pod)
-        assert failure.value.code() is grpc.StatusCode.UNKNOWN, failure.value
+        assert failure.value.code() in _FAILED, failure.value
         return str(failure.value.details())
 
     def remove(self, pod: PlayedPod) -> None:

@@ -7,6 +7,7 @@ a `RealNode` is one test's own.
 
 import contextlib
 import re
+import signal
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,6 +118,15 @@ class RealNode:
         """Deliver a signed file, and return all that it was told."""
         with self.agent.local() as door:
             return door.submit(raw)
+
+    @contextlib.contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Let the agent miss what happens meanwhile."""
+        self.agent.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.agent.process.send_signal(signal.SIGCONT)
 
     def stop(self, **command: Any) -> Finished:  # noqa: ANN401
         """Stop and hold, for an hour unless told otherwise; return how it ended."""

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runtime is stuck, dead or half dead, and the workload goes down all the same.
+
+A real containerd is stopped, killed, or loses its shims; what then ends the pods is the kernel, and
+what says so is the kernel too.  When the runtime is back nothing may have started again.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from breakglass._pb.breakglass.v1 import agent_pb2 as pb
+from breakglass.agent.hierarchy import FREEZER
+from lab import leftovers
+from lab.containerd import Containerd
+from tests.support import own_groups, real_node
+from tests.support.own_groups import OwnGroups
+from tests.support.played_kubelet import PlayedPod, until
+from tests.support.real_node import RealNode, ended_pods, finished, witnessing
+
+_WHY_NOT = real_node.why_not()
+pytestmark = [pytest.mark.real, pytest.mark.skipif(bool(_WHY_NOT), reason=_WHY_NOT or "it can")]
+
+SHUT = ("0", "0")
+IMPATIENT = ("-m", "tests.support.impatient_agent")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
+    """Return a runtime to be harmed, and mended after each test."""
+    with witnessing(tmp_path_factory.mktemp("wedged") / "lab") as made:
+        yield made
+
+
+@pytest.fixture
+def node(whole: Containerd, tmp_path: Path) -> Iterator[RealNode]:
+    """Return a node whose agent is not started yet."""
+    made = RealNode(whole, tmp_path)
+    try:
+        yield made
+    finally:
+        mend(whole)
+        made.close()
+
+
+def mend(containerd: Containerd) -> None:
+    """Let a runtime answer again, whatever was done to it and to its shims."""
+    for shim in leftovers.shims(containerd.socket):
+        with contextlib.suppress(ProcessLookupError):  # it had nothing left to serve
+            os.kill(shim, signal.SIGCONT)
+    try:
+        containerd.resume()
+    except ValueError:  # it was killed
+        containerd.start()
+
+
+def shim_of(containerd: Containerd, pod: PlayedPod) -> int:
+    """Return the process of a pod's shim."""
+    (found,) = (
+        pid
+        for pid in leftovers.shims(containerd.socket)
+        if pod.sandbox_id in Path(f"/proc/{pid}/cmdline").read_text()
+    )
+    return found
+
+
+def stopping(
+    node: RealNode, pod: PlayedPod, **command: object
+) -> tuple[threading.Thread, list[pb.Progress]]:
+    """Begin a stop, and return when the runtime has been told of it."""
+    told: list[pb.Progress] = []
+    command = {"hold_s": 3600, **command}
+    delivery = threading.Thread(target=lambda: told.extend(node.submit(**command)))
+    delivery.start()
+    asked = f'StopContainer for \\"{pod.container_ids[0]}\\"'
+    until(lambda: asked in node.containerd.log.read_text(), "the stop")
+    return delivery, told
+
+
+def expect_nothing_starts(node: RealNode, *pods: PlayedPod) -> None:
+    """Mend the runtime: all is down, every start fails, and the runtime comes to see it."""
+    mend(node.containerd)
+    for pod in pods:
+        node.kubelet.fails(node.kubelet.start, pod)
+        assert not pod.processes
+        assert pod.starts == 1
+        assert pod.limits == SHUT
+
+    until(lambda: all(listed(node).get(pod.uid) == "stopped" for pod in pods), "them down")
+    node.checked_state()
+
+
+def listed(node: RealNode) -> dict[str, str]:
+    """Return the states of the pods as the runtime has them; none while it does not answer."""
+    with node.agent.local() as door:
+        try:
+            told = door.call("Pods", pb.PodsRequest(), pb.PodsResponse).pods
+        except grpc.RpcError:
+            return {}
+    return {one.uid: one.state for one in told}
+
+
+def test_a_stopped_runtime_is_gone_around(node: RealNode) -> None:
+    """One pod is known by the last listing, one that came since by its folder of logs alone."""
+    known = node.kubelet.pod()
+    node.start()
+    with node.asleep():
+        since = node.kubelet.pod()
+        node.containerd.pause()
+
+    progress = node.submit(hold_s=3600)
+
+    end = finished(progress)
+    assert (end.result, end.pods, end.down, end.held) == ("done", 2, 2, 2)
+    assert end.note.startswith("seen by the kernel alone")
+    for pod in (known, since):
+        assert not pod.processes
+        assert pod.limits == SHUT
+        for one in ended_pods(progress)[pod.uid].containers:
+            assert (one.rung, one.seen, one.kernel) == (3, "down", "gone")
+    # By its name alone no container can be told from the pod's sandbox: that is down, too.
+    assert [len(ended_pods(progress)[pod.uid].containers) for pod in (known, since)] == [1, 2]
+    expect_nothing_starts(node, known, since)
+    node.kubelet.fails(node.kubelet.run_sandbox, since)
+
+
+def test_an_agent_started_beside_a_dead_runtime_knows_its_pods(node: RealNode) -> None:
+    """From the listing that the agent before it has left; the socket is gone."""
+    pod = node.kubelet.pod()
+    node.start()
+    node.agent.kill()
+    node.containerd.kill()
+    node.containerd.socket.unlink()
+    node.start(*IMPATIENT)
+
+    progress = node.submit(hold_s=3600, revision="fc555b4c5")
+
+    end = finished(progress)
+    assert (end.result, end.down, end.held) == ("done", 1, 1)
+    assert end.note.startswith("seen by the kernel alone")
+    assert ended_pods(progress)[pod.uid].containers[0].rung == 3
+    assert not pod.processes
+    expect_nothing_starts(node, pod)
+
+
+def test_a_runtime_that_stops_in_the_middle_of_a_stop(node: RealNode) -> None:
+    """It had taken the order and is silent since: the grace is over, and the kernel ends it."""
+    pod = node.kubelet.pod(stubborn=True)
+    node.start(*IMPATIENT)
+    delivery, told = stopping(node, pod, grace_s=1)
+    node.containerd.pause()
+    delivery.join(60)
+    assert finished(told).down == 1
+    (container,) = ended_pods(told)[pod.uid].containers
+    assert (container.rung, container.seen, container.kernel) == (3, "down", "gone")
+    assert not pod.processes
+    expect_nothing_starts(node, pod)
+
+
+def test_a_stop_without_effect_ends_with_the_kernel_and_what_is_left_is_told(
+    node: RealNode,
+) -> None:
+    """One pod's shim is stopped, so its stops hang; a process of the other cannot die at all."""
+    if why := own_groups.why_not(FREEZER):
+        pytest.skip(why)
+    hangs = node.kubelet.pod(stubborn=True)
+    immune = node.kubelet.pod()
+    node.start(*IMPATIENT)
+    os.kill(shim_of(node.containerd, hangs), signal.SIGSTOP)
+    (kept,) = immune.processes
+    with OwnGroups() as groups:
+        groups.keep(kept)
+
+        progress = node.submit(hold_s=3600, grace_s=1)
+
+        end = finished(progress)
+        assert (end.result, end.code, end.pods) == ("incomplete", "not-down", 2)
+        assert not hangs.processes
+        (container,) = ended_pods(progress)[hangs.uid].containers
+        assert (container.rung, container.kernel) == (3, "gone")
+        (left,) = ended_pods(progress)[immune.uid].containers
+        assert (left.rung, left.seen, left.kernel) == (3, "running", "alive")
+        assert f"1 processes left: {kept} D witness" in left.error
+        assert hangs.limits == immune.limits == SHUT
+        groups.release()
+        until(lambda: not immune.processes, "the death")
+    expect_nothing_starts(node, hangs, immune)
+
+
+def test_a_killed_shim_takes_its_pod_along(node: RealNode) -> None:
+    """In the middle of a stop: containerd clears away what its shim has left."""
+    pod = node.kubelet.pod(stubborn=True)
+    node.start()
+    delivery, told = stopping(node, pod, grace_s=20)
+    os.kill(shim_of(node.containerd, pod), signal.SIGKILL)
+    delivery.join(60)
+    assert (finished(told).result, finished(told).down) == ("done", 1)
+    assert not pod.processes
+    expect_nothing_starts(node, pod)

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent with shorter bounds for a runtime that hangs: tests wait for each of them in full.
+
+python -m tests.support.impatient_agent serve --config FILE
+"""
+
+from breakglass.core import limits
+
+limits.RUNTIME_CALL_TIMEOUT_S = 1.0
+limits.STOP_MARGIN_S = 1.5
+limits.KILL_TIMEOUT_S = 1.5
+limits.RUNTIME_PATIENCE_S = 3.0
+
+if __name__ == "__main__":
+    from breakglass.cli.agent import main
+
+    main()
