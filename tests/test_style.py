@@ -26,9 +26,12 @@ MUTABLE = {
     "Fault",
     "Group",
     "KernelFault",
+    "LetGo",
     "Replay",
     "Sandbox",
     "_Delivery",
+    "_Newborn",
+    "_Nursery",
     "_Running",
 }
 
