@@ -152,9 +152,30 @@ class Ladder:
             name=step.pod.name,
             namespace=step.pod.namespace,
             containers=outcomes,
-            seen=_pod_seen(outcomes, look, step.pod),
+            seen=self._seen(step.pod, outcomes, look, pending),
             ms=self._clock.monotonic_ms() - begun_ms,
         )
+
+    def _seen(
+        self,
+        pod: Pod,
+        outcomes: tuple[ContainerOutcome, ...],
+        look: Look | None,
+        pending: tuple[Container, ...],
+    ) -> Seen:
+        """Return what is so of a whole pod; `pending` is what runs in it and was left alone."""
+        seen = _worst(outcomes)
+        if seen is not None:
+            return seen
+        if look is not None:
+            now = look.of(pod)
+            if now is None:
+                return Seen.GONE
+            return Seen.RESTARTED if now.live else Seen.DOWN
+        if pending:
+            return Seen.RESTARTED
+        by_kernel = all(one.kernel is KernelSeen.GONE for one in outcomes)
+        return Seen.DOWN if by_kernel and (outcomes or self._around) else Seen.UNKNOWN
 
     async def _all_down(
         self, step: Step, containers: tuple[Container, ...]
@@ -203,19 +224,9 @@ def _newcomers(look: Look | None, pod: Pod, known: set[str]) -> tuple[Container,
     return tuple(one for one in (now.containers if now else ()) if one.live and one.id not in known)
 
 
-def _pod_seen(outcomes: tuple[ContainerOutcome, ...], look: Look | None, pod: Pod) -> Seen:
-    """Return what is so of a whole pod: the worst of what was seen of its parts."""
+def _worst(outcomes: tuple[ContainerOutcome, ...]) -> Seen | None:
+    """Return the worst of what was seen of a pod's containers, None when all of it has ended."""
     seen = {one.seen for one in outcomes}
-    if Seen.RUNNING in seen or any(one.kernel is KernelSeen.ALIVE for one in outcomes):
+    if any(one.kernel is KernelSeen.ALIVE for one in outcomes):
         return Seen.RUNNING
-    if Seen.UNKNOWN in seen:
-        return Seen.UNKNOWN
-    if Seen.CREATED in seen:
-        return Seen.CREATED
-    if look is None:
-        by_kernel = all(one.kernel is KernelSeen.GONE for one in outcomes)
-        return Seen.DOWN if outcomes and by_kernel else Seen.UNKNOWN
-    now = look.of(pod)
-    if now is None:
-        return Seen.GONE
-    return Seen.RESTARTED if now.live else Seen.DOWN
+    return next((one for one in (Seen.RUNNING, Seen.UNKNOWN, Seen.CREATED) if one in seen), None)

@@ -339,6 +339,14 @@ async def test_around_the_runtime_what_is_new_goes_down_too(world: World) -> Non
     assert pod.sandbox_id in {one.id for one in world.node.processes()}  # its pause is left
 
 
+async def test_around_the_runtime_a_pod_that_runs_again_is_not_down(world: World) -> None:
+    """What was planned has ended; the kernel shows another process, which is only looked at."""
+    (pod,) = await world.run()
+    outcome = await world.climb_around(replace(pod, containers=()))
+    assert (outcome.seen, outcome.containers) == ("restarted", ())
+    assert world.node.running() == (pod.containers[0].id,)
+
+
 async def test_around_the_runtime_unreadable_groups_claim_nothing(world: World) -> None:
     """Whether anything is left cannot be seen: not down, and no defect either."""
     (pod,) = await world.run()
