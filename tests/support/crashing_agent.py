@@ -3,14 +3,15 @@
 
     python -m tests.support.crashing_agent EFFECT VERSION serve --config FILE
 
-EFFECT is a kind of log entry or "stop" (the runtime's StopContainer); VERSION is "lost" (killed
-before it happened) or "landed" (it happened, and then the kill).  The kill is SIGKILL to itself:
-nothing is flushed, closed or tidied.
+EFFECT is a kind of log entry, "stop" (the runtime's StopContainer), "set-limit" or "lift-limit"
+(the kernel's limits); VERSION is "lost" (killed before it happened) or "landed" (it happened, and
+then the kill).  The kill is SIGKILL to itself: nothing is flushed, closed or tidied.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,12 +20,23 @@ from breakglass.agent.auditlog import AuditLog
 from breakglass.agent.config import load
 from breakglass.agent.cri import CriRuntime
 from breakglass.agent.daemon import log_as_json, serve
+from breakglass.agent.kernel import Kernel, PodGroup
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import KINDS, parse_entry
+from breakglass.core.gates import Limit
 
-STOP = "stop"
+STOP, SET_LIMIT, LIFT_LIMIT = "stop", "set-limit", "lift-limit"
 ENTRIES = ("accepted", "planned", "pod", "finished")
-EFFECTS = (*ENTRIES, STOP)
+EFFECTS = (*ENTRIES, STOP)  # of a stop without a hold
+HOLDING = ("hold", "gate", SET_LIMIT, STOP, "pod", "gated", "finished")
+ENDING = ("hold-ended", LIFT_LIMIT, "lifted", "finished")
+# What no order of people is: a start and an end of the agent, what it merely counts, or turns away.
+NO_EFFECTS = frozenset(
+    {
+        *("started", "stopped", "trust", "clock", "repaired"),
+        *("refused", "suppressed", "enforced"),
+    }
+)
 
 
 def die() -> NoReturn:
@@ -61,6 +73,26 @@ class DyingRuntime(CriRuntime):
             die()
 
 
+def dying_kernel(endpoint: Path) -> Kernel:
+    """Return the machine's kernel, which kills the process around its first limit."""
+    kernel = Ports().kernel(endpoint)
+    effect, version = sys.argv[1:3]
+
+    def around(act: Callable[[PodGroup, Limit], None]) -> Callable[[PodGroup, Limit], None]:
+        def dying(group: PodGroup, limit: Limit) -> None:
+            if version == "landed":
+                act(group, limit)
+            die()
+
+        return dying
+
+    if effect == SET_LIMIT:
+        vars(kernel)["set_limit"] = around(kernel.set_limit)
+    if effect == LIFT_LIMIT:
+        vars(kernel)["lift"] = around(kernel.lift)
+    return kernel
+
+
 def open_log(directory: Path, signer: LogSigner) -> AuditLog:
     """Open the node's log as one that dies."""
     return DyingLog.open(directory, signer)
@@ -68,4 +100,5 @@ def open_log(directory: Path, signer: LogSigner) -> AuditLog:
 
 if __name__ == "__main__":
     log_as_json()
-    serve(load(Path(sys.argv[5])), Ports(open_log=open_log, runtime=DyingRuntime))
+    ports = Ports(open_log=open_log, runtime=DyingRuntime, kernel=dying_kernel)
+    serve(load(Path(sys.argv[5])), ports)
