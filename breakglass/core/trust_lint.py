@@ -3,7 +3,8 @@
 
 A trust is signed once and then rules an emergency, so what would only show there is refused here:
 one key counted as two people, a quorum that nobody can reach, one person filling two groups, a
-policy by which one person alone stops pods.  This module reads values; spelling is `trust`'s.
+policy by which one person alone stops pods or keeps them down for longer.  This module reads
+values; spelling is `trust`'s.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from breakglass.core.trust import Person, Policy, QuorumPart, Trust, TrustedKey
 
-_STOPPING = frozenset({Verb.STOP, Verb.EVICT})
+_KEEPING_DOWN = frozenset({Verb.STOP, Verb.EVICT, Verb.EXTEND})
 _ZEROS = "0" * 64
 
 
@@ -96,10 +97,10 @@ def _verify_policy(trust: Trust, policy: Policy) -> None:
                 )
             place[member] = part.group
     approvals = sum(part.approvals for part in policy.quorum)
-    if _STOPPING & set(policy.verbs) and approvals < limits.MIN_APPROVALS_TO_STOP:
+    if _KEEPING_DOWN & set(policy.verbs) and approvals < limits.MIN_APPROVALS_TO_STOP:
         raise Malformed(
             f"expected at least {limits.MIN_APPROVALS_TO_STOP} approvals in policy {policy.name},"
-            f" which stops pods, got {approvals}",
+            f" which keeps pods down, got {approvals}",
             code="trust-small-quorum",
         )
 

@@ -122,9 +122,9 @@ def test_p2_one_key_in_a_security_key_is_the_same_key() -> None:
     assert founding_code(keys={"ana": (wrapped,), "bo": (other,)}) == "trust-shared-key"
 
 
-@pytest.mark.parametrize("verb", ["stop", "evict"])
+@pytest.mark.parametrize("verb", ["stop", "evict", "extend", "release extend"])
 def test_p2_nobody_stops_pods_alone(verb: str) -> None:
-    """A policy that stops pods asks for at least two approvals."""
+    """A policy that stops pods, or keeps them down for longer, asks for at least two approvals."""
     alone = policy(verbs=verb, quorum={"people": 1})
     assert founding_code(policies=(alone,)) == "trust-small-quorum"
 
