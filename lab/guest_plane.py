@@ -18,6 +18,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from lab.guest import BASTION as ADDRESS
 from lab.guest import inside
 
@@ -98,11 +101,9 @@ class Plane:
         token = secrets.token_hex(16)
         self._write("tokens.csv", f'{token},admin,admin,"system:masters"\n')
         self._write("kubeconfig", _KUBECONFIG.format(address=f"{ADDRESS}:{PORT}", token=token))
-        subprocess.run(
-            ("openssl", "genrsa", "-out", self._folder / "accounts.key", "2048"),
-            check=True,
-            capture_output=True,
-        )
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        form = (PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        self._write("accounts.key", key.private_bytes(Encoding.PEM, *form).decode())
         try:
             self.start("etcd", "kube-apiserver")
             self.start(*CONTROLLERS)

@@ -4,7 +4,7 @@
 # is missing and says so; otherwise it says what will be skipped, and why.  Services that packages
 # bring are not started: tests start their own, in their own folders.
 #
-#   tools/machine.sh test | containerd | simulated
+#   tools/machine.sh test | containerd | simulated | guest
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -20,7 +20,14 @@ need() {  # PACKAGE PURPOSE COMMAND-OR-FILE
 }
 
 need openssh-client "approvals are made by the real ssh-keygen" ssh-keygen
-if [ "$1" != simulated ]; then
+if [ "$1" = guest ]; then
+    need iproute2 "a network namespace of the guest's own" ip
+    need qemu-system-x86 "the guest" qemu-system-x86_64
+    need mmdebstrap "the guest's root" mmdebstrap
+    need e2fsprogs "the guest's drives" mke2fs
+    need gcc "what the pods run" gcc
+    need libc6-dev "what the pods run" /usr/include/stdio.h
+elif [ "$1" != simulated ]; then
     need containerd "pods in a real runtime" containerd
     need runc "pods in a real runtime" runc
     need busybox-static "the image of those pods" /bin/busybox

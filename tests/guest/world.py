@@ -52,11 +52,13 @@ metadata: {{name: crun}}
 handler: crun
 """
 _PODS = "/sys/fs/cgroup/kubepods.slice/*/kubepods-*-pod*.slice"
+_FAILED = "(RunContainerError|CreatePodSandboxError)"
+_POD = rf"{NAMESPACE}\/([^\"]+)-[a-z0-9]{{5}}"
 # One line per fact: what a DaemonSet's code wrote, what kubelet failed to start, what a slice says.
 _LOOK = rf"""
 cd /node-out && for file in *; do test -f $file && echo "lines $file $(wc -l <$file)"; done
-sed -nE 's/.*"Error syncing pod, skipping".* with (RunContainerError|CreatePodSandboxError):.*\
- pod="{NAMESPACE}\/([^"]+)-[a-z0-9]{{5}}".*/failed \2 \1/p' /var/log/kubelet.log
+sed -nE 's/.*"Error syncing pod, skipping".* with {_FAILED}:.* pod="{_POD}".*/failed \2 \1/p' \
+ /var/log/kubelet.log
 for pod in {_PODS}; do test -d $pod &&
  echo "gate ${{pod##*/}} $(cat $pod/cgroup.max.descendants) $(cat $pod/pids.max)"; done
 echo end
@@ -74,10 +76,18 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What was there at one moment, for each DaemonSet and each pod's slice."""
+    """What was there at one moment, for each DaemonSet and each pod's slice.
+
+    Attributes:
+        lines: what user code has written.
+        attempts: containers that kubelet could not start, and sandboxes that it could not make.
+        sandboxes: of those, the sandboxes.
+        gates: the limits of each slice.
+    """
 
     lines: Mapping[str, int]
     attempts: Mapping[str, int]
+    sandboxes: Mapping[str, int]
     gates: Mapping[str, Gate]
 
 
@@ -85,6 +95,7 @@ def parse_look(text: str) -> Look:
     """Return what the script that looks has said."""
     lines: dict[str, int] = {}
     attempts: Counter[str] = Counter()
+    sandboxes: Counter[str] = Counter()
     gates: dict[str, Gate] = {}
     *facts, end = text.splitlines()
     assert end == "end", text
@@ -95,9 +106,10 @@ def parse_look(text: str) -> Look:
                 lines[name] = int(rest[0])
             case "failed":
                 attempts[name] += 1
+                sandboxes[name] += rest[0] == "CreatePodSandboxError"
             case "gate":
                 gates[name] = Gate(descendants=rest[0], pids=rest[1])
-    return Look(lines=lines, attempts=attempts, gates=gates)
+    return Look(lines=lines, attempts=attempts, sandboxes=sandboxes, gates=gates)
 
 
 class World:
