@@ -20,7 +20,7 @@ from breakglass.agent.holds import Holds
 from breakglass.agent.journal import Journal
 from breakglass.agent.kernel import Kernel
 from breakglass.agent.letting_go import LettingGo
-from breakglass.agent.peer import runtime_pid_of
+from breakglass.agent.peer import RuntimePids
 from breakglass.agent.runtime import Runtime
 from breakglass.agent.sight import Sight
 from breakglass.agent.stopping import Stopping
@@ -30,12 +30,7 @@ from breakglass.core.checkpoint import LogSigner
 
 def _kernel(endpoint: Path) -> Kernel:
     """Return this machine's kernel, which never kills the runtime behind a socket."""
-
-    def runtime_pids() -> frozenset[int]:
-        pid = runtime_pid_of(endpoint)
-        return frozenset() if pid is None else frozenset({pid})
-
-    return CgroupKernel(runtime_pids=runtime_pids)
+    return CgroupKernel(runtime_pids=RuntimePids(endpoint))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,7 +107,7 @@ def _first(group: ExceptionGroup[BreakglassError]) -> BreakglassError:
 
 
 async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Ports) -> None:
-    log, clock = structlog.get_logger("daemon"), ports.clock()
+    clock = ports.clock()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -145,14 +145,7 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
 
         door = open_door(config, identity, Service(parts), procedure.refusals, begin)
         async with door as address:
-            log.info(
-                "ready",
-                version=__version__,
-                node=config.name,
-                address=address,
-                socket=str(config.socket),
-            )
-            notify(f"READY=1\nSTATUS=trust {identity.trust.version}, {journal.state.size} entries")
+            _say_ready(config, address, journal)
             watching = tasks.create_task(assembly.watch.run())
             export = tasks.create_task(export_metrics(config.metrics_textfile, parts, clock))
             await _until_stopped(stop, journal)
@@ -161,6 +154,21 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
         for task in (watching, export):
             task.cancel()
     await assembly.runtime.close()
+
+
+def _say_ready(config: Config, address: str, journal: Journal) -> None:
+    """Tell people and systemd that both doors are open, and what is held."""
+    state = journal.state
+    structlog.get_logger("daemon").info(
+        "ready",
+        version=__version__,
+        node=config.name,
+        address=address,
+        socket=str(config.socket),
+        holds=len(state.active_holds),
+    )
+    status = f"trust {state.trust_version}, {state.size} entries, {len(state.active_holds)} holds"
+    notify(f"READY=1\nSTATUS={status}")
 
 
 def _site(config: Config) -> Site:

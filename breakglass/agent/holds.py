@@ -1,53 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeping pods down: the only writer of holds and of the limits that make a gate.
+"""This node's holds: the only writer of their beginnings and ends.
 
-- Recorded before done: a hold is durable before its first gate, a gate's old values before they are
-  overwritten, the end of a hold before its first limit goes back.  So a crash at any point leaves
-  a log from which the next start knows what to set again and what to put back.
-- A gate is what `Kernel.standing` proves, never what was written.
-- A pod whose group cannot be gated is said to be watched only.
+Recorded before done: a hold is durable before its first gate, and its end before the first limit
+goes back.  So a crash at any point leaves a log from which the next start knows what to set again
+and what to put back.
 
-Who is to be held, and when to look, is `watch`'s; what people signed comes from `carry_out`.
+How a pod is kept down is `gating`'s; who is to be held, and when to look, is `watch`'s; what people
+signed comes from `carry_out`.
 """
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from datetime import timedelta
 
-import structlog
-
 from breakglass.agent.clock import Clock
+from breakglass.agent.gating import Gates, Turns
 from breakglass.agent.journal import Journal
-from breakglass.agent.kernel import Kernel, PodGroup
+from breakglass.agent.kernel import Kernel
+from breakglass.agent.programs import Programs
 from breakglass.agent.runtime import Runtime
 from breakglass.agent.sight import Sight
 from breakglass.core.command import Command
 from breakglass.core.entries import render_instant
-from breakglass.core.gates import Gate, Limit, Oci
-from breakglass.core.hold_entries import (
-    GateIntended,
-    GateLifted,
-    GateLimit,
-    GateSeen,
-    HoldBegun,
-    HoldEnded,
-    HoldExtended,
-)
+from breakglass.core.hold_entries import HoldBegun, HoldEnded, HoldExtended
 from breakglass.core.holds import Covers, GatedPod, Hold, coverage
 from breakglass.core.plan import workload_of
 from breakglass.core.pods import Pod
-from breakglass.errors import GateFailed, RuntimeTooOld, RuntimeUnavailable
 
-EXPIRED, RELEASED, LET_GO, GONE = "expired", "released", "let-go", "gone"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gating:
-    """What holds a pod now, and what is wrong with it; "" when nothing is."""
-
-    gate: Gate
-    note: str = ""
+EXPIRED, RELEASED, LET_GO = "expired", "released", "let-go"
 
 
 class Holds:
@@ -57,15 +38,16 @@ class Holds:
         self, *, journal: Journal, runtime: Runtime, kernel: Kernel, sight: Sight, clock: Clock
     ) -> None:
         self._journal = journal
-        self._runtime = runtime
-        self._kernel = kernel
         self._sight = sight
         self._clock = clock
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._programs: dict[str, tuple[Oci, str]] = {}
-        self._tight: set[str] = set()  # pods whose late limits were set, since this agent runs
-        self._complete: set[str] = set()  # pods whose late limits were looked up
-        self._log = structlog.get_logger("holds")
+        self._turns: Turns = defaultdict(asyncio.Lock)
+        self.gates = Gates(
+            journal=journal,
+            kernel=kernel,
+            programs=Programs(runtime),
+            turns=self._turns,
+            is_covered=self._is_covered,
+        )
         self.busy: set[str] = set()  # pods that a command is bringing down: not `watch`'s
         self.bell = asyncio.Event()  # rung when holds have changed
 
@@ -104,6 +86,15 @@ class Holds:
             hold for hold in self.active if hold.is_meant(workload, command.action.holds_of)
         )
 
+    def kept_by(self, holds: tuple[Hold, ...]) -> tuple[GatedPod, ...]:
+        """Return the gated pods that these holds keep down, alone or with others."""
+        return tuple(gated for gated in self.gated if self._is_covered(gated, holds))
+
+    def kept_only_by(self, holds: tuple[Hold, ...]) -> tuple[GatedPod, ...]:
+        """Return the gated pods that nothing would keep down without these holds."""
+        others = [hold for hold in self.active if hold not in holds]
+        return tuple(gated for gated in self.gated if not self._is_covered(gated, others))
+
     def ended_by(self, command_id: str) -> tuple[Hold, ...]:
         """Return the holds that a release has ended."""
         return tuple(
@@ -130,230 +121,18 @@ class Holds:
                 await self._journal.record(HoldEnded(id=hold.id, why=why, by=by))
         self.bell.set()
 
-    async def would_gate(self, pod: Pod, *, ask: bool = True) -> str:
-        """Return in words which limits would hold a pod, and on which group."""
-        oci, hint = await self._program(pod, ask=ask)
-        try:
-            group = self._kernel.pod_group(pod.uid, hint)
-            limits = await asyncio.to_thread(self._kernel.limits, group, oci) if group else ()
-        except GateFailed as error:
-            return f"{Gate.WATCH_ONLY}: {error.message}"
-        if group is None or not limits:
-            return str(Gate.WATCH_ONLY)
-        return f"{', '.join(limit.kind for limit in limits)} on {group.path}"
-
-    async def gate(self, pod: Pod, hold: Hold, *, ask: bool = True) -> Gating:
-        """Set the early limits of a pod's gate, and return what is proven to hold it.
-
-        Args:
-            pod: the pod, known to be covered by `hold`.
-            hold: for which it is gated; it is noted as the first.
-            ask: whether the runtime may be asked which program makes the pod's containers.
-
-        Raises:
-            NodeError: the intent could not be recorded; nothing was set.
-        """
-        oci, hint = await self._program(pod, ask=ask)
-        async with self._turns[pod.uid]:
-            try:
-                group = self._kernel.pod_group(pod.uid, hint)
-                if group is None:
-                    return Gating(gate=Gate.WATCH_ONLY, note="no control group")
-                limits = await self._intended(pod, hold, group, oci, early=not ask)
-                if limits is None:
-                    return Gating(gate=Gate.WATCH_ONLY, note="its hold has ended")
-                if not limits:
-                    return Gating(gate=Gate.WATCH_ONLY, note=f"no gate holds {oci} here")
-                for limit in limits:
-                    if limit.early:
-                        self._kernel.set_limit(group, limit)
-            except GateFailed as error:
-                return Gating(gate=Gate.WATCH_ONLY, note=error.message)
-            return self._proven(group, limits, oci)
-
-    async def tighten(self, uid: str) -> Gating:
-        """Set the limits that had to wait until a pod was down, and return what holds it."""
-        async with self._turns[uid]:
-            gated = self._journal.state.gates.get(uid)
-            group = self._group(gated) if gated else None
-            if gated is None or group is None:
-                return Gating(gate=Gate.WATCH_ONLY, note="no control group")
-            notes = []
-            for limit in gated.limits:
-                if not limit.early:
-                    try:
-                        await asyncio.to_thread(self._kernel.set_limit, group, limit)
-                    except GateFailed as error:
-                        notes.append(error.message)  # a second belt only
-            self._tight.add(uid)
-            proven = self._proven(group, gated.limits, gated.oci)
-            return Gating(gate=proven.gate, note="; ".join([proven.note, *notes]).strip("; "))
-
-    async def learn(self, gated: GatedPod, pod: Pod) -> None:
-        """Note which program makes a pod's containers, where that was not known at its birth."""
-        oci, _ = await self._program(pod, ask=True)
-        if oci is Oci.UNKNOWN:
-            return
-        async with self._turns[gated.uid]:
-            if self._journal.state.gates.get(gated.uid) == gated:
-                await self._intend(replace(gated, oci=oci))
-
-    async def complete(self, gated: GatedPod) -> None:
-        """Add to a gate the limits that there was no time to look up at its pod's birth."""
-        if gated.uid in self._complete or any(not one.early for one in gated.limits):
-            return
-        async with self._turns[gated.uid]:
-            group = self._group(gated)
-            if group is None or self._journal.state.gates.get(gated.uid) != gated:
-                return
-            try:
-                limits = await asyncio.to_thread(self._kernel.limits, group, gated.oci)
-            except GateFailed:
-                return  # a second belt only, and the next tick asks again
-            ours = {one.kind for one in gated.limits}  # what they read as now is ours
-            late = tuple(one for one in limits if one.kind not in ours)
-            self._complete.add(gated.uid)
-            if late:
-                await self._intend(replace(gated, limits=(*gated.limits, *late)))
-
-    async def mend(self, gated: GatedPod, *, prove: bool) -> int:
-        """Set what does not stand; return how many limits somebody else had changed."""
-        async with self._turns[gated.uid]:
-            group = self._group(gated)
-            if group is None or not self._is_gated(gated):
-                return 0
-            try:
-                changed = self._kernel.changed(group, gated.limits)
-            except GateFailed as error:
-                await self.note(gated, Gating(gate=Gate.WATCH_ONLY, note=error.message))
-                return 0
-            resets, notes = 0, []
-            for limit in changed:
-                try:
-                    await asyncio.to_thread(self._kernel.set_limit, group, limit)
-                except GateFailed as error:
-                    notes.append(error.message)
-                    continue
-                # The late limits of a pod that was gated at birth are set here for the first time.
-                if limit.early or gated.uid in self._tight:
-                    self._log.warning("limit changed by somebody else", place=limit.place)
-                    resets += 1
-            self._tight.add(gated.uid)
-            if changed or prove or not gated.gate:
-                # systemd may have to be asked, and must not be waited for by everybody else.
-                proven = await asyncio.to_thread(self._proven, group, gated.limits, gated.oci)
-                note = "; ".join(part for part in (proven.note, *notes) if part)
-                await self.note(gated, Gating(gate=proven.gate, note=note))
-            return resets
-
-    async def note(self, gated: GatedPod, seen: Gating) -> None:
-        """Record what holds a pod, where that is news."""
-        if (gated.gate, gated.note) != (seen.gate, seen.note):
-            body = GateSeen(uid=gated.uid, gate=str(seen.gate), note=ascii(seen.note)[1:-1])
-            await self._journal.record(body)
-
-    def exists(self, gated: GatedPod) -> bool:
-        """Return whether the group that was gated is still there, the same one."""
-        return self._group(gated) is not None
-
     async def lift_uncovered(self) -> list[str]:
         """Put back the limits of every pod that no active hold covers; return what failed."""
         failed = []
         for gated in self.gated:
             if gated.uid in self.busy or self._is_covered(gated):
                 continue
-            problem = await self.lift(gated)
+            problem = await self.gates.lift(gated)
             if problem:
                 failed.append(f"{gated.name}: {problem}")
         return failed
 
-    async def lift(self, gated: GatedPod) -> str:
-        """Put one pod's old values back, descendants last; return what failed, "" for nothing.
-
-        A pod whose group is gone has nothing to put back: its limits went with it.  One that has
-        come under another hold while this waited for its turn keeps its gate.
-        """
-        async with self._turns[gated.uid]:
-            if not self._is_gated(gated):
-                return ""
-            group = self._group(gated)
-            if group is None:
-                await self._journal.record(GateLifted(uid=gated.uid, why=GONE, note=""))
-                return ""
-            if self._is_covered(gated):
-                return ""
-            scopes = 0
-            try:
-                for limit in reversed(gated.limits):
-                    await asyncio.to_thread(self._kernel.lift, group, limit)
-                scopes = await asyncio.to_thread(self._kernel.reset_failed, group)
-            except GateFailed as error:
-                await self.note(
-                    gated, Gating(gate=Gate(gated.gate or Gate.WATCH_ONLY), note=error.message)
-                )
-                return error.message
-            note = f"{scopes} failed scopes reset" if scopes else ""
-            await self._journal.record(GateLifted(uid=gated.uid, why=RELEASED, note=note))
-            return ""
-
-    async def _intended(
-        self, pod: Pod, hold: Hold, group: PodGroup, oci: Oci, *, early: bool
-    ) -> tuple[Limit, ...] | None:
-        """Return the limits of a pod's gate, their old values being durable; None for no hold.
-
-        With `early` only those that need no time, and `complete` adds the others.
-        """
-        known = self._journal.state.gates.get(pod.uid)
-        if known and (known.cgroup, known.inode) == (group.path, group.inode):
-            return known.limits  # never what the file says now: that is ours
-        limits = await asyncio.to_thread(self._kernel.limits, group, oci, early=early)
-        if limits:
-            gated = GatedPod(
-                uid=pod.uid,
-                namespace=pod.namespace,
-                name=pod.name,
-                hold=hold.id,
-                cgroup=group.path,
-                inode=group.inode,
-                oci=oci,
-                limits=limits,
-            )
-            if not await self._intend(gated):
-                return None
-            self._tight.discard(pod.uid)
-            self._complete.discard(pod.uid)
-        return limits
-
-    async def _intend(self, gated: GatedPod) -> bool:
-        """Record a gate that is about to be set; not when its hold has ended meanwhile."""
-        async with self._turns[gated.hold]:
-            if not self._journal.state.holds[gated.hold].is_active:
-                return False
-            await self._journal.record(_intent(gated))
-            return True
-
-    def _proven(self, group: PodGroup, limits: tuple[Limit, ...], oci: Oci) -> Gating:
-        try:
-            gate = self._kernel.standing(group, limits, oci)
-        except GateFailed as error:
-            return Gating(gate=Gate.WATCH_ONLY, note=error.message)
-        note = "" if gate is not Gate.WATCH_ONLY else "no limit is proven to stand"
-        return Gating(gate=gate, note=note)
-
-    def _group(self, gated: GatedPod) -> PodGroup | None:
-        """Return the group that was gated, or None when that one is gone."""
-        try:
-            group = self._kernel.pod_group(gated.uid)
-        except GateFailed:
-            return None
-        same = group is not None and (group.path, group.inode) == (gated.cgroup, gated.inode)
-        return group if same else None
-
-    def _is_gated(self, gated: GatedPod) -> bool:
-        """Return whether its limits are ours still: somebody else may have had the turn before."""
-        return gated.uid in self._journal.state.gates
-
-    def _is_covered(self, gated: GatedPod) -> bool:
+    def _is_covered(self, gated: GatedPod, holds: Iterable[Hold] | None = None) -> bool:
         pod = self._sight.last(gated.uid) or Pod(
             uid=gated.uid,
             name=gated.name,
@@ -361,40 +140,7 @@ class Holds:
             sandbox_id="",
             by_name=True,
         )
-        return coverage(self.active, pod)[0] is not Covers.NO
-
-    async def _program(self, pod: Pod, *, ask: bool) -> tuple[Oci, str]:
-        """Return which program makes a pod's containers, and the runtime's word for its group."""
-        if not pod.sandbox_id:
-            return Oci.UNKNOWN, ""
-        if pod.sandbox_id not in self._programs:
-            if not ask:
-                return Oci.UNKNOWN, ""
-            try:
-                look = await self._runtime.sandbox(pod.sandbox_id)
-            except (RuntimeUnavailable, RuntimeTooOld):
-                look = None
-            if look is None:
-                return Oci.UNKNOWN, ""
-            self._programs[pod.sandbox_id] = look.oci, look.cgroup_parent
-        return self._programs[pod.sandbox_id]
+        return coverage(self.active if holds is None else holds, pod)[0] is not Covers.NO
 
     def _in(self, seconds: int) -> str:
         return render_instant(self._clock.now() + timedelta(seconds=seconds))
-
-
-def _intent(gated: GatedPod) -> GateIntended:
-    """Return the entry that stands before a gate."""
-    return GateIntended(
-        uid=gated.uid,
-        namespace=gated.namespace,
-        name=gated.name,
-        hold=gated.hold,
-        cgroup=gated.cgroup,
-        inode=gated.inode,
-        oci=str(gated.oci),
-        limits=tuple(
-            GateLimit(kind=str(one.kind), place=one.place, old=one.old, early=one.early)
-            for one in gated.limits
-        ),
-    )

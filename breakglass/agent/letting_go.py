@@ -50,14 +50,19 @@ class LettingGo:
             for hold in meant:
                 await self._holds.extend(hold, command)
             return finished(
-                command, self._clock, begun_ms, "extended", note=names, held=self._pods_of(meant)
+                command,
+                self._clock,
+                begun_ms,
+                "extended",
+                note=names,
+                held=len(self._holds.kept_by(meant)),
             )
         return await self._release(command, begun_ms, meant, names)
 
     async def _release(
         self, command: Command, begun_ms: int, meant: tuple[Hold, ...], names: str
     ) -> Finished:
-        pods = self._pods_of(meant)
+        pods = len(self._holds.kept_only_by(meant))
         if pods > command.caps.max_pods_per_node:
             return finished(
                 command,
@@ -67,13 +72,12 @@ class LettingGo:
                 code=str(Reason.TOO_MANY_PODS),
                 note=f"expected at most {command.caps.max_pods_per_node} held pods, got {pods}",
             )
-        before = len(self._holds.gated)
         for hold in meant:
             await self._tallies.flush((hold,), at_once=True)
             await self._holds.end(hold, RELEASED, by=command.id)
         failed = await self._holds.lift_uncovered()
-        let_go = before - len(self._holds.gated)
-        note = f"{names}; {let_go} pods let go: {_BACK}" if let_go else names
+        let_go = pods - len(failed)
+        note = f"{names}; {let_go} pods let go: {_BACK}" if let_go else f"{names}; no pod let go"
         return finished(
             command,
             self._clock,
@@ -83,10 +87,6 @@ class LettingGo:
             note="; ".join([note, *failed]),
             pods=pods,
         )
-
-    def _pods_of(self, holds: tuple[Hold, ...]) -> int:
-        keys = {hold.id for hold in holds}
-        return sum(gated.hold in keys for gated in self._holds.gated)
 
 
 def _told(hold: Hold) -> str:

@@ -11,6 +11,7 @@ import socket
 import struct
 from pathlib import Path
 
+_PROC = Path("/proc")
 _TIMEOUT_S = 0.2
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 
@@ -26,3 +27,33 @@ def runtime_pid_of(socket_path: Path) -> int | None:
             return None
     pid: int = _CREDENTIALS.unpack(raw)[0]
     return pid or None  # 0: the listener is in a pid namespace that is not seen from here
+
+
+class RuntimePids:
+    """The runtime's process as far as it is known: whoever listens now, or who did last.
+
+    The queue of a runtime that has been stopped for long is full, and then nobody is told of; it is
+    remembered as long as that process lives.
+    """
+
+    def __init__(self, socket_path: Path, proc: Path = _PROC) -> None:
+        self._socket_path = socket_path
+        self._proc = proc
+        self._last: tuple[int, str] | None = None
+
+    def __call__(self) -> frozenset[int]:
+        """Return the process, or nothing where none was ever found or that one is gone."""
+        pid = runtime_pid_of(self._socket_path)
+        if pid is not None:
+            self._last = pid, self._since(pid)
+        elif self._last is not None and self._since(self._last[0]) != self._last[1]:
+            self._last = None
+        return frozenset() if self._last is None else frozenset({self._last[0]})
+
+    def _since(self, pid: int) -> str:
+        """Return when a process began, "" when it is gone (proc(5), stat, field 22)."""
+        try:
+            text = (self._proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return text.rpartition(")")[2].split()[19]

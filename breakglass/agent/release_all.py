@@ -11,7 +11,7 @@ gate of ours is opened.  The old values are not known then, so they become the k
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from breakglass.agent.assembly import Ports, assemble
 from breakglass.agent.config import Config, read_identity
@@ -20,12 +20,12 @@ from breakglass.agent.journal import Journal
 from breakglass.agent.kernel import Kernel
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.gates import Oci
-from breakglass.errors import BreakglassError, GateFailed, NodeError
+from breakglass.errors import BreakglassError, GateFailed, StateUnwritable
 
 LOCKED = "log-locked"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LetGo:
     """What came of it.
 
@@ -37,10 +37,10 @@ class LetGo:
         log_error: why the log could not be used, "" when it could.
     """
 
-    holds: list[str] = field(default_factory=list)
-    pods: list[str] = field(default_factory=list)
-    unrecorded: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    holds: tuple[str, ...] = ()
+    pods: tuple[str, ...] = ()
+    unrecorded: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
     log_error: str = ""
 
 
@@ -48,45 +48,53 @@ def release_all(config: Config, ports: Ports | None = None) -> LetGo:
     """End every hold and open every gate of this node.
 
     Raises:
-        NodeError: an agent is running here ("log-locked"); nothing was done.
+        StateUnwritable: an agent is running here ("log-locked"); nothing was done.
     """
-    ports, done = ports or Ports(), LetGo()
+    ports = ports or Ports()
+    done = _by_the_log(config, ports)
+    return _by_looking(ports.kernel(config.runtime_endpoint), done)
+
+
+def _by_the_log(config: Config, ports: Ports) -> LetGo:
+    """End what the log says is held; a log that cannot be used is told, and not fatal."""
     try:
         identity = read_identity(config)
         signer = LogSigner(origin=config.origin, seed=identity.log_seed)
         audit = ports.open_log(config.state_directory / "log", signer)
-    except NodeError as error:
-        if error.stable_code == LOCKED:
-            raise
-        done.log_error = error.message
     except BreakglassError as error:
-        done.log_error = error.message
-    else:
-        try:
-            asyncio.run(_by_the_log(config, Journal(audit, ports.clock()), ports, done))
-        except BreakglassError as error:
-            done.log_error = error.message
-        finally:
-            audit.close()
-    _by_looking(ports.kernel(config.runtime_endpoint), done)
-    return done
+        if error.stable_code == LOCKED:
+            hint = "stop the agent first: systemctl stop breakglass-agent"
+            raise StateUnwritable(error.message, code=LOCKED, hint=hint) from error
+        return LetGo(log_error=error.message)
+    try:
+        return asyncio.run(_let_go(config, Journal(audit, ports.clock()), ports))
+    except BreakglassError as error:
+        return LetGo(log_error=error.message)
+    finally:
+        audit.close()
 
 
-async def _by_the_log(config: Config, journal: Journal, ports: Ports, done: LetGo) -> None:
+async def _let_go(config: Config, journal: Journal, ports: Ports) -> LetGo:
     holds = assemble(config, journal, ports.clock(), ports).holds
     await journal.record_repairs()
+    ended = []
     for hold in holds.active:
         await holds.end(hold, LET_GO, by="root")
         revision = f"@{hold.workload.revision}" if hold.workload.revision else ""
-        done.holds.append(f"{hold.workload.namespace}/{hold.workload.name}{revision}")
+        ended.append(f"{hold.workload.namespace}/{hold.workload.name}{revision}")
     before = {gated.uid: f"{gated.namespace}/{gated.name}" for gated in holds.gated}
-    done.failed.extend(await holds.lift_uncovered())
+    failed = await holds.lift_uncovered()
     still = {gated.uid for gated in holds.gated}
-    done.pods.extend(name for uid, name in before.items() if uid not in still)
+    return LetGo(
+        holds=tuple(ended),
+        pods=tuple(name for uid, name in before.items() if uid not in still),
+        failed=tuple(failed),
+    )
 
 
-def _by_looking(kernel: Kernel, done: LetGo) -> None:
+def _by_looking(kernel: Kernel, done: LetGo) -> LetGo:
     """Open what still reads as a gate of ours, whoever set it."""
+    unrecorded, failed = list(done.unrecorded), list(done.failed)
     for group in kernel.pod_groups():
         try:
             limits = kernel.limits(group, Oci.UNKNOWN)
@@ -95,7 +103,8 @@ def _by_looking(kernel: Kernel, done: LetGo) -> None:
             for limit in reversed(shut):
                 kernel.lift(group, limit)
             if shut:
-                done.unrecorded.append(group.path)
+                unrecorded.append(group.path)
                 kernel.reset_failed(group)
         except GateFailed as error:
-            done.failed.append(f"{group.path}: {error.message}")
+            failed.append(f"{group.path}: {error.message}")
+    return replace(done, unrecorded=tuple(unrecorded), failed=tuple(failed))

@@ -16,7 +16,8 @@ from pathlib import Path
 from breakglass.agent.clock import Clock
 from breakglass.agent.endings import finished, observe
 from breakglass.agent.evidence import Evidence, EvidenceStore
-from breakglass.agent.holds import Gating, Holds
+from breakglass.agent.gating import Gating
+from breakglass.agent.holds import Holds
 from breakglass.agent.journal import Journal
 from breakglass.agent.kernel import Kernel
 from breakglass.agent.ladder import Ladder, PodOutcome, side_by_side
@@ -186,7 +187,7 @@ class Stopping:
             gate = ""
             # For a dry run this is the answer; else it is told when the gate is set.
             if command.action.hold_s and command.mode is Mode.DRY_RUN:
-                gate = await self._holds.would_gate(step.pod, ask=not sighting.around)
+                gate = await self._holds.gates.describe(step.pod, ask=not sighting.around)
             pods.append(
                 PlannedPod(
                     uid=step.pod.uid,
@@ -232,7 +233,7 @@ class Stopping:
     ) -> _Ended:
         """Take one pod through its gate, the evidence, the ladder, and what has to come last."""
         pod, around = step.pod, sighting.around
-        gating = await self._holds.gate(pod, hold, ask=not around) if hold else None
+        gating = await self._holds.gates.gate(pod, hold, ask=not around) if hold else None
         pids, group = self._processes(pod)
         kept = await self._evidence.capture(pod, command_id=command.id, pids=pids, group=group)
         outcome = await ladder.climb(step)
@@ -240,7 +241,7 @@ class Stopping:
             self._tallies.know(pod.uid, [one.id for one in pod.containers])
             self._tallies.know(pod.uid, [one.id for one in outcome.containers])
             if gating is not None and pod.uid in self._journal.state.gates:
-                gating = await self._holds.tighten(pod.uid)
+                gating = await self._holds.gates.tighten(pod.uid)
         evicts = command.action.verb is Verb.EVICT
         sandbox = await self._end_sandbox(pod, around=around) if evicts else ""
         return _Ended(outcome=outcome, gating=gating, sandbox=sandbox, evidence=kept)

@@ -16,7 +16,7 @@ Counts are a courtesy (P9): one that cannot be recorded waits, and keeps no hold
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -34,7 +34,7 @@ from breakglass.errors import NodeError, RuntimeTooOld, RuntimeUnavailable
 _NS_PER_MS = 1_000_000
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Tally:
     """Counts of one hold since they were recorded last."""
 
@@ -48,12 +48,23 @@ class Tally:
         """Whether there is nothing to record."""
         return not (self.attempts or self.stops or self.resets or self.leaked_ms)
 
-    def take_off(self, recorded: "Tally") -> None:
-        """Go on without what is on record by now."""
-        self.attempts -= recorded.attempts
-        self.stops -= recorded.stops
-        self.resets -= recorded.resets
-        self.leaked_ms -= recorded.leaked_ms
+    def plus(self, other: "Tally") -> "Tally":
+        """Return both together."""
+        return Tally(
+            attempts=self.attempts + other.attempts,
+            stops=self.stops + other.stops,
+            resets=self.resets + other.resets,
+            leaked_ms=self.leaked_ms + other.leaked_ms,
+        )
+
+    def minus(self, recorded: "Tally") -> "Tally":
+        """Return what is left without what is on record by now."""
+        return Tally(
+            attempts=self.attempts - recorded.attempts,
+            stops=self.stops - recorded.stops,
+            resets=self.resets - recorded.resets,
+            leaked_ms=self.leaked_ms - recorded.leaked_ms,
+        )
 
 
 class Tallies:
@@ -71,13 +82,13 @@ class Tallies:
 
     def now(self, hold: Hold) -> Tally:
         """Return a hold's whole counts, those not recorded yet included."""
-        fresh = self._of_hold[hold.id]
-        return Tally(
-            attempts=hold.attempts + fresh.attempts,
-            stops=hold.stops + fresh.stops,
-            resets=hold.resets + fresh.resets,
-            leaked_ms=hold.leaked_ms + fresh.leaked_ms,
+        recorded = Tally(
+            attempts=hold.attempts,
+            stops=hold.stops,
+            resets=hold.resets,
+            leaked_ms=hold.leaked_ms,
         )
+        return recorded.plus(self._of_hold[hold.id])
 
     def know(self, uid: str, container_ids: Iterable[str]) -> None:
         """Take these containers of a pod as those that were there before it was held."""
@@ -89,7 +100,10 @@ class Tallies:
 
     def reset(self, hold_id: str, count: int) -> None:
         """Count limits that somebody else had changed."""
-        self._of_hold[hold_id].resets += count
+        self._add(hold_id, Tally(resets=count))
+
+    def _add(self, hold_id: str, more: Tally) -> None:
+        self._of_hold[hold_id] = self._of_hold[hold_id].plus(more)
 
     async def count(self, pod: Pod, hold: Hold, *, around: bool) -> tuple[Container, ...]:
         """Count what is new in a held pod; return the containers that must be stopped."""
@@ -97,13 +111,15 @@ class Tallies:
             since_ns = _ns(parse_instant(hold.counted_to))
             self.know(pod.uid, (one.id for one in pod.containers if one.created_ns <= since_ns))
         known = self._known.get(pod.uid, set())
-        tally = self._of_hold[hold.id]
         live: list[Container] = []
         for one in pod.containers:
             if one.live:
                 live.append(one)
-            elif one.id not in known and not around and await self._ended(one, tally):
-                known.add(one.id)
+            elif one.id not in known and not around:
+                ended = await self._ended(one)
+                if ended is not None:
+                    known.add(one.id)
+                    self._add(hold.id, ended)
         # A container that is only created fails at the gate, or runs at the next look.
         return tuple(one for one in live if one.state is not ContainerState.CREATED)
 
@@ -120,7 +136,7 @@ class Tallies:
                 quiet = False
 
     async def _record(self, hold: Hold) -> None:
-        tally = replace(self._of_hold[hold.id])
+        tally = self._of_hold[hold.id]
         self._recording.add(hold.id)
         try:
             await self._journal.record(
@@ -135,24 +151,22 @@ class Tallies:
         except NodeError as error:
             self._log.error("counts", id=hold.id, code=error.stable_code, error=error.message)
         else:
-            self._of_hold[hold.id].take_off(tally)
+            self._of_hold[hold.id] = self._of_hold[hold.id].minus(tally)
         finally:
             self._recording.discard(hold.id)
 
-    async def _ended(self, container: Container, tally: Tally) -> bool:
-        """Count one container that has ended; return whether it could be told what it did."""
+    async def _ended(self, container: Container) -> Tally | None:
+        """Return what a container that has ended counts for, None when nobody can tell."""
         try:
             look = await self._runtime.container(container.id)
         except (RuntimeUnavailable, RuntimeTooOld):
-            return False
+            return None
         if look is None:
-            return True
+            return Tally()
         if look.started_ns <= 0:
-            tally.attempts += 1
-        else:
-            tally.stops += 1
-            tally.leaked_ms += max(0, look.finished_ns - look.started_ns) // _NS_PER_MS
-        return True
+            return Tally(attempts=1)
+        ran_ms = max(0, look.finished_ns - look.started_ns) // _NS_PER_MS
+        return Tally(stops=1, leaked_ms=ran_ms)
 
 
 def _ns(time: datetime) -> int:

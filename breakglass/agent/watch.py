@@ -3,10 +3,7 @@
 
 Two nets, the lower one always there:
 
-- Births.  A pod's log folder tells its name before its sandbox is asked for.  Where the name is
-  enough, the gate is set at once; where labels or an image must be known, the runtime is looked at
-  every 2 ms, and the gate falls between sandbox and container.  After that the gate is looked at
-  for a while, because kubelet may write a limit of its own later than we did.
+- Births, which `nursery` receives: a gate from a pod's first moment.
 - The tick.  Every second all pods are looked at, by the runtime or around it: what is covered and
   not gated is gated, what somebody changed is set again, what runs is stopped at sight, starts that
   failed are counted, and leases end.  A birth that was missed ends here.
@@ -16,8 +13,6 @@ only what an active hold covers; pods that a command is bringing down are left t
 """
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import structlog
 
@@ -27,32 +22,16 @@ from breakglass.agent.holds import EXPIRED, Holds
 from breakglass.agent.journal import Journal
 from breakglass.agent.kernel import Kernel
 from breakglass.agent.ladder import Ladder
+from breakglass.agent.nursery import Nursery
 from breakglass.agent.runtime import Runtime
 from breakglass.agent.sight import Sight, Sighting
 from breakglass.agent.tallies import Tallies
 from breakglass.core import limits
 from breakglass.core.gates import Gate, Oci
-from breakglass.core.holds import Covers, GatedPod, Hold, coverage, coverage_of_name
+from breakglass.core.holds import Covers, GatedPod, coverage, coverage_of_name
 from breakglass.core.plan import Step
 from breakglass.core.pods import Container, Pod
-from breakglass.errors import NodeError, RuntimeTooOld, RuntimeUnavailable
-
-
-@dataclass(slots=True)
-class _Newborn:
-    """A pod that may be covered, looked at closely until `until_ms`."""
-
-    pod: Pod
-    until_ms: int
-    gated: bool = False
-
-
-@dataclass(slots=True)
-class _Nursery:
-    """The pods that are looked at closely, and the one task that does."""
-
-    pods: dict[str, _Newborn] = field(default_factory=dict)
-    task: asyncio.Task[None] | None = None
+from breakglass.errors import NodeError
 
 
 class Watch:
@@ -76,7 +55,14 @@ class Watch:
         self._sight = sight
         self._births = births
         self._clock = clock
-        self._nursery = _Nursery()
+        self._nursery = Nursery(
+            holds=holds,
+            journal=journal,
+            runtime=runtime,
+            sight=sight,
+            clock=clock,
+            mend=self._mend_one,
+        )
         self._stopping: set[str] = set()
         self._ticks = 0
         self._log = structlog.get_logger("watch")
@@ -107,10 +93,10 @@ class Watch:
             while (left_ms := due_ms - self._clock.monotonic_ms()) > 0:
                 born = await self._wait(left_ms / 1_000)
                 if self._holds.active:
-                    await self._receive(born, tasks)
+                    await self._nursery.receive(born, tasks)
                 if self._holds.bell.is_set():
                     self._holds.bell.clear()
-                    await self._receive(self._expected(), tasks)
+                    await self._nursery.receive(self._expected(), tasks)
                     break
             await self._try_tick(tasks)
 
@@ -142,84 +128,6 @@ class Watch:
             bell.cancel()
         return found
 
-    async def _receive(self, born: Iterable[Birth], tasks: asyncio.TaskGroup) -> None:
-        """Gate newborn pods whose names are covered; look closely at those that may be."""
-        for birth in born:
-            pod = self._sight.last(birth.uid) or Pod(
-                uid=birth.uid,
-                name=birth.name,
-                namespace=birth.namespace,
-                sandbox_id="",
-                by_name=True,
-            )
-            known = self._nursery.pods.get(birth.uid)
-            # The group comes first and says only the UID; the folder of logs then says the name.
-            named = known is not None and not known.pod.name and bool(pod.name)
-            if (known is not None and not named) or birth.uid in self._holds.busy:
-                continue
-            covers, holds = coverage(self._holds.active, pod)
-            # A control group without a name may become anybody's: what it is shows soon.
-            if not pod.name:
-                covers = Covers.MAYBE
-            if covers is Covers.NO:
-                self._nursery.pods.pop(birth.uid, None)
-                continue
-            until_ms = self._clock.monotonic_ms() + round(limits.BIRTH_LOOKS_S * 1_000)
-            newborn = _Newborn(pod=pod, until_ms=until_ms)
-            self._nursery.pods[birth.uid] = newborn
-            if covers is Covers.YES:
-                await self._gate_newborn(newborn, holds[0])
-        if self._nursery.pods and (self._nursery.task is None or self._nursery.task.done()):
-            self._nursery.task = tasks.create_task(self._nurse())
-
-    async def _nurse(self) -> None:
-        """Look at newborn pods every few milliseconds, until each is decided and gated for good."""
-        while self._nursery.pods:
-            undecided = [one for one in self._nursery.pods.values() if not one.gated]
-            if undecided:
-                await self._decide(undecided)
-            for newborn in list(self._nursery.pods.values()):
-                gated = self._journal.state.gates.get(newborn.pod.uid)
-                if newborn.gated and gated is not None:
-                    await self._check_newborn(gated)
-                if self._clock.monotonic_ms() >= newborn.until_ms:
-                    self._nursery.pods.pop(newborn.pod.uid, None)  # from here on the tick's
-            await self._clock.sleep(limits.BIRTH_LOOK_INTERVAL_S)
-
-    async def _check_newborn(self, gated: GatedPod) -> None:
-        try:
-            await self._mend_one(gated, prove=False)
-        except NodeError as error:
-            self._log.error("not checked", pod=gated.name, code=error.stable_code)
-            self._nursery.pods.pop(gated.uid, None)  # the tick tries again
-
-    async def _decide(self, undecided: list[_Newborn]) -> None:
-        """Look at the runtime, and gate the newborn pods that turn out to be covered."""
-        try:
-            now = {pod.uid: pod for pod in await self._runtime.pods()}
-        except (RuntimeUnavailable, RuntimeTooOld):
-            now = {}
-        for newborn in undecided:
-            pod = now.get(newborn.pod.uid, newborn.pod)
-            covers, holds = coverage(self._holds.active, pod)
-            if covers is Covers.YES:
-                newborn.pod = pod
-                await self._gate_newborn(newborn, holds[0])
-            elif covers is Covers.NO and not pod.by_name:
-                self._nursery.pods.pop(newborn.pod.uid, None)
-
-    async def _gate_newborn(self, newborn: _Newborn, hold: Hold) -> None:
-        try:
-            gating = await self._holds.gate(newborn.pod, hold, ask=False)
-        except NodeError as error:
-            self._log.error("not gated", pod=newborn.pod.name, code=error.stable_code)
-            return
-        if newborn.pod.uid not in self._journal.state.gates:
-            return  # no group yet: the next look
-        newborn.gated = True
-        newborn.until_ms = self._clock.monotonic_ms() + round(limits.BIRTH_CHECK_S * 1_000)
-        self._log.info("gated at birth", pod=newborn.pod.name, gate=str(gating.gate))
-
     async def tick(self, tasks: asyncio.TaskGroup | None = None) -> None:
         """Look once at everything, and do what the holds need."""
         self._ticks += 1
@@ -248,12 +156,14 @@ class Watch:
             if covers is not Covers.YES or pod.uid in self._holds.busy:
                 continue
             gated = self._journal.state.gates.get(pod.uid)
-            if gated is None or not self._holds.exists(gated):
-                await self._holds.gate(pod, holds[0], ask=not sighting.around)
+            if gated is None or not self._holds.gates.exists(gated):
+                await self._holds.gates.gate(pod, holds[0], ask=not sighting.around)
             elif gated.oci is Oci.UNKNOWN and not sighting.around:
-                await self._holds.learn(gated, pod)
+                await self._holds.gates.learn(gated, pod)
             running = await self.tallies.count(pod, holds[0], around=sighting.around)
-            if running and tasks is not None and pod.uid not in self._stopping:
+            # A release may have come meanwhile.
+            is_held = coverage(self._holds.active, pod)[0] is Covers.YES
+            if running and is_held and tasks is not None and pod.uid not in self._stopping:
                 self._stopping.add(pod.uid)
                 tasks.create_task(self._stop(pod, running, around=sighting.around))
 
@@ -271,12 +181,12 @@ class Watch:
         for gated in self._holds.gated:
             is_tried = prove or gated.gate != Gate.WATCH_ONLY
             if gated.uid not in self._holds.busy and is_tried:
-                await self._holds.complete(gated)
+                await self._holds.gates.complete(gated)
                 now = self._journal.state.gates.get(gated.uid, gated)
                 await self._mend_one(now, prove=prove)
 
     async def _mend_one(self, gated: GatedPod, *, prove: bool) -> None:
-        resets = await self._holds.mend(gated, prove=prove)
+        resets = await self._holds.gates.mend(gated, prove=prove)
         if resets:
             # The hold for which it was gated may be over, and another one keep it.
             _, holds = coverage_of_name(self._holds.active, gated.namespace, gated.name)
@@ -287,5 +197,5 @@ class Watch:
     async def _drop_gone(self) -> None:
         """Record that gated groups are gone: with a deleted pod, or with the boot before."""
         for gated in self._holds.gated:
-            if gated.uid not in self._holds.busy and not self._holds.exists(gated):
-                await self._holds.lift(gated)
+            if gated.uid not in self._holds.busy and not self._holds.gates.exists(gated):
+                await self._holds.gates.lift(gated)

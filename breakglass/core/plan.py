@@ -2,8 +2,9 @@
 """The plan: which pods of a node a command stops, from the pods as they are.
 
 Pure, and the only place where a command's workload meets a node's pods.  A pod with nothing live
-needs no step.  More live pods than the signed limit refuse the whole command on this node: half of
-a surprise is still a surprise.  A name that fits only pods of another kind (static pods, those of
+needs no step, unless it is to be held: kubelet starts it again when its back-off is over.  More
+pods than the signed limit refuse the whole command on this node: half of a surprise is still a
+surprise.  A name that fits only pods of another kind (static pods, those of
 other controllers) is refused with the reason.  Protected workloads are refused by the caller,
 before a plan.
 
@@ -77,9 +78,10 @@ def plan(command: Command, pods: tuple[Pod, ...]) -> Planning:
             live = tuple(one for one in pod.containers if one.live)
             steps.append(Step(pod=pod, containers=live, grace_s=action.grace_s))
     if len(steps) > command.caps.max_pods_per_node:
+        kind = "pods" if action.hold_s else "live pods"
         return Refused(
             reason=Reason.TOO_MANY_PODS,
-            needed=f"at most {command.caps.max_pods_per_node} live pods of {action.workload}",
+            needed=f"at most {command.caps.max_pods_per_node} {kind} of {action.workload}",
             have=str(len(steps)),
         )
     other = None if steps or skipped else _of_another_kind(pods, action)
@@ -106,7 +108,7 @@ def _why_no_step(pod: Pod, action: Action) -> str:
     member = belongs(pod, workload_of(action))
     if not member.member:
         return member.reason
-    if not pod.live:
+    if not pod.live and not (action.hold_s and pod.ready):
         return "nothing live"
     if action.image and not any(one.is_of(action.image) for one in pod.containers):
         return "no container of that image"
