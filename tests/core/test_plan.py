@@ -85,13 +85,25 @@ def test_a_pod_with_nothing_live_needs_no_step() -> None:
     ]
 
 
+def test_a_pod_between_two_starts_is_held_too() -> None:
+    """Nothing of it is live, but its sandbox waits: with a hold it gets a step, without none."""
+    waiting = replace(EXITED, ready=True)
+    command = replace(COMMAND, action=replace(COMMAND.action, hold_s=60))
+    planned = plan(command, (waiting, EXITED))
+    assert isinstance(planned, Plan)
+    assert [(step.pod, step.containers) for step in planned.steps] == [(waiting, ())]
+    plain = plan(COMMAND, (waiting,))
+    assert isinstance(plain, Plan)
+    assert plain.steps == ()
+
+
 def test_more_live_pods_than_signed_for_refuse_all_of_them() -> None:
     """The cap is in the signed text, and none of the pods is stopped beyond it (P8)."""
     third = pod("9qqgw", ContainerState.RUNNING)
     refused = plan(COMMAND, (RUNNING, HALF, third))
     assert isinstance(refused, Refused)
     assert refused.reason is Reason.TOO_MANY_PODS
-    assert "at most 2 live pods" in refused.needed
+    assert refused.needed.startswith("at most 2 ")
     assert refused.have == "3"
 
 
