@@ -37,7 +37,9 @@ LIFE_SUPPORT = "kube-system/kube-proxy"
 
 def why_not() -> str:
     """Say why there can be no such node here; empty when there can."""
-    return runtime.why_not() or played_kubelet.why_not()
+    hybrid = UNIFIED.exists() and Path("/sys/fs/cgroup/pids").is_dir()
+    here = "" if hybrid else "needs control groups of both versions, as hybrid hosts have them"
+    return here or runtime.why_not() or played_kubelet.why_not()
 
 
 @contextlib.contextmanager
