@@ -219,3 +219,42 @@ async def test_an_evicted_pod_is_held_without_its_sandbox(tmp_path: Path) -> Non
         await node.expect_held(120)
         await node.submit(verb="release")
         assert await node.expect_back() <= 16
+
+
+MOMENTS = [round(0.05 * number, 2) for number in range(26)]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_start_under_way_when_the_gate_falls_is_found(
+    tmp_path: Path, moment: float
+) -> None:
+    """Kubelet is between its look and the container's first line: nothing runs after the stop."""
+    async with HeldNode(tmp_path, HOSTS["hybrid-runc"]) as node:
+        await node.advance(0.5)
+        node.node.end(*node.running())
+        await node.advance(moment)
+        ended = await node.submit(hold_s=600)
+        assert (ended.result, ended.held) == ("done", 1)
+        since_ns = node.clock.now_ns()
+        await node.advance(30)
+        assert node.user_ms(since_ns) == 0
+
+
+@pytest.mark.parametrize("revision", ["", OLD], ids=["any", "revision"])
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_pod_being_born_when_the_hold_comes_is_held(
+    tmp_path: Path, moment: float, revision: str
+) -> None:
+    """Before its group, before its sandbox, or just running: nothing runs after the stop."""
+    async with HeldNode(tmp_path, HOSTS["v2-systemd-runc"]) as node:
+        await node.advance(0.5)
+        made = make_pod(TELEMETRY, node.seeded)
+        replacing = asyncio.create_task(node.kubelet.replace(node.pods[0].uid, made))
+        await node.advance(moment)
+        ended = await node.submit(hold_s=600, revision=revision)
+        assert ended.result in {"done", "nothing"}
+        since_ns = node.clock.now_ns()
+        await node.advance(30)
+        assert replacing.done()
+        assert node.user_ms(since_ns, [*node.pods, made]) == 0
+        assert node.group(made).blocked > 0
