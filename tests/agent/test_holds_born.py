@@ -231,7 +231,7 @@ async def test_a_start_under_way_when_the_gate_falls_is_found(
     """Kubelet is between its look and the container's first line: nothing runs after the stop."""
     async with HeldNode(tmp_path, HOSTS["hybrid-runc"]) as node:
         await node.advance(0.5)
-        node.node.end(*node.running())
+        node.node.end(node.running()[0])
         await node.advance(moment)
         ended = await node.submit(hold_s=600)
         assert (ended.result, ended.held) == ("done", 1)
