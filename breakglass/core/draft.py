@@ -27,7 +27,6 @@ from breakglass.core.command import (
 from breakglass.core.targets import EVERY_NODE
 from breakglass.errors import UsageError
 
-DEFAULT_HOLD_S = 2 * 3_600  # long enough to find out, short enough to be forgotten
 DEFAULT_MAX_PODS = 10
 _WILD = frozenset("*?")
 
@@ -153,7 +152,9 @@ def _action(asked: Asked, workload: str, revision: str) -> Action:
     verb = asked.verb
     namespace, name = names.parse_workload(workload)
     grace = asked.grace if verb.stops else "0s"
-    hold = "0s" if verb is Verb.RELEASE else asked.hold or names.render_duration(DEFAULT_HOLD_S)
+    hold = (
+        "0s" if verb is Verb.RELEASE else asked.hold or names.render_duration(limits.DEFAULT_HOLD_S)
+    )
     hold_s = names.parse_duration(hold, max_s=limits.MAX_HOLD_S)
     if verb is Verb.EXTEND and not hold_s:
         raise UsageError(

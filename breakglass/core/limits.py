@@ -70,7 +70,7 @@ EVIDENCE_STORE_BYTES = 256 * 1024 * 1024  # a thousand pods at their most
 EVIDENCE_DISK_LEFT_BYTES = 64 * 1024 * 1024  # evidence takes nothing of what the log may need
 
 # Holds.
-DEFAULT_HOLD_S = 2 * 3_600
+DEFAULT_HOLD_S = 2 * 3_600  # long enough to find out, short enough to be forgotten
 HOLD_TICK_S = 1.0  # the polling under every hold; kubelet tries again after 1, 10, 20 ... 300 s
 IDLE_TICK_S = 10.0  # the listing that is kept for a runtime that gets stuck
 BIRTH_LOOKS_S = 5.0  # looks every few milliseconds at a pod that may be covered

@@ -15,7 +15,7 @@ from datetime import datetime
 from breakglass.core import limits, names
 from breakglass.core.command import Command, TrustPin, Verb
 from breakglass.core.decide import Tally, objections
-from breakglass.core.draft import DEFAULT_HOLD_S, Asked, draft_command
+from breakglass.core.draft import Asked, draft_command
 from breakglass.core.reasons import Reason
 from breakglass.core.trust import Policy, Trust
 from breakglass.errors import UsageError
@@ -96,10 +96,12 @@ def governing(command: Command, trust: Trust) -> tuple[Policy, ...]:
 
 def _usual_hold_s(command: Command, trust: Trust) -> int:
     """Return how long to hold where nobody said it: as usual, or as long as every policy allows."""
-    longest_s = min((one.max_hold_s for one in governing(command, trust)), default=DEFAULT_HOLD_S)
+    longest_s = min(
+        (one.max_hold_s for one in governing(command, trust)), default=limits.DEFAULT_HOLD_S
+    )
     if command.action.verb is Verb.EXTEND and not longest_s:
-        return DEFAULT_HOLD_S  # it cannot be drafted; the refusal says why
-    return min(DEFAULT_HOLD_S, longest_s)
+        return limits.DEFAULT_HOLD_S  # it cannot be drafted; the refusal says why
+    return min(limits.DEFAULT_HOLD_S, longest_s)
 
 
 def _near(inventory: Inventory) -> str:
