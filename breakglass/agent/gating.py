@@ -104,11 +104,13 @@ class Gates:
                 if not limits:
                     return Gating(gate=Gate.WATCH_ONLY, note=f"no gate holds {oci} here")
                 for limit in limits:
-                    if limit.early:
+                    if limit.early and limit.kind is Gate.PROPERTY:
+                        await asyncio.to_thread(self._kernel.set_limit, group, limit)
+                    elif limit.early:
                         self._kernel.set_limit(group, limit)
             except GateFailed as error:
                 return Gating(gate=Gate.WATCH_ONLY, note=error.message)
-            return self._proven(group, limits, oci)
+            return await self._proven(group, limits, oci)
 
     async def tighten(self, uid: str) -> Gating:
         """Set the limits that had to wait until a pod was down, and return what holds it."""
@@ -125,7 +127,7 @@ class Gates:
                     except GateFailed as error:
                         notes.append(error.message)  # a second belt only
             self._tight.add(uid)
-            proven = self._proven(group, gated.limits, gated.oci)
+            proven = await self._proven(group, gated.limits, gated.oci)
             return Gating(gate=proven.gate, note="; ".join([proven.note, *notes]).strip("; "))
 
     async def learn(self, gated: GatedPod, pod: Pod) -> None:
@@ -179,9 +181,10 @@ class Gates:
                     self._log.warning("limit changed by somebody else", place=limit.place)
                     resets += 1
             self._tight.add(gated.uid)
+            if prove and group.is_slice:
+                await self._reset_scopes(group)  # before they are so many that systemd is slowed
             if changed or prove or not gated.gate:
-                # systemd may have to be asked, and must not be waited for by everybody else.
-                proven = await asyncio.to_thread(self._proven, group, gated.limits, gated.oci)
+                proven = await self._proven(group, gated.limits, gated.oci)
                 note = "; ".join(part for part in (proven.note, *notes) if part)
                 await self.note(gated, Gating(gate=proven.gate, note=note))
             return resets
@@ -230,19 +233,25 @@ class Gates:
                 return ""
             if self._is_covered(gated):
                 return ""
-            scopes = 0
             try:
                 for limit in reversed(gated.limits):
                     await asyncio.to_thread(self._kernel.lift, group, limit)
-                scopes = await asyncio.to_thread(self._kernel.reset_failed, group)
             except GateFailed as error:
                 await self.note(
                     gated, Gating(gate=Gate(gated.gate or Gate.WATCH_ONLY), note=error.message)
                 )
                 return error.message
-            note = f"{scopes} failed scopes reset" if scopes else ""
+            note = await self._reset_scopes(group)
             await self._journal.record(GateLifted(uid=gated.uid, why=RELEASED, note=note))
             return ""
+
+    async def _reset_scopes(self, group: PodGroup) -> str:
+        """Reset what crun has left of starts that failed under systemd; return what came of it."""
+        try:
+            scopes = await asyncio.to_thread(self._kernel.reset_failed, group)
+        except GateFailed as error:
+            return f"failed scopes are left: {error.message}"
+        return f"{scopes} failed scopes reset" if scopes else ""
 
     async def _intended(
         self, pod: Pod, hold: Hold, group: PodGroup, oci: Oci, *, early: bool
@@ -280,9 +289,13 @@ class Gates:
             await self._journal.record(_intent(gated))
             return True
 
-    def _proven(self, group: PodGroup, limits: tuple[Limit, ...], oci: Oci) -> Gating:
+    async def _proven(self, group: PodGroup, limits: tuple[Limit, ...], oci: Oci) -> Gating:
         try:
-            gate = self._kernel.standing(group, limits, oci)
+            if any(limit.kind is Gate.PROPERTY for limit in limits):
+                # systemd may have to be asked, and must not be waited for by everybody else.
+                gate = await asyncio.to_thread(self._kernel.standing, group, limits, oci)
+            else:
+                gate = self._kernel.standing(group, limits, oci)
         except GateFailed as error:
             return Gating(gate=Gate.WATCH_ONLY, note=error.message)
         note = "" if gate is not Gate.WATCH_ONLY else "no limit is proven to stand"

@@ -5,6 +5,7 @@ They are a courtesy (P9): a figure that cannot be made or written delays nothing
 back.  Labels hold names that documents allow, so nothing has to be escaped.
 """
 
+import asyncio
 import contextlib
 import os
 from collections import Counter
@@ -96,7 +97,7 @@ async def export_metrics(path: Path | None, figures: Figures, clock: Clock) -> N
     """Write the metrics to a file every now and then, until cancelled; without a path, nothing."""
     while path is not None:
         with contextlib.suppress(OSError):
-            _write(path, figures.metrics_text())
+            await asyncio.to_thread(_write, path, figures.metrics_text())
         await clock.sleep(EXPORT_EVERY_S)
 
 

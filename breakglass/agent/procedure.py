@@ -36,6 +36,7 @@ from breakglass.agent.clock import Clock
 from breakglass.agent.journal import Journal
 from breakglass.agent.refusals import Refusals, refusal
 from breakglass.core import limits
+from breakglass.core.command import Verb
 from breakglass.core.decide import Approved, decide
 from breakglass.core.entries import Accepted, ApprovalMade, to_lines
 from breakglass.core.fold import CommandState
@@ -196,7 +197,8 @@ class Procedure:
         if not command.targets.covers(site.cluster, site.node, site.pool):
             return refusal(Reason.WRONG_NODE, "a node that the command names", site.node)
         # Letting go of what the owner has protected since is never wrong.
-        if command.action.verb.stops and is_protected(command.action.workload, site.protected):
+        lets_go = command.action.verb is Verb.RELEASE
+        if not lets_go and is_protected(command.action.workload, site.protected):
             return refusal(
                 Reason.PROTECTED,
                 "a workload this node's owner lets go",

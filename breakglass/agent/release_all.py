@@ -17,7 +17,7 @@ from breakglass.agent.assembly import Ports, assemble
 from breakglass.agent.config import Config, read_identity
 from breakglass.agent.holds import LET_GO
 from breakglass.agent.journal import Journal
-from breakglass.agent.kernel import Kernel
+from breakglass.agent.kernel import Kernel, PodGroup
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.gates import Oci
 from breakglass.errors import BreakglassError, GateFailed, StateUnwritable
@@ -96,15 +96,30 @@ def _by_looking(kernel: Kernel, done: LetGo) -> LetGo:
     """Open what still reads as a gate of ours, whoever set it."""
     unrecorded, failed = list(done.unrecorded), list(done.failed)
     for group in kernel.pod_groups():
-        try:
-            limits = kernel.limits(group, Oci.UNKNOWN)
-            opened = set(kernel.changed(group, limits))
-            shut = [limit for limit in limits if limit not in opened]
-            for limit in reversed(shut):
-                kernel.lift(group, limit)
-            if shut:
-                unrecorded.append(group.path)
-                kernel.reset_failed(group)
-        except GateFailed as error:
-            failed.append(f"{group.path}: {error.message}")
+        shut, problems = _open(kernel, group)
+        failed.extend(f"{group.path}: {problem}" for problem in problems)
+        if shut:
+            unrecorded.append(group.path)
     return replace(done, unrecorded=tuple(unrecorded), failed=tuple(failed))
+
+
+def _open(kernel: Kernel, group: PodGroup) -> tuple[int, list[str]]:
+    """Open each limit of a group that reads as ours; return how many were, and what failed."""
+    shut, problems = [], []
+    try:
+        limits = kernel.limits(group, Oci.UNKNOWN)
+        opened = kernel.changed(group, limits)
+        shut = [limit for limit in limits if limit not in opened]
+    except GateFailed as error:
+        problems.append(error.message)
+    for limit in reversed(shut):
+        try:
+            kernel.lift(group, limit)
+        except GateFailed as error:
+            problems.append(error.message)
+    try:
+        if shut:
+            kernel.reset_failed(group)
+    except GateFailed as error:
+        problems.append(error.message)
+    return len(shut), problems

@@ -90,7 +90,7 @@ class Hold:
             return Covers.NO
         if not self.image or any(one.is_of(self.image) for one in pod.containers):
             return Covers.YES
-        return Covers.NO if pod.containers else Covers.MAYBE
+        return Covers.MAYBE  # another of its containers may be, and may not be there yet
 
     def covers_name(self, namespace: str, name: str) -> Covers:
         """Return whether it keeps a pod down of which nothing but the name is known."""
