@@ -48,7 +48,7 @@ class Gates:
         kernel: what limits are set through.
         programs: which program makes a pod's containers.
         turns: one lock for each pod and each hold.
-        is_covered: whether an active hold covers a gated pod, as things are now.
+        keeper: gives an active hold that covers a gated pod, or None, as things are now.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Gates:
         kernel: Kernel,
         programs: Programs,
         turns: Turns,
-        is_covered: Callable[[GatedPod], bool],
+        keeper: Callable[[GatedPod], Hold | None],
     ) -> None:
         self._journal = journal
         self._kernel = kernel
         self._programs = programs
         self._turns = turns
-        self._is_covered = is_covered
+        self._keeper = keeper
         self._tight: set[str] = set()  # pods whose late limits were set, since this agent runs
         self._complete: set[str] = set()  # pods whose late limits were looked up
         self._log = structlog.get_logger("gates")
@@ -231,7 +231,7 @@ class Gates:
             if group is None:
                 await self._journal.record(GateLifted(uid=gated.uid, why=GONE, note=""))
                 return ""
-            if self._is_covered(gated):
+            if self._keeper(gated) is not None:
                 return ""
             try:
                 for limit in reversed(gated.limits):
@@ -282,7 +282,15 @@ class Gates:
         return limits
 
     async def _intend(self, gated: GatedPod) -> bool:
-        """Record a gate that is about to be set; not when its hold has ended meanwhile."""
+        """Record a gate that is about to be set; not when no hold is there for it any more.
+
+        Where the hold that it was set for first is over, it is the one's that covers the pod now.
+        """
+        if not self._journal.state.holds[gated.hold].is_active:
+            keeper = self._keeper(gated)
+            if keeper is None:
+                return False
+            gated = replace(gated, hold=keeper.id)
         async with self._turns[gated.hold]:
             if not self._journal.state.holds[gated.hold].is_active:
                 return False
@@ -317,7 +325,7 @@ class Gates:
         be set again, for the next start would know nothing of it.
         """
         broken = self._journal.broken.is_set()
-        return self._is_gated(gated) and self._is_covered(gated) and not broken
+        return self._is_gated(gated) and self._keeper(gated) is not None and not broken
 
     def _is_gated(self, gated: GatedPod) -> bool:
         """Return whether its limits are ours still: somebody else may have had the turn before.

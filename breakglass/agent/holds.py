@@ -46,7 +46,7 @@ class Holds:
             kernel=kernel,
             programs=Programs(runtime),
             turns=self._turns,
-            is_covered=self._is_covered,
+            keeper=self._keeper,
         )
         self.busy: set[str] = set()  # pods that a command is bringing down: not `watch`'s
         self.bell = asyncio.Event()  # rung when holds have changed
@@ -131,6 +131,12 @@ class Holds:
             if problem:
                 failed.append(f"{gated.name}: {problem}")
         return failed
+
+    def _keeper(self, gated: GatedPod) -> Hold | None:
+        """Return an active hold that covers a gated pod, the one it was gated for first."""
+        held = [hold for hold in self.active if self._is_covered(gated, (hold,))]
+        held.sort(key=lambda hold: hold.id != gated.hold)
+        return next(iter(held), None)
 
     def _is_covered(self, gated: GatedPod, holds: Iterable[Hold] | None = None) -> bool:
         pod = self._sight.last(gated.uid) or Pod(
