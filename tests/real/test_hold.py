@@ -6,10 +6,13 @@ when it tries again; no test waits for a back-off.  What runs is asked of the wo
 first act is a line in a file.
 """
 
+import contextlib
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from breakglass.core.entries import Planned
@@ -237,6 +240,61 @@ def test_a_killed_agent_leaves_the_gate_and_the_next_one_keeps_the_hold(node: Re
     node.release()
     assert pod.limits == born.limits == OPEN
     node.checked_state()
+
+
+@both
+def test_a_start_under_way_when_the_gate_falls_is_found(node: RealNode, oci: str) -> None:
+    """Kubelet starts one container after the other all the while: none outlives the stop."""
+    pod = node.kubelet.pod(handler=oci)
+    over = threading.Event()
+
+    def try_on() -> None:
+        while not over.is_set():
+            with contextlib.suppress(grpc.RpcError):
+                node.kubelet.start(pod)
+
+    kubelet = threading.Thread(target=try_on)
+    kubelet.start()
+    try:
+        until(lambda: pod.starts > 2, "more containers")
+        end = node.stop(grace_s=1)
+        starts, tried = pod.starts, len(pod.container_ids)
+        until(lambda: len(pod.container_ids) > tried + 2, "more attempts")
+    finally:
+        over.set()
+        kubelet.join()
+    assert (end.result, end.down, end.held) == ("done", 1, 1)
+    assert pod.starts == starts
+    assert not pod.processes
+
+
+def test_a_pod_deleted_under_the_hold_is_forgotten_and_its_successor_held(node: RealNode) -> None:
+    """The group goes with its limits: nothing to put back, and the log says so."""
+    pod = node.kubelet.pod()
+    node.stop()
+    node.kubelet.remove(pod)
+    until(lambda: node.bodies(GateLifted), "the end of the gate")
+    assert [(one.uid, one.why) for one in node.bodies(GateLifted)] == [(pod.uid, "gone")]
+    successor = node.kubelet.born()
+    until(lambda: successor.limits == SHUT, "a gate")
+    node.kubelet.fails(node.kubelet.run_sandbox, successor)
+    assert not node.checked_state().gates.keys() - {successor.uid}
+
+
+def test_a_hold_of_one_image_leaves_the_pods_of_another_alone(node: RealNode) -> None:
+    """Those that come later are gated when their container shows its image, before it starts."""
+    bad, fixed = node.kubelet.pod(), node.kubelet.pod(stubborn=True)
+    end = node.stop(image=node.kubelet.image_of(bad))
+    assert (end.result, end.pods, end.held) == ("done", 1, 1)
+    assert (bad.limits, fixed.limits) == (SHUT, OPEN)
+    later = node.kubelet.born()
+    node.kubelet.run_sandbox(later)
+    created = node.kubelet.create(later)
+    until(lambda: later.limits == SHUT, "a gate between creation and start")
+    node.kubelet.fails(lambda pod: node.kubelet.start_created(created), later)
+    assert not later.starts
+    assert fixed.processes
+    assert fixed.limits == OPEN
 
 
 def test_a_dry_run_tells_the_gate_and_changes_nothing(node: RealNode) -> None:

@@ -21,7 +21,7 @@ from lab import leftovers
 from lab.containerd import Containerd
 from tests.support import own_groups, real_node
 from tests.support.own_groups import OwnGroups
-from tests.support.played_kubelet import PlayedPod, until
+from tests.support.played_kubelet import REVISION, PlayedPod, until
 from tests.support.real_node import RealNode, ended_pods, finished, witnessing
 
 _WHY_NOT = real_node.why_not()
@@ -130,16 +130,20 @@ def test_a_stopped_runtime_is_gone_around(node: RealNode) -> None:
     node.kubelet.fails(node.kubelet.run_sandbox, since)
 
 
-def test_an_agent_started_beside_a_dead_runtime_knows_its_pods(node: RealNode) -> None:
-    """From the listing that the agent before it has left; the socket is gone."""
+@pytest.mark.parametrize("how", ["stopped", "dead"])
+def test_an_agent_started_beside_such_a_runtime_knows_its_pods(node: RealNode, how: str) -> None:
+    """From the listing that the agent before it has left, of the right revision, too."""
     pod = node.kubelet.pod()
     node.start()
     node.agent.kill()
-    node.containerd.kill()
-    node.containerd.socket.unlink()
+    if how == "dead":
+        node.containerd.kill()
+        node.containerd.socket.unlink()
+    else:
+        node.containerd.pause()
     node.start(*IMPATIENT)
 
-    progress = node.submit(hold_s=3600, revision="fc555b4c5")
+    progress = node.submit(hold_s=3600, revision=REVISION)
 
     end = finished(progress)
     assert (end.result, end.down, end.held) == ("done", 1, 1)

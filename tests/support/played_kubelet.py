@@ -256,8 +256,18 @@ class PlayedKubelet:
 
     def start(self, pod: PlayedPod, name: str = "c0") -> None:
         """Create a container and start it; raise `grpc.RpcError` when the runtime cannot."""
-        request = cri.StartContainerRequest(container_id=self.create(pod, name))
+        self.start_created(self.create(pod, name))
+
+    def start_created(self, container_id: str) -> None:
+        """Start a container that was created; raise `grpc.RpcError` when the runtime cannot."""
+        request = cri.StartContainerRequest(container_id=container_id)
         self._call("StartContainer", request, cri.StartContainerResponse)
+
+    def image_of(self, pod: PlayedPod) -> str:
+        """Return the digest of the image of a pod's containers, as the runtime tells it."""
+        request = cri.ContainerStatusRequest(container_id=pod.container_ids[0])
+        reply = self._call("ContainerStatus", request, cri.ContainerStatusResponse)
+        return reply.status.image_ref.rpartition("@")[2]
 
     def fails(self, act: Callable[[PlayedPod], None], pod: PlayedPod) -> str:
         """Return what the runtime says of an act that must fail."""
