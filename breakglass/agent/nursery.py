@@ -71,12 +71,8 @@ class Nursery:
     async def receive(self, born: Iterable[Birth], tasks: asyncio.TaskGroup) -> None:
         """Gate newborn pods whose names are covered; look closely at those that may be."""
         for birth in born:
-            pod = self._sight.last(birth.uid) or Pod(
-                uid=birth.uid,
-                name=birth.name,
-                namespace=birth.namespace,
-                sandbox_id="",
-                by_name=True,
+            pod = self._sight.expected(birth) or Pod(
+                uid=birth.uid, name="", namespace="", sandbox_id="", by_name=True
             )
             known = self._pods.get(birth.uid)
             # The group comes first and says only the UID; the folder of logs then says the name.

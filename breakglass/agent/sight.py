@@ -68,6 +68,17 @@ class Sight:
         """Return a pod as the runtime showed it last, whenever that was."""
         return self._listed.get(uid)
 
+    def expected(self, birth: Birth) -> Pod | None:
+        """Return the pod that a birth is of, as far as anything but the runtime's answer tells.
+
+        A group tells its UID alone; after a reboot its folder of logs is there already and tells
+        nothing more, so the folder is looked up.
+        """
+        if last := self._listed.get(birth.uid):
+            return last
+        named = (birth,) if birth.name else self._births.present()
+        return _named(named).get(birth.uid)
+
     async def pods(self) -> tuple[Pod, ...]:
         """Return the runtime's pods, one question, and remember them.
 

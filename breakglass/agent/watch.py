@@ -81,24 +81,29 @@ class Watch:
         """Watch until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._hear(tasks))
                 await self._loop(tasks)
         finally:
             self._births.close()
 
+    async def _hear(self, tasks: asyncio.TaskGroup) -> None:
+        """Receive births as they come: a tick may wait for a runtime that is slow, they cannot."""
+        while True:
+            born = await self._births.wait(self._interval_s())
+            if self._holds.active:
+                await self._nursery.receive(born, tasks)
+
     async def _loop(self, tasks: asyncio.TaskGroup) -> None:
         while True:
-            held = bool(self._holds.active or self._holds.gated)
-            wait_s = limits.HOLD_TICK_S if held else limits.IDLE_TICK_S
-            due_ms = self._clock.monotonic_ms() + round(wait_s * 1_000)
-            while (left_ms := due_ms - self._clock.monotonic_ms()) > 0:
-                born = await self._wait(left_ms / 1_000)
-                if self._holds.active:
-                    await self._nursery.receive(born, tasks)
-                if self._holds.bell.is_set():
-                    self._holds.bell.clear()
-                    await self._nursery.receive(self._expected(), tasks)
-                    break
+            await self._rest(self._interval_s())
+            if self._holds.bell.is_set():
+                self._holds.bell.clear()
+                await self._nursery.receive(self._expected(), tasks)
             await self._try_tick(tasks)
+
+    def _interval_s(self) -> float:
+        held = bool(self._holds.active or self._holds.gated)
+        return limits.HOLD_TICK_S if held else limits.IDLE_TICK_S
 
     async def _try_tick(self, tasks: asyncio.TaskGroup | None) -> None:
         try:
@@ -117,16 +122,14 @@ class Watch:
             if self._sight.last(birth.uid) is None and self._kernel.pod_group(birth.uid) is not None
         )
 
-    async def _wait(self, seconds: float) -> tuple[Birth, ...]:
-        """Return births as soon as there are any; also when holds change, or the time is up."""
+    async def _rest(self, seconds: float) -> None:
+        """Wait until the time is up, or holds have changed."""
         async with asyncio.TaskGroup() as group:
-            births = group.create_task(self._births.wait(seconds))
+            timer = group.create_task(self._clock.sleep(seconds))
             bell = group.create_task(self._holds.bell.wait())
-            await asyncio.wait({births, bell}, return_when=asyncio.FIRST_COMPLETED)
-            found = births.result() if births.done() else ()
-            births.cancel()
+            await asyncio.wait({timer, bell}, return_when=asyncio.FIRST_COMPLETED)
+            timer.cancel()
             bell.cancel()
-        return found
 
     async def tick(self, tasks: asyncio.TaskGroup | None = None) -> None:
         """Look once at everything, and do what the holds need."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from breakglass.core.gates import Layout, Oci
+from breakglass.sim.faults import FOR_EVER, Fault, Kind
 from breakglass.sim.kernel import Host
 from breakglass.sim.records import image_ref
 from breakglass.sim.workloads import WorkloadSpec, make_pod
@@ -87,6 +88,27 @@ async def test_a_birth_that_is_missed_ends_in_the_polling(
         await node.submit(verb="release")
         (hold,) = node.state.holds.values()
         assert hold.leaked_ms == pytest.approx(leaked_ms, abs=50)
+
+
+@every_host
+async def test_after_a_reboot_a_group_is_enough_where_the_folder_of_logs_is_there_already(
+    tmp_path: Path, host: Host
+) -> None:
+    """A pod that never had a sandbox is in no listing, and a busy runtime lists it too late."""
+    async with HeldNode(tmp_path, host) as node:
+        await node.submit(hold_s=3600)
+        await node.replace(node.pods[0])
+        await node.advance(20)
+        await node.reboot()
+        since_ns = node.clock.now_ns()
+        await node.start_agent()
+        slow = Fault(method="ListPodSandbox", kind=Kind.DELAY, times=FOR_EVER, delay_s=1.0)
+        node.runtime.faults.add(slow)
+        node.start_kubelet()
+        await node.advance(20)
+        assert node.user_ms(since_ns) == 0
+        node.runtime.faults.clear()
+        await node.expect_held(60)
 
 
 async def test_a_birth_in_the_moment_of_another_hold_is_not_lost(tmp_path: Path) -> None:
