@@ -49,6 +49,7 @@ class Assembly:
     """The parts that the process and its service work with."""
 
     runtime: Runtime
+    evidence: EvidenceStore
     holds: Holds
     watch: Watch
     carry_out: CarryOut
@@ -98,4 +99,6 @@ def assemble(config: Config, journal: Journal, clock: Clock, ports: Ports) -> As
         letting_go=letting_go,
         clock=clock,
     )
-    return Assembly(runtime=runtime, holds=holds, watch=watch, carry_out=carry_out)
+    return Assembly(
+        runtime=runtime, evidence=evidence, holds=holds, watch=watch, carry_out=carry_out
+    )

@@ -139,6 +139,7 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
         async def begin() -> None:
             # Only what got as far as its door has started: a start that fails is no entry.
             await _record_start(journal, config, identity)
+            await asyncio.to_thread(assembly.evidence.measure)
             # What people signed stands again before anybody is told that the agent is there.
             await assembly.watch.restore()
             procedure.resume()

@@ -103,32 +103,21 @@ class Gates:
                     return Gating(gate=Gate.WATCH_ONLY, note="its hold has ended")
                 if not limits:
                     return Gating(gate=Gate.WATCH_ONLY, note=f"no gate holds {oci} here")
-                for limit in limits:
-                    if limit.early and limit.kind is Gate.PROPERTY:
-                        await asyncio.to_thread(self._kernel.set_limit, group, limit)
-                    elif limit.early:
-                        self._kernel.set_limit(group, limit)
             except GateFailed as error:
                 return Gating(gate=Gate.WATCH_ONLY, note=error.message)
-            return await self._proven(group, limits, oci)
+            failed = await self._set(group, tuple(limit for limit in limits if limit.early))
+            return await self._proven(group, limits, oci, *failed)
 
     async def tighten(self, uid: str) -> Gating:
-        """Set the limits that had to wait until a pod was down, and return what holds it."""
+        """Set all limits of a pod that is down, the early ones anew, and return what holds it."""
         async with self._turns[uid]:
             gated = self._journal.state.gates.get(uid)
             group = self._group(gated) if gated else None
             if gated is None or group is None:
                 return Gating(gate=Gate.WATCH_ONLY, note="no control group")
-            notes = []
-            for limit in gated.limits:
-                if not limit.early:
-                    try:
-                        await asyncio.to_thread(self._kernel.set_limit, group, limit)
-                    except GateFailed as error:
-                        notes.append(error.message)  # a second belt only
+            failed = await self._set(group, gated.limits)
             self._tight.add(uid)
-            proven = await self._proven(group, gated.limits, gated.oci)
-            return Gating(gate=proven.gate, note="; ".join([proven.note, *notes]).strip("; "))
+            return await self._proven(group, gated.limits, gated.oci, *failed)
 
     async def learn(self, gated: GatedPod, pod: Pod) -> None:
         """Note which program makes a pod's containers, where that was not known at its birth."""
@@ -169,24 +158,19 @@ class Gates:
                 await self.note(gated, Gating(gate=Gate.WATCH_ONLY, note=error.message))
                 return 0
             gated = await self._with_their_values(gated, group, changed)
-            resets, notes = 0, []
+            resets, failed = 0, []
             for limit in changed:
-                try:
-                    await asyncio.to_thread(self._kernel.set_limit, group, limit)
-                except GateFailed as error:
-                    notes.append(error.message)
-                    continue
+                problems = await self._set(group, (limit,))
+                failed.extend(problems)
                 # The late limits of a pod that was gated at birth are set here for the first time.
-                if limit.early or gated.uid in self._tight:
+                if not problems and (limit.early or gated.uid in self._tight):
                     self._log.warning("limit changed by somebody else", place=limit.place)
                     resets += 1
             self._tight.add(gated.uid)
             if prove and group.is_slice:
                 await self._reset_scopes(group)  # before they are so many that systemd is slowed
             if changed or prove or not gated.gate:
-                proven = await self._proven(group, gated.limits, gated.oci)
-                note = "; ".join(part for part in (proven.note, *notes) if part)
-                await self.note(gated, Gating(gate=proven.gate, note=note))
+                await self.note(gated, await self._proven(group, gated.limits, gated.oci, *failed))
             return resets
 
     async def _with_their_values(
@@ -297,7 +281,23 @@ class Gates:
             await self._journal.record(_intent(gated))
             return True
 
-    async def _proven(self, group: PodGroup, limits: tuple[Limit, ...], oci: Oci) -> Gating:
+    async def _set(self, group: PodGroup, limits: tuple[Limit, ...]) -> list[str]:
+        """Set each limit, whatever becomes of the others; return what failed."""
+        failed = []
+        for limit in limits:
+            try:
+                if limit.kind is Gate.PROPERTY:
+                    await asyncio.to_thread(self._kernel.set_limit, group, limit)
+                else:
+                    self._kernel.set_limit(group, limit)
+            except GateFailed as error:
+                failed.append(error.message)
+        return failed
+
+    async def _proven(
+        self, group: PodGroup, limits: tuple[Limit, ...], oci: Oci, *failed: str
+    ) -> Gating:
+        """Return what holds a pod, and what is wrong with that: what failed before, above all."""
         try:
             if any(limit.kind is Gate.PROPERTY for limit in limits):
                 # systemd may have to be asked, and must not be waited for by everybody else.
@@ -305,9 +305,9 @@ class Gates:
             else:
                 gate = self._kernel.standing(group, limits, oci)
         except GateFailed as error:
-            return Gating(gate=Gate.WATCH_ONLY, note=error.message)
-        note = "" if gate is not Gate.WATCH_ONLY else "no limit is proven to stand"
-        return Gating(gate=gate, note=note)
+            return Gating(gate=Gate.WATCH_ONLY, note="; ".join([*failed, error.message]))
+        stands = [] if gate is not Gate.WATCH_ONLY else ["no limit is proven to stand"]
+        return Gating(gate=gate, note="; ".join([*failed, *stands]))
 
     def _group(self, gated: GatedPod) -> PodGroup | None:
         """Return the group that was gated, or None when that one is gone."""

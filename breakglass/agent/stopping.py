@@ -233,9 +233,15 @@ class Stopping:
     ) -> _Ended:
         """Take one pod through its gate, the evidence, the ladder, and what has to come last."""
         pod, around = step.pod, sighting.around
-        gating = await self._holds.gates.gate(pod, hold, ask=not around) if hold else None
         pids, group = self._processes(pod)
-        kept = await self._evidence.capture(pod, command_id=command.id, pids=pids, group=group)
+        # Looking disturbs nothing, so it goes on while the gate is set.
+        looking = asyncio.create_task(
+            self._evidence.capture(pod, command_id=command.id, pids=pids, group=group)
+        )
+        try:
+            gating = await self._holds.gates.gate(pod, hold, ask=not around) if hold else None
+        finally:
+            kept = await looking
         outcome = await ladder.climb(step)
         if hold is not None:
             self._tallies.know(pod.uid, [one.id for one in pod.containers])
