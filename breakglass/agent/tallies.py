@@ -76,6 +76,7 @@ class Tallies:
         self._clock = clock
         self._of_hold: defaultdict[str, Tally] = defaultdict(Tally)
         self._known: dict[str, set[str]] = {}
+        self._counted_ns: dict[str, int] = {}  # until when an earlier agent has counted a pod's
         self._flushed_ms: defaultdict[str, int] = defaultdict(int)
         self._recording: set[str] = set()
         self._log = structlog.get_logger("tallies")
@@ -97,6 +98,7 @@ class Tallies:
     def keep_only(self, uids: set[str]) -> None:
         """Forget the containers of pods that are held no more."""
         self._known = {uid: ids for uid, ids in self._known.items() if uid in uids}
+        self._counted_ns = {uid: ns for uid, ns in self._counted_ns.items() if uid in uids}
 
     def reset(self, hold_id: str, count: int) -> None:
         """Count limits that somebody else had changed."""
@@ -108,15 +110,16 @@ class Tallies:
     async def count(self, pod: Pod, hold: Hold, *, around: bool) -> tuple[Container, ...]:
         """Count what is new in a held pod; return the containers that must be stopped."""
         if not around and pod.uid not in self._known:
-            since_ns = _ns(parse_instant(hold.counted_to))
+            since_ns = _ns(parse_instant(hold.since))
             self.know(pod.uid, (one.id for one in pod.containers if one.created_ns <= since_ns))
+            self._counted_ns[pod.uid] = _ns(parse_instant(hold.counted_to))
         known = self._known.get(pod.uid, set())
         live: list[Container] = []
         for one in pod.containers:
             if one.live:
                 live.append(one)
             elif one.id not in known and not around:
-                ended = await self._ended(one)
+                ended = await self._ended(one, self._counted_ns.get(pod.uid, 0))
                 if ended is not None:
                     known.add(one.id)
                     self._add(hold.id, ended)
@@ -155,13 +158,13 @@ class Tallies:
         finally:
             self._recording.discard(hold.id)
 
-    async def _ended(self, container: Container) -> Tally | None:
+    async def _ended(self, container: Container, counted_ns: int) -> Tally | None:
         """Return what a container that has ended counts for, None when nobody can tell."""
         try:
             look = await self._runtime.container(container.id)
         except (RuntimeUnavailable, RuntimeTooOld):
             return None
-        if look is None:
+        if look is None or (look.finished_ns or container.created_ns) <= counted_ns:
             return Tally()
         if look.started_ns <= 0:
             return Tally(attempts=1)
