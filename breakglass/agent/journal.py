@@ -15,12 +15,14 @@ from datetime import datetime
 from breakglass.agent.auditlog import AuditLog
 from breakglass.agent.clock import Clock, stamp
 from breakglass.core.entries import (
+    Accepted,
     Body,
     ClockStepped,
     Entry,
     Finished,
     Planned,
     PodEnded,
+    RefusedEntry,
     Repaired,
     Stamp,
     Started,
@@ -39,7 +41,7 @@ from breakglass.core.hold_entries import (
     HoldExtended,
 )
 from breakglass.core.receipt import Receipt
-from breakglass.errors import Defect, LogTampered, LogUnknown, Malformed
+from breakglass.errors import Defect, LogTampered, LogUnknown, Malformed, StateUnwritable
 
 # What must be possible in the room that the log keeps back: ends, and what stands before them.
 OWED = (
@@ -93,6 +95,7 @@ class Journal:
 
         Raises:
             StateUnwritable: nothing was written.
+            Malformed: nothing was written; what came from outside is too much for one entry.
             LogUnknown: what was written is unknown; nothing may be touched any more.
         """
         # Who records may be cancelled, but not between what is on the disk and what is known of it.
@@ -130,7 +133,7 @@ class Journal:
             raise Defect(
                 f"expected an entry that can follow, got {entry.kind}: {error.message}"
             ) from error
-        raw = render_entry(entry)
+        raw = _verified(entry)
         try:
             # What people signed for may use the room that the log keeps back.
             urgent = isinstance(entry.body, OWED)
@@ -150,3 +153,24 @@ class Journal:
         if abs(step_ms) < CLOCK_STEP_MS:
             return None
         return ClockStepped(back=step_ms < 0, step_ms=abs(step_ms))
+
+
+def _verified(entry: Entry) -> bytes:
+    """Return the bytes of an entry that can be read again: one that cannot would end every start.
+
+    Raises:
+        Malformed: a delivered file is too much for one entry.
+        StateUnwritable: any other entry has text in it that no entry may have, or too much of it.
+    """
+    try:
+        raw = render_entry(entry)
+        parse_entry(raw)
+    except Malformed as error:
+        if isinstance(entry.body, Accepted | RefusedEntry):
+            raise
+        raise StateUnwritable(
+            f"expected an entry that can be read again, got {entry.kind}: {error.message}",
+            code="entry-unreadable",
+            hint="please report this; nothing was written",
+        ) from error
+    return raw

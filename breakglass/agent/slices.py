@@ -51,7 +51,7 @@ class Systemctl:
         value = self._run("show", "--property=TasksMax", "--value", "--", _pod_slice(name)).strip()
         if not _VALUE.fullmatch(value):
             raise GateFailed(
-                f"expected the TasksMax of {name}, got {value[:_MAX_TEXT]!r}",
+                f"expected the TasksMax of {name}, got {value[:_MAX_TEXT]!a}",
                 code="gate-unwritable",
             )
         return INFINITY if value in _UNLIMITED else value
@@ -109,13 +109,16 @@ class Systemctl:
                 timeout=_TIMEOUT_S,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
+            why = "none" if isinstance(error, subprocess.TimeoutExpired) else error.strerror
             raise GateFailed(
-                f"expected systemctl {arguments[0]} to answer, got {error}", code="gate-unwritable"
+                f"expected systemctl {arguments[0]} to answer within {_TIMEOUT_S:g} s, got {why}",
+                code="gate-unwritable",
             ) from error
         if done.returncode:
+            # Told in one printable line: an entry of the log has nothing else.
+            said = ascii("; ".join(done.stderr.split("\n")).strip("; ")[:_MAX_TEXT])[1:-1]
             raise GateFailed(
-                f"expected systemctl {arguments[0]} to succeed, got"
-                f" {done.stderr.strip()[:_MAX_TEXT] or done.returncode}",
+                f"expected systemctl {arguments[0]} to succeed, got {said or done.returncode}",
                 code="gate-unwritable",
             )
         return done.stdout
