@@ -4,6 +4,7 @@
 A look is only worth what it shows *after* the thing that is to be seen, so `Looks.fresh` returns
 one that began after the call.  Callers who come while a look is under way wait for it to end and
 share the next one, and looks rest between each other: thirty pods cost a few looks, not thirty.
+Silence is shared by all who waited through the end of it: it says the same of each.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from breakglass.agent.clock import Clock
-from breakglass.agent.runtime import Runtime
+from breakglass.agent.runtime import TIMEOUT, Runtime
 from breakglass.core import limits
 from breakglass.core.pods import ContainerState, Pod
 from breakglass.errors import RuntimeTooOld, RuntimeUnavailable
@@ -76,6 +77,7 @@ class Looks:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._begun = 0
+        self._under_way = 0  # the number of the look that is taken now, 0 for none
         self._latest: Look | None = None
         self._rests_until_ms = 0
         self._failure: tuple[int, RuntimeUnavailable | RuntimeTooOld] | None = None
@@ -87,21 +89,27 @@ class Looks:
             RuntimeUnavailable, RuntimeTooOld: the runtime gave none; a caller who waited for the
                 same look gets the same error.
         """
-        asked = self._begun
+        asked, during = self._begun, self._under_way
         async with self._turn:
             if self._latest is not None and self._latest.number > asked:
                 return self._latest
-            if self._failure is not None and self._failure[0] > asked:
-                raise self._failure[1]
+            if self._failure is not None:
+                number, failure = self._failure
+                is_silence = failure.stable_code == TIMEOUT
+                if number > asked or (number == during and is_silence):
+                    raise failure
             # Looks without a pause would take from the stops the time they are waiting for.
             await self._clock.sleep((self._rests_until_ms - self._clock.monotonic_ms()) / 1_000)
             self._begun += 1
             number, begun_ms = self._begun, self._clock.monotonic_ms()
+            self._under_way = number
             try:
                 pods = await self._runtime.pods()
             except (RuntimeUnavailable, RuntimeTooOld) as error:
                 self._failure = (number, error)
                 raise
+            finally:
+                self._under_way = 0
             now_ms = self._clock.monotonic_ms()
             self._rests_until_ms = now_ms + _RESTS * (now_ms - begun_ms)
             by_key = MappingProxyType({_key(pod): pod for pod in pods})

@@ -56,6 +56,23 @@ async def test_a_failed_look_fails_those_who_shared_it_once(eyes: Eyes) -> None:
     assert (await eyes.clock.until(asyncio.create_task(eyes.looks.fresh()))).number == 3
 
 
+async def test_silence_is_shared_by_all_who_waited_through_it(eyes: Eyes) -> None:
+    """Who comes while a stuck runtime is looked at need not wait through another silence."""
+    eyes.runtime.faults.wedge()
+    begun_ns = eyes.clock.now_ns()
+    first = asyncio.create_task(eyes.looks.fresh())
+    await eyes.clock.advance(1.5)
+    later = [asyncio.create_task(eyes.looks.fresh()) for _ in range(5)]
+    for task in (first, *later):
+        with pytest.raises(RuntimeUnavailable):
+            await eyes.clock.until(task)
+    assert eyes.clock.now_ns() - begun_ns == limits.RUNTIME_CALL_TIMEOUT_S * 1_000_000_000
+    assert eyes.runtime.looks == 1
+    with pytest.raises(RuntimeUnavailable):  # who comes afterwards looks anew
+        await eyes.clock.until(asyncio.create_task(eyes.looks.fresh()))
+    assert eyes.runtime.looks == 2
+
+
 async def test_a_caller_who_leaves_does_not_take_the_look_along(eyes: Eyes) -> None:
     """A cancelled look counts for nobody; the next in turn takes one."""
     leaving = asyncio.create_task(eyes.looks.fresh())

@@ -9,6 +9,7 @@ from breakglass.agent.cgroups import CgroupKernel
 from breakglass.agent.clock import SystemClock
 from breakglass.agent.cri import CriRuntime
 from breakglass.agent.ladder import PodOutcome, climb
+from breakglass.core import limits
 from tests.contract.rigs import ContainerdRig, Made, Rig
 
 
@@ -51,3 +52,22 @@ async def test_a_runtime_killed_in_the_middle_does_not_save_the_pod(
     assert outcome.seen == "down"
     assert outcome.containers[0].kernel == kernel_of(rig)
     assert outcome.containers[0].error.startswith("runtime-unavailable")
+
+
+async def test_a_silent_runtime_does_not_save_the_pod_from_the_kernel(
+    rig: Rig, runtime: CriRuntime
+) -> None:
+    """Stopped in the middle it accepts and never answers: what the kernel has of it goes down."""
+    made = await rig.pod(containers=2, ignores_term=True)
+    climbing = asyncio.create_task(bring_down(runtime, made, grace_s=1))
+    await asyncio.wait((climbing,), timeout=0.5)
+    await rig.pause()
+    try:
+        outcome = await climbing
+    finally:
+        await rig.resume()
+    # Simulated containers have no processes: nothing is known of them, and nothing is claimed.
+    seen = {"gone": "down", "unseen": "unknown"}[kernel_of(rig)]
+    assert (outcome.seen, {one.kernel for one in outcome.containers}) == (seen, {kernel_of(rig)})
+    silent_s = limits.RUNTIME_CALL_TIMEOUT_S * limits.MAX_SILENT_LOOKS
+    assert outcome.ms <= (1 + limits.STOP_MARGIN_S + silent_s + 2) * 1_000
