@@ -49,6 +49,7 @@ class Assembly:
     """The parts that the process and its service work with."""
 
     runtime: Runtime
+    sight: Sight
     evidence: EvidenceStore
     holds: Holds
     watch: Watch
@@ -100,5 +101,10 @@ def assemble(config: Config, journal: Journal, clock: Clock, ports: Ports) -> As
         clock=clock,
     )
     return Assembly(
-        runtime=runtime, evidence=evidence, holds=holds, watch=watch, carry_out=carry_out
+        runtime=runtime,
+        sight=sight,
+        evidence=evidence,
+        holds=holds,
+        watch=watch,
+        carry_out=carry_out,
     )

@@ -130,6 +130,7 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
             journal=journal,
             procedure=procedure,
             runtime=assembly.runtime,
+            sight=assembly.sight,
             holds=assembly.holds,
             tallies=assembly.watch.tallies,
             clock=clock,

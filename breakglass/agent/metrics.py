@@ -32,7 +32,14 @@ class Figures(Protocol):
         ...
 
 
-def render_metrics(state: State, tallies: Mapping[str, Tally], *, active: int, mono_ms: int) -> str:
+def render_metrics(
+    state: State,
+    tallies: Mapping[str, Tally],
+    *,
+    active: int,
+    mono_ms: int,
+    ungated: int = 0,
+) -> str:
     """Return the node's metrics.
 
     Args:
@@ -40,11 +47,14 @@ def render_metrics(state: State, tallies: Mapping[str, Tally], *, active: int, m
         tallies: each active hold's counts, by its command's id.
         active: how many commands are under way.
         mono_ms: time since boot, for what is left of the holds.
+        ungated: how many held pods have no limit of ours at all, and so are only watched.
     """
-    return "\n".join(_lines(state, tallies, active, mono_ms)) + "\n"
+    return "\n".join(_lines(state, tallies, active, mono_ms, ungated)) + "\n"
 
 
-def _lines(state: State, tallies: Mapping[str, Tally], active: int, mono_ms: int) -> Iterator[str]:
+def _lines(
+    state: State, tallies: Mapping[str, Tally], active: int, mono_ms: int, ungated: int
+) -> Iterator[str]:
     yield from _metric("agent_info", "gauge", "The running agent.", {f'version="{__version__}"': 1})
     yield from _metric("log_entries", "gauge", "Entries of the audit log.", {"": state.size})
     yield from _metric("commands_active", "gauge", "Commands under way.", {"": active})
@@ -52,11 +62,12 @@ def _lines(state: State, tallies: Mapping[str, Tally], active: int, mono_ms: int
         "commands_total", "counter", "Commands accepted here.", {"": len(state.commands)}
     )
     gates = Counter(pod.gate or "none" for pod in state.gates.values())
+    gates[Gate.WATCH_ONLY] += ungated
     kinds = (*Gate, "none")
     yield from _metric(
         "gated_pods",
         "gauge",
-        "Pods whose control groups carry limits of ours, by what was proven to hold.",
+        "Pods that are held, by the limit of ours that was proven to hold them.",
         {f'gate="{kind}"': gates[kind] for kind in kinds},
     )
     holds = state.active_holds
@@ -90,7 +101,11 @@ def _metric(name: str, kind: str, words: str, values: Mapping[str, float]) -> It
     yield f"# HELP breakglass_{name} {words}"
     yield f"# TYPE breakglass_{name} {kind}"
     for labels, value in values.items():
-        yield f"breakglass_{name}{{{labels}}} {value:g}" if labels else f"breakglass_{name} {value}"
+        yield (
+            f"breakglass_{name}{{{labels}}} {value:.15g}"
+            if labels
+            else f"breakglass_{name} {value}"
+        )
 
 
 async def export_metrics(path: Path | None, figures: Figures, clock: Clock) -> None:

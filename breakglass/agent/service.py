@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 from breakglass import __version__
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
 from breakglass._pb.health.v1 import health_pb2
-from breakglass.agent.answers import hold_message
+from breakglass.agent.answers import held_pods, hold_message, ungated_pods
 from breakglass.agent.clock import Clock
 from breakglass.agent.holds import Holds
 from breakglass.agent.journal import Journal
@@ -32,6 +32,7 @@ from breakglass.agent.metrics import render_metrics
 from breakglass.agent.procedure import Procedure, Site, Told
 from breakglass.agent.refusals import refusal
 from breakglass.agent.runtime import Runtime
+from breakglass.agent.sight import Sight
 from breakglass.agent.tallies import Tallies
 from breakglass.core import limits
 from breakglass.core.checkpoint import parse_checkpoint, parse_note
@@ -77,6 +78,7 @@ class Parts:
     journal: Journal
     procedure: Procedure
     runtime: Runtime
+    sight: Sight
     holds: Holds
     tallies: Tallies
     clock: Clock
@@ -89,6 +91,7 @@ class Parts:
             {hold.id: self.tallies.now(hold) for hold in self.holds.active},
             active=self.procedure.active,
             mono_ms=self.clock.monotonic_ms(),
+            ungated=len(ungated_pods(self.holds.active, self.journal.state.gates, self.sight)),
         )
 
 
@@ -225,7 +228,14 @@ class Service:
         parts = self._parts
         mono_ms = parts.clock.monotonic_ms()
         held = [
-            hold_message(hold, parts.journal, parts.tallies.now(hold), parts.clock.now(), mono_ms)
+            hold_message(
+                hold,
+                parts.journal,
+                parts.tallies.now(hold),
+                parts.clock.now(),
+                mono_ms,
+                pods=held_pods(hold, parts.journal.state.gates, parts.sight),
+            )
             for hold in parts.holds.active
         ]
         return pb.HoldsResponse(holds=held, node_time=self._now())

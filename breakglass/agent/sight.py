@@ -79,6 +79,11 @@ class Sight:
         named = (birth,) if birth.name else self._births.present()
         return _named(named).get(birth.uid)
 
+    @property
+    def listed(self) -> tuple[Pod, ...]:
+        """The pods of the last listing that the runtime gave, whenever that was."""
+        return tuple(self._listed.values())
+
     async def pods(self) -> tuple[Pod, ...]:
         """Return the runtime's pods, one question, and remember them.
 
