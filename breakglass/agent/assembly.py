@@ -91,13 +91,12 @@ def assemble(config: Config, journal: Journal, clock: Clock, ports: Ports) -> As
         evidence=evidence,
         clock=clock,
     )
-    letting_go = LettingGo(holds=holds, tallies=watch.tallies, clock=clock)
     carry_out = CarryOut(
         journal=journal,
         sight=sight,
         holds=holds,
         stopping=stopping,
-        letting_go=letting_go,
+        letting_go=LettingGo(holds=holds, tallies=watch.tallies, clock=clock),
         clock=clock,
     )
     return Assembly(
