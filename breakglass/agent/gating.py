@@ -76,7 +76,7 @@ class Gates:
             group = self._kernel.pod_group(pod.uid, hint)
             limits = await asyncio.to_thread(self._kernel.limits, group, oci) if group else ()
         except GateFailed as error:
-            return f"{Gate.WATCH_ONLY}: {error.message}"
+            return f"{Gate.WATCH_ONLY}: {ascii(error.message)[1:-1]}"
         if group is None or not limits:
             return str(Gate.WATCH_ONLY)
         return f"{', '.join(limit.kind for limit in limits)} on {group.path}"
@@ -109,13 +109,17 @@ class Gates:
             return await self._proven(group, limits, oci, *failed)
 
     async def tighten(self, uid: str) -> Gating:
-        """Set all limits of a pod that is down, the early ones anew, and return what holds it."""
+        """Set what does not stand yet of a pod that is down, and return what holds it."""
         async with self._turns[uid]:
             gated = self._journal.state.gates.get(uid)
             group = self._group(gated) if gated else None
             if gated is None or group is None:
                 return Gating(gate=Gate.WATCH_ONLY, note="no control group")
-            failed = await self._set(group, gated.limits)
+            try:
+                missing = self._kernel.changed(group, gated.limits)
+            except GateFailed:
+                missing = gated.limits
+            failed = await self._set(group, missing)
             self._tight.add(uid)
             return await self._proven(group, gated.limits, gated.oci, *failed)
 
@@ -144,6 +148,7 @@ class Gates:
             late = tuple(one for one in limits if one.kind not in ours)
             self._complete.add(gated.uid)
             if late:
+                self._tight.discard(gated.uid)  # these are set for the first time, by `mend`
                 await self._intend(replace(gated, limits=(*gated.limits, *late)))
 
     async def mend(self, gated: GatedPod, *, prove: bool) -> int:
@@ -234,7 +239,7 @@ class Gates:
         try:
             scopes = await asyncio.to_thread(self._kernel.reset_failed, group)
         except GateFailed as error:
-            return f"failed scopes are left: {error.message}"
+            return f"failed scopes are left: {ascii(error.message)[1:-1]}"
         return f"{scopes} failed scopes reset" if scopes else ""
 
     async def _intended(

@@ -145,8 +145,8 @@ def fold(state: State, entry: Entry) -> State:
             return _accept(state, body, index)
         case Planned(id=key, pods=pods):
             return _advance(state, key, Event.PLAN, planned=pods)
-        case PodEnded(id=key, uid=uid):
-            return _pod_ended(state, key, uid, index)
+        case PodEnded() as body:
+            return _pod_ended(state, body, index)
         case Finished(id=key, result=result):
             event = Event.INTERRUPT if result == INTERRUPTED else Event.FINISH
             return _advance(state, key, event, finished_at=index)
@@ -200,11 +200,16 @@ def _accept(state: State, body: Accepted, index: int) -> State:
     return replace(_with(state, command), time_floor=floor)
 
 
-def _pod_ended(state: State, key: str, uid: str, index: int) -> State:
-    before = _command(state, key)
-    if uid not in {pod.uid for pod in before.unresolved}:
-        raise LogTampered(f"expected an outcome of a planned pod of {key} once, got one of {uid}")
-    return _advance(state, key, Event.POD, pods=(*before.pods, (uid, index)))
+def _pod_ended(state: State, body: PodEnded, index: int) -> State:
+    before = _command(state, body.id)
+    if body.uid not in {pod.uid for pod in before.unresolved}:
+        raise LogTampered(
+            f"expected an outcome of a planned pod of {body.id} once, got one of {body.uid}"
+        )
+    if body.gate and body.uid in state.gates:
+        seen = GateSeen(uid=body.uid, gate=body.gate, note=body.gate_note)
+        state = replace(state, gates=leases.prove(state.gates, seen))
+    return _advance(state, body.id, Event.POD, pods=(*before.pods, (body.uid, index)))
 
 
 def _advance(

@@ -93,7 +93,7 @@ def disk(effect: str, code: int = 0) -> Callable[[HeldNode, str, int], None]:
 
 
 # How often each effect happens from a command's arrival to its end: held against healthy runs.
-STOPPING = {"write": 2 * PODS, "probe": 2 * PODS, "pwrite": 21, "fdatasync": 10}
+STOPPING = {"write": 2 * PODS, "probe": 2 * PODS, "pwrite": 18, "fdatasync": 9}
 RELEASING = {"write": 2 * PODS, "probe": 0, "pwrite": 12, "fdatasync": 6}
 
 

@@ -84,9 +84,9 @@ async def test_every_hold_ends_and_every_limit_is_back(tmp_path: Path, host: Hos
 
         done = let_go(node, tmp_path)
 
-        assert done.holds == ["monitoring/telemetry"] * 2
+        assert done.holds == ("monitoring/telemetry",) * 2
         assert len(done.pods) == len(node.pods)
-        assert (done.unrecorded, done.failed, done.log_error) == ([], [], "")
+        assert (done.unrecorded, done.failed, done.log_error) == ((), (), "")
         assert [node.limits(pod) for pod in node.pods] == before
         await node.start_agent()
         assert [(one.why, one.by) for one in node.bodies(HoldEnded)] == [("let-go", "root")] * 2

@@ -249,7 +249,7 @@ async def test_a_gate_that_failed_once_is_tried_again(tmp_path: Path) -> None:
 async def test_a_probe_that_the_kernel_refuses_is_no_gate_and_no_defect(tmp_path: Path) -> None:
     """What cannot be proven is not claimed, and the command ends all the same."""
     async with HeldNode(tmp_path) as node:
-        node.kernel.faults.append(KernelFault(operation="probe", times=3))
+        node.kernel.faults.append(KernelFault(operation="probe", times=2))
         ended = await node.submit()
         assert (ended.result, ended.down) == ("done", 1)
         await node.advance(limits.PROVE_EVERY_TICKS * limits.HOLD_TICK_S + 5)

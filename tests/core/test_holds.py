@@ -5,7 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from breakglass.core.entries import Accepted, Body, Entry, Stamp, Started, Stopped
+from breakglass.core.entries import (
+    Accepted,
+    Body,
+    Entry,
+    Planned,
+    PlannedPod,
+    PodEnded,
+    Stamp,
+    Started,
+    Stopped,
+)
 from breakglass.core.fold import State, fold
 from breakglass.core.gates import Gate, Limit, Oci
 from breakglass.core.hold_entries import (
@@ -206,7 +216,7 @@ def test_the_last_count_may_follow_a_holds_end() -> None:
         ({"revision": BAD}, pod(revision=GOOD), Covers.NO),
         ({"image": DIGEST}, pod(DIGEST), Covers.YES),
         ({"image": DIGEST}, pod(OTHER_DIGEST, f"r.example/t@{DIGEST}"), Covers.YES),
-        ({"image": DIGEST}, pod(OTHER_DIGEST), Covers.NO),
+        ({"image": DIGEST}, pod(OTHER_DIGEST), Covers.MAYBE),
         ({"image": DIGEST}, pod(), Covers.MAYBE),
         ({}, replace(pod(), labels=(), annotations=(), by_name=True), Covers.YES),
         ({"revision": BAD}, replace(pod(), labels=(), by_name=True), Covers.MAYBE),
@@ -286,6 +296,32 @@ def test_a_gate_keeps_what_was_there_before_it() -> None:
     anew = fold(state, at(4_000, replace(INTENDED, inode=8)))
     assert (anew.gates["u"].inode, anew.gates["u"].gate) == (8, "")
     assert fold(anew, at(5_000, GateLifted(uid="u", why="released", note=""))).gates == {}
+
+
+def test_what_a_stop_saw_of_a_gate_is_known_from_its_own_entry() -> None:
+    """No second entry says it again; a stop without a hold says nothing of gates."""
+    planned = PlannedPod(uid="u", namespace="n", name="p", sandbox="", containers=(), gate="")
+    state = fold(held(), at(2_000, Planned(id="one", mode="execute", pods=(planned,))))
+    state = fold(state, at(2_000, INTENDED))
+    ended = PodEnded(
+        id="one",
+        mode="execute",
+        uid="u",
+        namespace="n",
+        name="p",
+        seen="down",
+        resumed=False,
+        ms=1,
+        gate="descendants",
+        gate_note="a note",
+        sandbox="",
+        evidence="",
+        evidence_note="",
+        containers=(),
+    )
+    gated = fold(state, at(3_000, ended)).gates["u"]
+    assert (gated.gate, gated.note) == ("descendants", "a note")
+    assert fold(state, at(3_000, replace(ended, gate=""))).gates == state.gates
 
 
 @pytest.mark.parametrize(
