@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from breakglass.cli.result import printable, talk
-from breakglass.fleet.rollout import NodeRow, Step, Watch
+from breakglass.fleet.rollout import NodeRow, NodeState, Step, Watch
 
 
 @contextlib.contextmanager
@@ -70,4 +70,8 @@ def _moving(total: int, mark: str) -> Iterator[Watch]:
 
 def _ended(row: NodeRow) -> str:
     code = f" [{row.code}]" if row.code else ""
+    if row.state is NodeState.RELEASED:
+        return f"{row.state}{code}, {row.pods} pods let go"
+    if row.state is NodeState.EXTENDED:
+        return f"{row.state}{code}, {row.held} pods held for longer"
     return f"{row.state}{code}, {row.down} of {row.pods} pods seen down"

@@ -99,3 +99,22 @@ def test_every_verb_is_approved_like_any_other(bastion: Bastion, verb: str) -> N
         ran = bastion.approve(file, person)
         assert (ran.exit, "  - it " in ran.err) == (0, True)
     assert bastion.json("verify", file).json["verdict"] == "approved"
+
+
+@pytest.mark.parametrize("wrong", [("--hold", "2d"), ("--grace", "5"), ("--max-pods", "0")])
+def test_what_was_typed_wrong_is_not_anothers_file(
+    bastion: Bastion, wrong: tuple[str, ...]
+) -> None:
+    """The hint is for whoever typed it."""
+    ran = draft(bastion, "stop", *wrong)
+    assert (ran.exit, "hint: see `breakglass draft stop --help`" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("verb", "option"), [("release", "--command"), ("extend", "--command"), ("stop", "--image")]
+)
+def test_an_empty_word_never_means_all(bastion: Bastion, verb: str, option: str) -> None:
+    """A variable that is not set must not let every hold go, nor stop every image (P8)."""
+    ran = draft(bastion, verb, option, "")
+    assert (ran.exit, f"leave {option} out to mean all" in ran.err) == (2, True)
+    assert not Path(bastion.path("f")).exists()

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import click
+from click.core import ParameterSource
 
 from breakglass.cli.result import Result
 from breakglass.cli.session import Session
-from breakglass.errors import FileUnreadable, UsageError
+from breakglass.errors import FileUnreadable, Malformed, UsageError
 
 if TYPE_CHECKING:
     from breakglass.cli.review import Review
@@ -61,6 +62,18 @@ class _Extending(_Releasing):
     """What an extend is given beside."""
 
     hold: str
+
+
+def _given(context: click.Context, option: click.Parameter, value: str) -> str:
+    """Refuse an empty text where leaving the option out means all: a variable that is not set."""
+    is_left_out = context.get_parameter_source(option.name or "") is ParameterSource.DEFAULT
+    if not value and not is_left_out:
+        raise UsageError(
+            f"expected a value of {option.opts[0]}, got an empty one",
+            code="empty-target",
+            hint=f"leave {option.opts[0]} out to mean all",
+        )
+    return value
 
 
 def _options(*options: _Decorator) -> Callable[[_Function], _Function]:
@@ -119,7 +132,11 @@ _OUT: tuple[_Decorator, ...] = (
 _STOPPING: tuple[_Decorator, ...] = (
     *_WHERE,
     click.option(
-        "--image", default="", metavar="sha256:HEX", help="Only pods with a container of this one."
+        "--image",
+        default="",
+        callback=_given,
+        metavar="sha256:HEX",
+        help="Only pods with a container of this one.",
     ),
     click.option(
         "--hold",
@@ -143,6 +160,7 @@ _OF_COMMAND = click.option(
     "--command",
     "holds_of",
     default="",
+    callback=_given,
     metavar="ID",
     help="Only the hold of this command.  [default: every hold of the workload]",
 )
@@ -263,9 +281,13 @@ def _draft(session: Session, given: _Common, asked: "Asked") -> Result:
 
     home, now, out = session.home(), session.now(), given["out"]
     trust = home.trust()
-    drafted = draft_for(
-        asked, trust=trust, inventory=home.inventory(), now=now, max_nodes=given["max_nodes"]
-    )
+    try:
+        drafted = draft_for(
+            asked, trust=trust, inventory=home.inventory(), now=now, max_nodes=given["max_nodes"]
+        )
+    except Malformed as error:  # nobody else's file: what was typed
+        hint = f"see `breakglass draft {asked.verb} --help`"
+        raise Malformed(error.message, code=error.stable_code, hint=hint) from error
     text = render_command(drafted.command)
     _write(out, text)
     seen = review(SignedFile(text=text, armors=()), trust, now)
@@ -350,7 +372,6 @@ def _write(out: Path, text: bytes) -> None:
     """Write the draft, but never over approvals or a file that is something else."""
     from breakglass.cli.review import read_file
     from breakglass.core.command import parse_command
-    from breakglass.errors import Malformed
     from breakglass.fleet import files
 
     if out.exists() and (out.is_dir() or out.stat().st_size > 0):
