@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent's door: the unix socket and the mTLS port, with their limits, and what knocks in vain.
 
+The two are doors of their own: the socket is served, and holds are kept, while the address of the
+other is not there yet, as at boot.
+
 A TLS handshake that fails never becomes a call, so the service cannot tell of it.  gRPC writes why
 to its standard error; `HandshakeWatch` reads that, and every failed handshake becomes a refusal on
 record like any other, with its own reason.  The text is gRPC's own: a line that is not known is
@@ -9,7 +12,9 @@ still passed on to the agent's log.
 
 import asyncio
 import contextlib
+import errno
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +30,7 @@ from breakglass.core.reasons import Reason
 from breakglass.errors import ConfigInvalid
 
 _STDERR = 2
+_ADDRESS_EVERY_S = 0.5  # a network that comes up late
 _FAILED = "Handshake failed"
 _WHY = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": (Reason.TLS_NO_CERTIFICATE, "no certificate"),
@@ -95,6 +101,63 @@ class HandshakeWatch:
         await self._refusals.record(refused, b"", peer="stranger")
 
 
+class _Remote:
+    """The mTLS door.  Its address may come later: at boot the network may not be there yet."""
+
+    def __init__(self, config: Config, identity: Identity, service: Service) -> None:
+        self._config = config
+        self._identity = identity
+        self._service = service
+        self._server: grpc.aio.Server | None = None
+        self._log = structlog.get_logger("door")
+        self.address = ""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether there is an address to serve on that this machine does not have yet."""
+        return bool(self._config.address) and self._server is None
+
+    def take(self) -> None:
+        """Take the place, unless there is none to take or this machine has no such address yet.
+
+        Raises:
+            ConfigInvalid: the place is taken, or may not be had.
+        """
+        where = self._config.address
+        if not where or _is_missing(where):
+            return
+        server = _server(self._service)
+        credentials = grpc.ssl_server_credentials(
+            [(self._identity.tls_key, self._identity.tls_certificate)],
+            root_certificates=self._identity.tls_ca,
+            require_client_auth=True,
+        )
+        port = _bind(lambda: server.add_secure_port(where, credentials), where)
+        self._server, self.address = server, f"{where.rpartition(':')[0]}:{port}"
+
+    async def serve(self) -> None:
+        """Serve where the place is taken; else look for the address until it is there."""
+        if self.is_awaited:
+            self._log.warning("address awaited", address=self._config.address)
+            await self._wait_taken()
+            self._log.info("address there", address=self.address)
+        if self._server is not None:
+            await self._server.start()
+
+    async def _wait_taken(self) -> None:
+        while True:
+            await asyncio.sleep(_ADDRESS_EVERY_S)
+            with contextlib.suppress(ConfigInvalid):
+                self.take()
+            if not self.is_awaited:
+                return
+
+    async def stop(self) -> None:
+        """Close the door."""
+        if self._server is not None:
+            await self._server.stop(grace=None)
+
+
 @contextlib.asynccontextmanager
 async def open_door(
     config: Config,
@@ -105,35 +168,55 @@ async def open_door(
 ) -> AsyncIterator[str]:
     """Serve on the unix socket and, where there is an address, on mTLS; yield the TCP address.
 
-    `begin` runs when both places are taken and before the first call can come.
+    `begin` runs when the places are taken and before the first call can come.  An address that this
+    machine does not have yet is waited for, with the socket served and "" yielded meanwhile.
+
+    Raises:
+        ConfigInvalid: a place is taken by somebody else, or may not be had.
     """
+    local, remote = _server(service), _Remote(config, identity, service)
+    _prepare_socket(config.socket)
+    mask = os.umask(0o177)
+    try:
+        _bind(lambda: local.add_insecure_port(f"unix:{config.socket}"), str(config.socket))
+    finally:
+        os.umask(mask)
+    remote.take()
+    async with HandshakeWatch(refusals).running():
+        await begin()
+        await local.start()
+        serving = asyncio.create_task(remote.serve())
+        try:
+            if not remote.is_awaited:
+                await serving
+            yield remote.address
+        finally:
+            serving.cancel()
+            await remote.stop()
+            await local.stop(grace=None)
+            config.socket.unlink(missing_ok=True)
+
+
+def _server(service: Service) -> grpc.aio.Server:
     server = grpc.aio.server(
         maximum_concurrent_rpcs=limits.MAX_CONCURRENT_RPCS, options=_SERVER_OPTIONS
     )
     server.add_generic_rpc_handlers(handlers(service))
-    _prepare_socket(config.socket)
-    mask = os.umask(0o177)
-    try:
-        _bind(lambda: server.add_insecure_port(f"unix:{config.socket}"), str(config.socket))
-    finally:
-        os.umask(mask)
-    address = ""
-    if config.address:
-        credentials = grpc.ssl_server_credentials(
-            [(identity.tls_key, identity.tls_certificate)],
-            root_certificates=identity.tls_ca,
-            require_client_auth=True,
-        )
-        port = _bind(lambda: server.add_secure_port(config.address, credentials), config.address)
-        address = f"{config.address.rpartition(':')[0]}:{port}"
-    async with HandshakeWatch(refusals).running():
-        await begin()
-        await server.start()
+    return server
+
+
+def _is_missing(where: str) -> bool:
+    """Return whether an address is not this machine's, or not yet; gRPC does not tell why."""
+    host, _, port = where.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            yield address
-        finally:
-            await server.stop(grace=None)
-            config.socket.unlink(missing_ok=True)
+            line.bind((host, int(port)))
+        except OSError as error:
+            return error.errno == errno.EADDRNOTAVAIL
+    return False
 
 
 def _prepare_socket(path: Path) -> None:
@@ -160,5 +243,5 @@ def _cannot_listen(where: str, error: Exception | None) -> NoReturn:
     raise ConfigInvalid(
         f"expected to listen on {where}, got a refusal of the system",
         code="address-in-use",
-        hint="another agent may be running, or the address is not this machine's",
+        hint="another agent may be running, or another program has the place",
     ) from error

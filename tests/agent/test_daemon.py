@@ -10,7 +10,7 @@ from tests.support.organisation import Organisation
 
 
 def test_an_address_that_is_taken_is_told_and_is_no_defect(tmp_path: Path) -> None:
-    """At boot the node's address may not be there yet: exit 2 with the address, never 70."""
+    """Whoever has the place is to be found first: exit 2 with the address, never 70."""
     tls = Tls.make()
     people = Organisation(couriers=tls.pins)
     files = NodeFiles(

@@ -3,16 +3,20 @@
 
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from breakglass.core.entries import RefusedEntry
+from lab import netns
 from tests.support.agent_process import AgentProcess, NodeFiles, Tls
 from tests.support.organisation import Organisation
 
 CONNECT_S = 10.0
+LATE = "192.0.2.7"  # RFC 5737: nobody's
 
 
 @pytest.fixture
@@ -55,3 +59,24 @@ def test_an_older_tls_ends_in_the_handshake(agent: AgentProcess, tmp_path: Path)
             entries = door.entries()
             codes = [one.body.code for one in entries if isinstance(one.body, RefusedEntry)]
     assert codes == ["tls-failed"]
+
+
+@pytest.mark.skipif(bool(netns.why_not()), reason=netns.why_not() or "it can")
+def test_an_address_that_comes_late_is_waited_for(tmp_path: Path) -> None:
+    """At boot the network may come after the agent: the socket is served and holds are kept."""
+    tls = Tls.make()
+    people = Organisation(couriers=tls.pins)
+    files = NodeFiles(
+        folder=tmp_path, organisation=people, tls=tls, runtime=tmp_path / "cri.sock"
+    ).write()
+    files.config.write_text(files.config.read_text().replace("127.0.0.1:0", f"{LATE}:7443"))
+    with netns.held() as holder:
+        inside = ("nsenter", f"--net=/proc/{holder}/ns/net", "--")
+        with AgentProcess(files, prefix=inside) as agent:
+            assert agent.wait_for("address awaited")["address"] == f"{LATE}:7443"
+            with agent.local() as door:
+                assert door.entries()
+            subprocess.run([*inside, "ip", "addr", "add", f"{LATE}/32", "dev", "lo"], check=True)
+            assert agent.wait_for("address there")["address"] == f"{LATE}:7443"
+            knock = f"import socket; socket.create_connection(({LATE!r}, 7443), {CONNECT_S})"
+            subprocess.run([*inside, sys.executable, "-c", knock], check=True)
