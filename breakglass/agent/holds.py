@@ -80,10 +80,13 @@ class Holds:
         return self._journal.state.holds[command.id]
 
     def meant_by(self, command: Command) -> tuple[Hold, ...]:
-        """Return the active holds that a release or an extension means."""
-        workload = workload_of(command.action)
+        """Return the active holds that a release or an extension means: none that came after it."""
+        workload, of = workload_of(command.action), command.action.holds_of
+        accepted_at = self._journal.state.commands[command.id].accepted_at
         return tuple(
-            hold for hold in self.active if hold.is_meant(workload, command.action.holds_of)
+            hold
+            for hold in self.active
+            if hold.begun_at < accepted_at and hold.is_meant(workload, of)
         )
 
     def kept_by(self, holds: tuple[Hold, ...]) -> tuple[GatedPod, ...]:

@@ -261,3 +261,26 @@ async def test_a_lease_ends_although_the_log_takes_no_counts(tmp_path: Path) -> 
         assert (node.state.active_holds, node.state.gates) == ((), {})
         assert [one.why for one in node.bodies(HoldEnded)] == ["expired"]
         assert await node.expect_back() <= 315
+
+
+async def test_a_release_that_is_resumed_ends_no_later_hold(tmp_path: Path) -> None:
+    """A stop that people signed after it, and that was accepted after it, goes on."""
+    async with HeldNode(tmp_path) as node:
+        await node.submit()
+        (first,) = node.state.holds
+        assert node.agent is not None
+        # The pod's gate is somebody's turn for now, so neither can end.
+        async with node.agent.assembly.holds._turns[node.pods[0].uid]:
+            release = asyncio.create_task(node._deliver(node.signed(verb="release")))
+            await node.advance(1)
+            stop = asyncio.create_task(node._deliver(node.signed(hold_s=1200)))
+            await node.advance(1)
+            assert [hold.id == first for hold in node.state.active_holds] == [False]
+            await node.kill_agent()
+        release.cancel()
+        stop.cancel()
+        await node.start_agent()
+        await node.advance(5)
+        assert [hold.id == first for hold in node.state.active_holds] == [False]
+        assert [one.result for one in node.bodies(Finished)] == ["done", "released", "done"]
+        await node.expect_held(120)
