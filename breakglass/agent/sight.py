@@ -10,6 +10,7 @@ The file is a memory and no authority: what is acted on is checked against the k
 It is not synced, because after a reboot the pods are other ones anyway.
 """
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -63,6 +64,7 @@ class Sight:
         self._file = directory / _FILE
         self._listed: dict[str, Pod] = {pod.uid: pod for pod in _read(self._file)}
         self._written: object = None
+        self._is_writing = False
 
     def last(self, uid: str) -> Pod | None:
         """Return a pod as the runtime showed it last, whenever that was."""
@@ -161,11 +163,19 @@ class Sight:
     def _remember(self, pods: tuple[Pod, ...]) -> None:
         self._listed = {pod.uid: pod for pod in pods}
         shape = tuple((pod.sandbox_id, *(one.id for one in pod.containers)) for pod in pods)
-        if shape != self._written:
-            # A memory that cannot be kept must not cost a stop (P9).
+        if shape != self._written and not self._is_writing:
+            # A memory that cannot be kept, or a disk that hangs, must not cost a stop (P9): nobody
+            # waits for it, and the next look writes what is newer.
+            self._written, self._is_writing = shape, True
+            asyncio.get_running_loop().run_in_executor(None, self._keep, pods)
+
+    def _keep(self, pods: tuple[Pod, ...]) -> None:
+        """Write the listing, in a thread."""
+        try:
             with contextlib.suppress(OSError):
                 _write(self._file, pods)
-            self._written = shape
+        finally:
+            self._is_writing = False
 
 
 def _named(births: Iterable[Birth]) -> dict[str, Pod]:

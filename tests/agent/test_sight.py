@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known of pods around a runtime that does not answer, and what is not believed."""
 
+import asyncio
 import json
+import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,3 +153,24 @@ async def test_a_memory_that_cannot_be_kept_costs_nothing(tmp_path: Path) -> Non
     """The pods are shown all the same."""
     async with HeldNode(tmp_path) as node:
         assert await a_sight(node, tmp_path / "missing").pods()
+
+
+async def test_a_disk_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Writing the memory is a thread's, one at a time; looks go on (P9)."""
+    async with HeldNode(tmp_path) as node:
+        await node.kill_agent()
+        folder = tmp_path / "stuck"
+        folder.mkdir()
+        os.mkfifo(folder / "listing.new")  # whoever opens it waits for a reader
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        sight = a_sight(node, folder)
+        try:
+            seen = [await sight.pods()]
+            await node.replace(node.pods[0])
+            seen.append(await sight.pods())
+            assert len({pod.uid for pods in seen for pod in pods}) > len(seen[0])
+            assert list(folder.iterdir()) == [folder / "listing.new"]
+        finally:
+            reader = os.open(folder / "listing.new", os.O_RDONLY | os.O_NONBLOCK)
+            await asyncio.get_running_loop().shutdown_default_executor()
+            os.close(reader)
