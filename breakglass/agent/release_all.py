@@ -11,10 +11,15 @@ gate of ours is opened.  The old values are not known then, so they become the k
 """
 
 import asyncio
+import contextlib
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from breakglass.agent.assembly import Ports, assemble
+from breakglass.agent.auditlog import LOCK
 from breakglass.agent.config import Config, read_identity
+from breakglass.agent.disk import lock
 from breakglass.agent.holds import LET_GO
 from breakglass.agent.journal import Journal
 from breakglass.agent.kernel import Kernel, PodGroup
@@ -51,8 +56,19 @@ def release_all(config: Config, ports: Ports | None = None) -> LetGo:
         StateUnwritable: an agent is running here ("log-locked"); nothing was done.
     """
     ports = ports or Ports()
+    _verify_alone(config.state_directory / "log" / LOCK)
     done = _by_the_log(config, ports)
     return _by_looking(ports.kernel(config.runtime_endpoint), done)
+
+
+def _verify_alone(place: Path) -> None:
+    """Raise where an agent runs, also when its settings or files cannot be read any more."""
+    with contextlib.suppress(OSError):  # there is no log, or none that can be used
+        try:
+            os.close(lock(place))
+        except StateUnwritable as error:
+            hint = "stop the agent first: systemctl stop breakglass-agent"
+            raise StateUnwritable(error.message, code=LOCKED, hint=hint) from error
 
 
 def _by_the_log(config: Config, ports: Ports) -> LetGo:
@@ -62,9 +78,8 @@ def _by_the_log(config: Config, ports: Ports) -> LetGo:
         signer = LogSigner(origin=config.origin, seed=identity.log_seed)
         audit = ports.open_log(config.state_directory / "log", signer)
     except BreakglassError as error:
-        if error.stable_code == LOCKED:
-            hint = "stop the agent first: systemctl stop breakglass-agent"
-            raise StateUnwritable(error.message, code=LOCKED, hint=hint) from error
+        if error.stable_code == LOCKED:  # it was started in between
+            raise
         return LetGo(log_error=error.message)
     try:
         return asyncio.run(_let_go(config, Journal(audit, ports.clock()), ports))

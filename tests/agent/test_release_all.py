@@ -102,7 +102,25 @@ async def test_nothing_is_let_go_under_an_agent_that_runs(tmp_path: Path) -> Non
         with pytest.raises(NodeError) as caught:
             let_go(node, tmp_path)
         assert caught.value.stable_code == "log-locked"
+        assert "systemctl stop breakglass-agent" in caught.value.hint
         await node.expect_held(60)
+
+
+async def test_files_that_cannot_be_read_are_no_way_around_an_agent_that_runs(
+    tmp_path: Path,
+) -> None:
+    """It has them in memory: opening its gates would start what it keeps down."""
+    async with HeldNode(tmp_path) as node:
+        await node.submit()
+        held = node.limits()
+        config = replace(settings(node, tmp_path), tls_key=tmp_path / "gone")
+        ports = Ports(kernel=lambda _: SimulatedKernel(node.kernel, node.kernel.host))
+        with pytest.raises(NodeError) as caught:
+            in_a_thread(lambda: release_all(config, ports))
+        assert (caught.value.stable_code, node.limits()) == ("log-locked", held)
+        await node.kill_agent()
+        done = in_a_thread(lambda: release_all(config, ports))
+        assert (len(done.unrecorded), node.limits()) == (1, ("max", "max", "infinity"))
 
 
 @every_host
