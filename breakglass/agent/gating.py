@@ -317,7 +317,10 @@ class Gates:
     def _group(self, gated: GatedPod) -> PodGroup | None:
         """Return the group that was gated, or None when that one is gone."""
         try:
-            group = self._kernel.pod_group(gated.uid)
+            # By the record where only the runtime's word has led there: nobody asks it again.
+            group = self._kernel.pod_group(gated.uid) or self._kernel.pod_group(
+                gated.uid, gated.cgroup
+            )
         except GateFailed:
             return None
         same = group is not None and (group.path, group.inode) == (gated.cgroup, gated.inode)
