@@ -27,6 +27,7 @@ from breakglass.agent.clock import Clock
 from breakglass.agent.config import Config, Identity, read_identity
 from breakglass.agent.door import open_door
 from breakglass.agent.journal import Journal
+from breakglass.agent.lines import Lines
 from breakglass.agent.metrics import export_metrics
 from breakglass.agent.procedure import Procedure, Site
 from breakglass.agent.runtime import Runtime
@@ -55,14 +56,15 @@ def forbid_name_resolution() -> None:
 
 
 def log_as_json() -> None:
-    """Send structured log lines to stdout, one JSON object each."""
+    """Send structured log lines to stdout, one JSON object each, and never wait for its reader."""
+    lines = Lines(sys.stdout)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=lambda *_: lines,
     )
 
 
