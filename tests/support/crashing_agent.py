@@ -28,11 +28,13 @@ from breakglass.core.gates import Limit
 STOP, SET_LIMIT, LIFT_LIMIT = "stop", "set-limit", "lift-limit"
 ENTRIES = ("accepted", "planned", "pod", "finished")
 EFFECTS = (*ENTRIES, STOP)  # of a stop without a hold
-HOLDING = ("hold", "gate", SET_LIMIT, STOP, "pod", "gated", "finished")
+HOLDING = ("hold", "gate", SET_LIMIT, STOP, "pod", "finished")
 ENDING = ("hold-ended", LIFT_LIMIT, "lifted", "finished")
-# What no order of people is: a start and an end of the agent, what it merely counts, or turns away.
+# What no order of people is: a start and an end of the agent, what it merely sees or counts, or
+# turns away.
 NO_EFFECTS = frozenset(
     {
+        "gated",
         *("started", "stopped", "trust", "clock", "repaired"),
         *("refused", "suppressed", "enforced"),
     }
