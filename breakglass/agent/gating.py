@@ -232,6 +232,8 @@ class Gates:
                 return error.message
             note = await self._reset_scopes(group)
             await self._journal.record(GateLifted(uid=gated.uid, why=RELEASED, note=note))
+            self._tight.discard(gated.uid)
+            self._complete.discard(gated.uid)
             return ""
 
     async def _reset_scopes(self, group: PodGroup) -> str:

@@ -27,6 +27,7 @@ from breakglass.core.hold_entries import HoldBegun, HoldEnded, HoldExtended
 from breakglass.core.holds import Covers, GatedPod, Hold, coverage
 from breakglass.core.plan import workload_of
 from breakglass.core.pods import Pod
+from breakglass.errors import StateUnwritable
 
 EXPIRED, RELEASED, LET_GO = "expired", "released", "let-go"
 
@@ -130,7 +131,10 @@ class Holds:
         for gated in self.gated:
             if gated.uid in self.busy or self._is_covered(gated):
                 continue
-            problem = await self.gates.lift(gated)
+            try:
+                problem = await self.gates.lift(gated)
+            except StateUnwritable as error:
+                problem = error.message  # the others are let go all the same, this one's turn comes
             if problem:
                 failed.append(f"{gated.name}: {problem}")
         return failed

@@ -59,6 +59,7 @@ OWED = (
     Repaired,
     ClockStepped,
 )
+UNREADABLE = "entry-unreadable"  # an entry that could not be read back: it is not written
 CLOCK_STEP_MS = 2_000  # NTP slews at most 0.5 ms a second; what is more is a step
 
 
@@ -170,7 +171,7 @@ def _verified(entry: Entry) -> bytes:
             raise
         raise StateUnwritable(
             f"expected an entry that can be read again, got {entry.kind}: {error.message}",
-            code="entry-unreadable",
+            code=UNREADABLE,
             hint="please report this; nothing was written",
         ) from error
     return raw

@@ -27,6 +27,8 @@ from breakglass.core.holds import Covers, GatedPod, Hold, coverage
 from breakglass.core.pods import Pod
 from breakglass.errors import NodeError, RuntimeTooOld, RuntimeUnavailable
 
+_BREATH = 64
+
 
 class Mend(Protocol):
     """Sets what does not stand of one gate."""
@@ -70,7 +72,11 @@ class Nursery:
 
     async def receive(self, born: Iterable[Birth], tasks: asyncio.TaskGroup) -> None:
         """Gate newborn pods whose names are covered; look closely at those that may be."""
-        for birth in born:
+        for place, birth in enumerate(born):
+            if place % _BREATH == _BREATH - 1:
+                await asyncio.sleep(0)  # a folder full of inventions keeps nobody else waiting
+            if len(self._pods) >= limits.MAX_NEWBORNS and birth.uid not in self._pods:
+                continue  # the tick's
             pod = self._sight.expected(birth) or Pod(
                 uid=birth.uid, name="", namespace="", sandbox_id="", by_name=True
             )

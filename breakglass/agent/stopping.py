@@ -18,7 +18,7 @@ from breakglass.agent.endings import finished, observe
 from breakglass.agent.evidence import Evidence, EvidenceStore
 from breakglass.agent.gating import Gating
 from breakglass.agent.holds import Holds
-from breakglass.agent.journal import Journal
+from breakglass.agent.journal import UNREADABLE, Journal
 from breakglass.agent.kernel import Kernel
 from breakglass.agent.ladder import Ladder, PodOutcome, side_by_side
 from breakglass.agent.runtime import Runtime
@@ -32,8 +32,8 @@ from breakglass.core.gates import Gate
 from breakglass.core.holds import Hold
 from breakglass.core.plan import Plan, Step, plan
 from breakglass.core.pods import Pod
-from breakglass.core.reasons import Refused
-from breakglass.errors import GateFailed, RuntimeTooOld, RuntimeUnavailable
+from breakglass.core.reasons import Reason, Refused
+from breakglass.errors import GateFailed, RuntimeTooOld, RuntimeUnavailable, StateUnwritable
 
 # A pod that kubelet started again was down first: its planned containers have ended.
 DOWN = frozenset({"down", "gone", "restarted"})
@@ -92,13 +92,25 @@ class Stopping:
             return finished(
                 command, self._clock, begun_ms, "refused", code=str(found.reason), note=note
             )
-        await self._journal.record(
-            Planned(
-                id=command.id,
-                mode=str(command.mode),
-                pods=await self._planned_pods(command, found, sighting),
-            )
+        planned = Planned(
+            id=command.id,
+            mode=str(command.mode),
+            pods=await self._planned_pods(command, found, sighting),
         )
+        try:
+            await self._journal.record(planned)
+        except StateUnwritable as error:
+            if error.stable_code != UNREADABLE:
+                raise
+            # More pods and containers than one entry takes: nobody meant to stop that many.
+            return finished(
+                command,
+                self._clock,
+                begun_ms,
+                "refused",
+                code=str(Reason.TOO_MANY_PODS),
+                note=error.message,
+            )
         return Intent(steps=found.steps, sighting=sighting, note=found.note)
 
     async def resumed(self, command: Command, state: CommandState) -> Intent:

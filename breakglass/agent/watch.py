@@ -13,6 +13,8 @@ only what an active hold covers; pods that a command is bringing down are left t
 """
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 
 import structlog
 
@@ -28,10 +30,10 @@ from breakglass.agent.sight import Sight, Sighting
 from breakglass.agent.tallies import Tallies
 from breakglass.core import limits
 from breakglass.core.gates import Gate, Oci
-from breakglass.core.holds import Covers, GatedPod, coverage, coverage_of_name
+from breakglass.core.holds import Covers, GatedPod, Hold, coverage, coverage_of_name
 from breakglass.core.plan import Step
 from breakglass.core.pods import Container, Pod
-from breakglass.errors import NodeError
+from breakglass.errors import NodeError, StateUnwritable
 
 
 class Watch:
@@ -158,17 +160,33 @@ class Watch:
             covers, holds = coverage(self._holds.active, pod)
             if covers is not Covers.YES or pod.uid in self._holds.busy:
                 continue
-            gated = self._journal.state.gates.get(pod.uid)
-            if gated is None or not self._holds.gates.exists(gated):
-                await self._holds.gates.gate(pod, holds[0], ask=not sighting.around)
-            elif gated.oci is Oci.UNKNOWN and not sighting.around:
-                await self._holds.gates.learn(gated, pod)
+            with self._each("not gated", pod.name):
+                await self._gate(pod, holds[0], ask=not sighting.around)
             running = await self.tallies.count(pod, holds[0], around=sighting.around)
             # A release may have come meanwhile.
             is_held = coverage(self._holds.active, pod)[0] is Covers.YES
             if running and is_held and tasks is not None and pod.uid not in self._stopping:
                 self._stopping.add(pod.uid)
                 tasks.create_task(self._stop(pod, running, around=sighting.around))
+
+    async def _gate(self, pod: Pod, hold: Hold, *, ask: bool) -> None:
+        """Gate a pod, or learn more of a gated one."""
+        gated = self._journal.state.gates.get(pod.uid)
+        if gated is None or not self._holds.gates.exists(gated):
+            await self._holds.gates.gate(pod, hold, ask=ask)
+        elif gated.oci is Oci.UNKNOWN and ask:
+            await self._holds.gates.learn(gated, pod)
+
+    @contextlib.contextmanager
+    def _each(self, what: str, pod: str) -> Iterator[None]:
+        """Go on with the other pods, and with what is left for this one, when the log is full.
+
+        A log that is broken is not gone on with: nothing may be touched any more.
+        """
+        try:
+            yield
+        except StateUnwritable as error:
+            self._log.error(what, pod=pod, code=error.stable_code)
 
     async def _stop(self, pod: Pod, containers: tuple[Container, ...], *, around: bool) -> None:
         """Bring down at once what runs in a held pod."""
@@ -184,9 +202,10 @@ class Watch:
         for gated in self._holds.gated:
             is_tried = prove or gated.gate != Gate.WATCH_ONLY
             if gated.uid not in self._holds.busy and is_tried:
-                await self._holds.gates.complete(gated)
-                now = self._journal.state.gates.get(gated.uid, gated)
-                await self._mend_one(now, prove=prove)
+                with self._each("not mended", gated.name):
+                    await self._holds.gates.complete(gated)
+                    now = self._journal.state.gates.get(gated.uid, gated)
+                    await self._mend_one(now, prove=prove)
 
     async def _mend_one(self, gated: GatedPod, *, prove: bool) -> None:
         resets = await self._holds.gates.mend(gated, prove=prove)
@@ -201,4 +220,5 @@ class Watch:
         """Record that gated groups are gone: with a deleted pod, or with the boot before."""
         for gated in self._holds.gated:
             if gated.uid not in self._holds.busy and not self._holds.gates.exists(gated):
-                await self._holds.gates.lift(gated)
+                with self._each("not dropped", gated.name):
+                    await self._holds.gates.lift(gated)

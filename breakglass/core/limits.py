@@ -74,6 +74,7 @@ DEFAULT_HOLD_S = 2 * 3_600  # long enough to find out, short enough to be forgot
 HOLD_TICK_S = 1.0  # the polling under every hold; kubelet tries again after 1, 10, 20 ... 300 s
 IDLE_TICK_S = 10.0  # the listing that is kept for a runtime that gets stuck
 BIRTH_LOOKS_S = 5.0  # looks every few milliseconds at a pod that may be covered
+MAX_NEWBORNS = 256  # looked at closely at once; kubelet starts a few at a time
 BIRTH_LOOK_INTERVAL_S = 0.002
 BIRTH_CHECK_S = 0.1  # kubelet's own podPidsLimit write comes 0.1 ms after ours, or later
 PROVE_EVERY_TICKS = 30

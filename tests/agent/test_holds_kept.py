@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from breakglass.core.gates import Layout, Oci
+from breakglass.errors import StateUnwritable
 from breakglass.sim.faults import FOR_EVER, Fault, Kind
 from breakglass.sim.kernel import Host
 from tests.support.held_node import HeldNode
@@ -21,6 +22,7 @@ HOSTS = {
     "v1-runc": Host(layout=Layout.LEGACY),
     "v1-systemd-runc": Host(layout=Layout.LEGACY, systemd=True),
 }
+FULL_LOG_LEAK_MS = 10_000  # kubelet tries five times in 100 s; each runs until the next look
 every_host = pytest.mark.parametrize("host", HOSTS.values(), ids=HOSTS)
 
 
@@ -328,3 +330,26 @@ async def test_twenty_pods_are_held_as_one(tmp_path: Path) -> None:
         await node.expect_held(120)
         assert (await node.submit(verb="release", max_pods_per_node=20)).result == "released"
         await node.expect_back()
+
+
+async def test_with_a_full_log_what_runs_is_stopped_at_sight(tmp_path: Path) -> None:
+    """A gate that cannot be recorded is not set, and the watch does what it can without one."""
+    async with HeldNode(tmp_path, Host(oci=Oci.CRUN), pods=2) as node:
+        await node.submit(hold_s=3600)
+        assert node.agent is not None
+        log = node.agent.log
+        append = log.append
+
+        def full(entry: bytes, **_: bool) -> int:
+            raise StateUnwritable(f"expected room for {len(entry)} bytes, got a full disk")
+
+        log.append = full  # type: ignore[method-assign]
+        made = await node.replace(node.pods[0])
+        since_ns = node.clock.now_ns()
+        await node.advance(100)
+        assert node.is_alive
+        assert node.user_ms(since_ns, [made]) < FULL_LOG_LEAK_MS
+        log.append = append  # type: ignore[method-assign]
+        await node.advance(5)
+        assert not node.running()
+        assert made.uid in node.state.gates

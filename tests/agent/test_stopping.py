@@ -11,6 +11,7 @@ from breakglass.core import limits
 from breakglass.core.entries import Finished, Planned
 from breakglass.core.gates import Oci
 from breakglass.core.hold_entries import GateIntended, HoldBegun
+from breakglass.core.pods import Pod
 from breakglass.sim.faults import FOR_EVER, Fault, Kind
 from breakglass.sim.kernel import Host, KernelFault
 from breakglass.sim.records import image_ref
@@ -304,3 +305,29 @@ async def test_neighbours_of_another_namespace_are_none(tmp_path: Path) -> None:
         await node.advance(5)
         ended = await node.submit()
         assert (ended.pods, len(node.running([made]))) == (1, 1)
+
+
+async def test_a_plan_that_no_entry_takes_is_refused(tmp_path: Path) -> None:
+    """More pods and containers than one entry can name are more than anybody meant."""
+    async with HeldNode(tmp_path, pods=1) as node:
+        pods = node.runtime.pods
+
+        async def many() -> tuple[Pod, ...]:
+            seen = await pods()
+            one = next(pod for pod in seen if pod.uid == node.pods[0].uid)
+            return seen + tuple(_with_containers(one, nth) for nth in range(1, 111))
+
+        node.runtime.pods = many  # type: ignore[method-assign]
+        ended = await node.submit(max_pods_per_node=1000, hold_s=600)
+        assert (ended.result, ended.code) == ("refused", "too-many-pods")
+        assert not node.state.holds
+
+
+def _with_containers(pod: Pod, nth: int) -> Pod:
+    """Return another pod of the same set, with ten containers of its own."""
+    containers = tuple(
+        replace(pod.containers[0], id=f"{nth * 100 + one:064x}") for one in range(10)
+    )
+    return replace(
+        pod, uid=f"{nth:08x}{pod.uid[8:]}", sandbox_id=f"{nth:064x}", containers=containers
+    )
