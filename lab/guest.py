@@ -19,7 +19,6 @@ Rules:
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -192,7 +191,7 @@ class Guest:
 
     def _leave(self) -> None:
         if self._shared is not None:
-            self._shared.send_signal(signal.SIGTERM)
+            self._shared.kill()  # asked, it would wait for a guest that may be gone
             self._shared.wait(timeout=_END_S)
             self._shared = None
         with contextlib.suppress(FileNotFoundError):
