@@ -137,21 +137,36 @@ async def test_a_group_without_any_name_is_nobodys(eyes: Eyes) -> None:
     assert (seen.around, seen.pods) == (True, ())
 
 
+def says(file: Path, text: str) -> bool:
+    """Whether the memory is there and has this text."""
+    return file.is_file() and text in file.read_text()
+
+
+async def until_kept(eyes: Eyes, text: str) -> None:
+    """Wait until the memory has this text: it is written by a thread that nobody waits for."""
+    async with asyncio.timeout(30):
+        while not await asyncio.to_thread(says, eyes.file, text):
+            pass
+
+
 async def test_the_memory_is_written_when_something_has_changed(eyes: Eyes) -> None:
     """A look a second at a node at rest writes nothing."""
     (pod,) = (await eyes.look()).pods
+    await until_kept(eyes, pod.uid)
     written = eyes.file.stat().st_mtime_ns
     await eyes.look()
     assert eyes.file.stat().st_mtime_ns == written
     late = await eyes.create(pod)
     await eyes.look()
-    assert late in eyes.file.read_text()
+    await until_kept(eyes, late)
 
 
 async def test_the_memory_is_roots_and_has_only_what_tells_whose_a_pod_is(eyes: Eyes) -> None:
     """Labels and annotations of applications may be anything; they are not kept."""
-    await eyes.run(make_pod(replace(TELEMETRY, name="other"), random.Random(2)))
+    other = make_pod(replace(TELEMETRY, name="other"), random.Random(2))
+    await eyes.run(other)
     await eyes.look()
+    await until_kept(eyes, other.uid)
     assert eyes.file.stat().st_mode & 0o777 == 0o600
     for pod in json.loads(eyes.file.read_text())["pods"]:
         assert set(pod["labels"][::2]) <= {"controller-revision-hash"}
