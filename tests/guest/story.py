@@ -191,7 +191,7 @@ class Story:
             quiet = now
             assert time.monotonic() - began < _READY_S, "expected the holds to stand again"
         self._quiet = dict(now.lines)
-        self._row("agent started again: the leases hold again", began)
+        self._row("agent started again: its leases hold", began, seen="down again")
 
     def release_all(self) -> None:
         """The agent's own way out, with the agent stopped."""
@@ -335,8 +335,8 @@ def main() -> int:
             return 2
     attempts = sum(row.attempts for row in story.rows)
     say(
-        f"test-v2: passed: {attempts} attempts of kubelet blocked, 0 lines of user code"
-        f" in {len(story.rows)} acts, {time.monotonic() - began:.0f} s"
+        f"test-v2: passed: {len(story.rows)} acts, {attempts} attempts of kubelet blocked,"
+        f" 0 lines of user code while held, {time.monotonic() - began:.0f} s"
     )
     return 0
 
