@@ -33,7 +33,7 @@ from breakglass.core.gates import Gate, Oci
 from breakglass.core.holds import Covers, GatedPod, Hold, coverage, coverage_of_name
 from breakglass.core.plan import Step
 from breakglass.core.pods import Container, Pod
-from breakglass.errors import NodeError, StateUnwritable
+from breakglass.errors import GateFailed, NodeError, StateUnwritable
 
 
 class Watch:
@@ -179,13 +179,13 @@ class Watch:
 
     @contextlib.contextmanager
     def _each(self, what: str, pod: str) -> Iterator[None]:
-        """Go on with the other pods, and with what is left for this one, when the log is full.
+        """Go on with the other pods, and with what is left for this one, when one thing fails.
 
         A log that is broken is not gone on with: nothing may be touched any more.
         """
         try:
             yield
-        except StateUnwritable as error:
+        except (GateFailed, StateUnwritable) as error:
             self._log.error(what, pod=pod, code=error.stable_code)
 
     async def _stop(self, pod: Pod, containers: tuple[Container, ...], *, around: bool) -> None:
