@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from benchmarks.rows import Row, compare
-from breakglass.agent.auditlog import AuditLog
-from breakglass.agent.segments import render_frame
+from breakglass.agent.log.auditlog import AuditLog
+from breakglass.agent.log.segments import render_frame
 from breakglass.core.checkpoint import LogSigner
 
 APPENDS = 20

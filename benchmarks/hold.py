@@ -28,7 +28,7 @@ import grpc
 from benchmarks.hold_cost import costs
 from benchmarks.rows import Row, row
 from breakglass._pb.cri.v1 import api_pb2 as cri
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.entries import Finished, parse_entry
 from lab.attempts import Runtime, start_again
 from lab.containerd import CHANNEL_OPTIONS, Containerd
@@ -58,7 +58,7 @@ def measure() -> Iterator[Row]:
         yield row(
             "stop-wedged",
             [_wedged(containerd) for _ in range(WEDGED_ROUNDS)],
-            [limits.MAX_SILENT_LOOKS * limits.RUNTIME_CALL_TIMEOUT_S * 1_000] * WEDGED_ROUNDS,
+            [bounds.MAX_SILENT_LOOKS * bounds.RUNTIME_CALL_TIMEOUT_S * 1_000] * WEDGED_ROUNDS,
             unit="ms",
         )
     yield from costs()

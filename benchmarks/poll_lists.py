@@ -8,7 +8,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from breakglass.agent.cri import CriRuntime
+from breakglass.agent.runtime.cri import CriRuntime
 
 EVERY_S = 0.25
 

@@ -12,10 +12,10 @@ def main() -> None:
     """Run the agent until SIGTERM."""
     os.environ["GRPC_SSL_CIPHER_SUITES"] = ONLY_TLS13  # read when gRPC is imported
     from breakglass.agent.assembly import Ports  # noqa: PLC0415
-    from breakglass.agent.cgroups import CgroupKernel  # noqa: PLC0415
     from breakglass.agent.config import load  # noqa: PLC0415
     from breakglass.agent.daemon import log_as_json, serve  # noqa: PLC0415
-    from breakglass.agent.kernel import Kernel, PodGroup  # noqa: PLC0415
+    from breakglass.agent.kernel.host import CgroupKernel  # noqa: PLC0415
+    from breakglass.agent.kernel.port import Kernel, PodGroup  # noqa: PLC0415
     from breakglass.core.gates import Limit, Oci  # noqa: PLC0415
 
     class NoLimits(CgroupKernel):

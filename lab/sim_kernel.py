@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from breakglass.agent.kernel import Leaf, PodGroup
+from breakglass.agent.kernel.port import Leaf, PodGroup
 from breakglass.core.gates import Gate, Limit, Oci, choose_limits, gate_of
 from breakglass.errors import GateFailed
 from breakglass.sim.kernel import DESCENDANTS, PIDS, Host
@@ -60,7 +60,7 @@ class Files(Protocol):
 
 
 class SimulatedKernel:
-    """The kernel port of `breakglass.agent.kernel` on a simulated node."""
+    """The kernel port of `breakglass.agent.kernel.port` on a simulated node."""
 
     def __init__(self, files: Files, host: Host) -> None:
         self._files = files

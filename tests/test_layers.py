@@ -56,11 +56,11 @@ BANS: dict[str, dict[str, str]] = {
 # Where each of these may be imported at all; elsewhere they are a leak through a layer.
 HOMES: dict[str, tuple[str, ...]] = {
     "grpc": (
-        "agent/cri.py",
-        "agent/door.py",
-        "agent/local.py",
-        "agent/service.py",
-        "fleet/roads/client.py",
+        "agent/runtime/cri.py",
+        "agent/serve/listeners.py",
+        "agent/serve/client.py",
+        "agent/serve/service.py",
+        "fleet/roads/grpc.py",
         "fleet/roads/direct.py",
         "sim/client.py",
         "sim/cri_server.py",
@@ -69,16 +69,44 @@ HOMES: dict[str, tuple[str, ...]] = {
         "sim/records.py",
     ),
     "cryptography": (
-        "agent/service.py",
+        "agent/serve/service.py",
         "core/checkpoint.py",
         "core/edwards.py",
         "core/sshkey.py",
-        "fleet/identity.py",
+        "fleet/home/identity.py",
     ),
     "click": ("cli/",),
     "rich": ("cli/",),
     "argparse": ("cli/",),
-    "subprocess": ("agent/slices.py", "cli/keygen.py"),
+    "subprocess": ("agent/kernel/systemd.py", "cli/keygen.py"),
+}
+
+# The wings of a layer: which others each may import, and why no more.  All may import core.
+BELOW_HOLD = ("stop", "pods", "log", "kernel", "runtime")
+WINGS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
+    "agent": {
+        "kernel": ((), "control groups are found and changed without knowing who asks, or why"),
+        "runtime": ((), "the runtime's client knows no control groups and no commands"),
+        "log": (("clock",), "the log keeps entries: it knows no pods, runtime or control groups"),
+        "pods": (("kernel", "runtime", "clock"), "finding pods changes nothing"),
+        "stop": (("kernel", "runtime", "clock"), "commands and holds both stop: it knows neither"),
+        "capture": (("log", "clock"), "a capture reads files; it needs nothing that may be stuck"),
+        "hold": ((*BELOW_HOLD, "clock"), "a hold outlives its command, and must not need one"),
+        "command": (
+            ("hold", "capture", *BELOW_HOLD, "clock"),
+            "what a command does is the same on every way in",
+        ),
+        "serve": (
+            ("command", "hold", "pods", "log", "runtime", "clock", "config"),
+            "the way in reads and delivers: it neither stops, nor holds, nor touches the kernel",
+        ),
+    },
+    "fleet": {
+        "home": ((), "what a bastion keeps is there without any node"),
+        "roads": (("home",), "a road carries bytes and verifies nothing"),
+        "evidence": (("home", "roads"), "what is proven does not depend on what was asked for"),
+        "rollout": (("home", "roads", "evidence"), "the top of the bastion, below cli"),
+    },
 }
 
 
@@ -112,6 +140,47 @@ def test_no_layer_imports_what_it_must_not(place: str) -> None:
         for name in imports(path):
             for banned, reason in BANS[place].items():
                 assert not of(name, banned), f"{path}: no {name}: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("layer", "wing"), [(layer, wing) for layer, wings in WINGS.items() for wing in wings]
+)
+def test_no_wing_imports_what_it_must_not(layer: str, wing: str) -> None:
+    """`serve -> command -> {hold, capture} -> {stop, pods, log} -> {kernel, runtime}`."""
+    allowed, reason = WINGS[layer][wing]
+    found = modules(f"{layer}/{wing}")
+    assert found, f"{layer}/{wing} has vanished"
+    for path in found:
+        for name in imports(path):
+            if of(name, f"breakglass.{layer}"):
+                other = name.split(".")[2]
+                assert other in {wing, *allowed}, f"{path}: no {name}: {reason}"
+
+
+def test_every_wing_is_on_the_map() -> None:
+    """A folder that nobody has placed has no rules."""
+    for layer, wings in WINGS.items():
+        folders = {
+            one.name for one in (PACKAGE / layer).iterdir() if (one / "__init__.py").exists()
+        }
+        assert folders == set(wings)
+        for allowed, _ in wings.values():
+            for name in allowed:
+                assert (PACKAGE / layer / name).exists() or (
+                    PACKAGE / layer / f"{name}.py"
+                ).exists()
+
+
+def test_a_wings_init_says_what_it_is_for_and_exports_nothing() -> None:
+    """Its purpose, its one reason to change, what it may touch, what it promises; no code."""
+    for layer, wings in WINGS.items():
+        for wing in wings:
+            (docstring,) = ast.parse(
+                (PACKAGE / layer / wing / "__init__.py").read_text(encoding="utf-8")
+            ).body
+            assert isinstance(docstring, ast.Expr)
+            text = ast.unparse(docstring)
+            assert all(part in text for part in ("Reason to change:", "May touch:", "Promises:"))
 
 
 @pytest.mark.parametrize("library", HOMES)

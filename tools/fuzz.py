@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from breakglass.agent.evidence_parts import printable, remotes
-from breakglass.agent.inotify import parse_events
+from breakglass.agent.capture.sources import printable, remotes
+from breakglass.agent.pods.inotify import parse_events
 from breakglass.core.canonical import parse_object
 from breakglass.core.checkpoint import LogSigner, verify_checkpoint
 from breakglass.core.command import parse_command

@@ -8,23 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from breakglass.agent.auditlog import AuditLog
-from breakglass.agent.births import Births, InotifyBirths
-from breakglass.agent.carry_out import CarryOut
-from breakglass.agent.cgroups import CgroupKernel
+from breakglass.agent.capture.store import EvidenceStore
 from breakglass.agent.clock import Clock, SystemClock
+from breakglass.agent.command.execute import CarryOut
+from breakglass.agent.command.release import LettingGo
+from breakglass.agent.command.stop import Stopping
 from breakglass.agent.config import Config
-from breakglass.agent.cri import CriRuntime
-from breakglass.agent.evidence import EvidenceStore
-from breakglass.agent.holds import Holds
-from breakglass.agent.journal import Journal
-from breakglass.agent.kernel import Kernel
-from breakglass.agent.letting_go import LettingGo
-from breakglass.agent.peer import RuntimePids
-from breakglass.agent.runtime import Runtime
-from breakglass.agent.sight import Sight
-from breakglass.agent.stopping import Stopping
-from breakglass.agent.watch import Watch
+from breakglass.agent.hold.leases import Holds
+from breakglass.agent.hold.watch import Watch
+from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.port import Kernel
+from breakglass.agent.log.auditlog import AuditLog
+from breakglass.agent.log.journal import Journal
+from breakglass.agent.pods.events import Births, InotifyBirths
+from breakglass.agent.pods.inventory import Sight
+from breakglass.agent.runtime.cri import CriRuntime
+from breakglass.agent.runtime.peer import RuntimePids
+from breakglass.agent.runtime.port import Runtime
 from breakglass.core.checkpoint import LogSigner
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from breakglass.core import limits, names
+from breakglass.core import bounds, names
 from breakglass.core.canonical import Fields
 from breakglass.core.targets import parse_pattern
 from breakglass.core.trust import Trust, parse_trust
@@ -136,7 +136,7 @@ def _or_empty(parse: Callable[[str], str]) -> Callable[[str], str]:
 
 
 def _skew(text: str) -> int:
-    return names.parse_duration(text, max_s=limits.MAX_SKEW_S)
+    return names.parse_duration(text, max_s=bounds.MAX_SKEW_S)
 
 
 def parse_address(text: str) -> str:
@@ -174,7 +174,7 @@ def read_identity(config: Config) -> Identity:
         FileUnreadable: one of them cannot be read.
         ConfigInvalid: the trust is not the pinned one or breaks its rules, or the key is no key.
     """
-    text = read_bounded(config.trust_file, max_bytes=limits.MAX_TRUST_BYTES)
+    text = read_bounded(config.trust_file, max_bytes=bounds.MAX_TRUST_BYTES)
     try:
         trust = parse_trust(text)
     except Malformed as error:

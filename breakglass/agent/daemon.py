@@ -22,17 +22,17 @@ import structlog
 
 from breakglass import __version__
 from breakglass.agent.assembly import Ports, assemble
-from breakglass.agent.auditlog import AuditLog
 from breakglass.agent.clock import Clock
+from breakglass.agent.command.procedure import Procedure, Site
 from breakglass.agent.config import Config, Identity, read_identity
-from breakglass.agent.door import open_door
-from breakglass.agent.journal import Journal
-from breakglass.agent.lines import Lines
-from breakglass.agent.metrics import export_metrics
-from breakglass.agent.procedure import Procedure, Site
-from breakglass.agent.runtime import Runtime
-from breakglass.agent.service import Parts, Service
-from breakglass.core import limits
+from breakglass.agent.log.auditlog import AuditLog
+from breakglass.agent.log.journal import Journal
+from breakglass.agent.logging import Lines
+from breakglass.agent.runtime.port import Runtime
+from breakglass.agent.serve.listeners import open_door
+from breakglass.agent.serve.metrics import export_metrics
+from breakglass.agent.serve.service import Parts, Service
+from breakglass.core import bounds
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import Started, Stopped, TrustTaken, to_lines
 from breakglass.errors import BreakglassError, ConfigInvalid, LogUnknown, NodeError
@@ -252,4 +252,4 @@ async def _until_stopped(stop: asyncio.Event, journal: Journal) -> None:
 async def _drain(procedure: Procedure, clock: Clock) -> None:
     deadline_ms = clock.monotonic_ms() + round(DRAIN_S * 1_000)
     while procedure.active and clock.monotonic_ms() < deadline_ms:
-        await clock.sleep(limits.LOOK_INTERVAL_S)
+        await clock.sleep(bounds.LOOK_INTERVAL_S)

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from breakglass.agent.assembly import Ports, assemble
-from breakglass.agent.auditlog import LOCK
 from breakglass.agent.config import Config, read_identity
-from breakglass.agent.disk import lock
-from breakglass.agent.holds import LET_GO
-from breakglass.agent.journal import Journal
-from breakglass.agent.kernel import Kernel, PodGroup
+from breakglass.agent.hold.leases import LET_GO
+from breakglass.agent.kernel.port import Kernel, PodGroup
+from breakglass.agent.log.auditlog import LOCK
+from breakglass.agent.log.disk import lock
+from breakglass.agent.log.journal import Journal
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.gates import Oci
 from breakglass.errors import BreakglassError, GateFailed, StateUnwritable

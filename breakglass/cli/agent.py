@@ -26,7 +26,7 @@ from breakglass.errors import Exit, NodeError, Unreached, UsageError
 
 if TYPE_CHECKING:
     from breakglass.agent.config import Config
-    from breakglass.agent.local import LocalProgress
+    from breakglass.agent.serve.client import LocalProgress
 
 PROGRAM = "breakglass-agent"
 DEFAULT_CONFIG = Path("/etc/breakglass/agent.toml")
@@ -152,7 +152,7 @@ def _ask_runtime(config: "Config") -> "tuple[str, NodeError | None]":
     """Return the runtime's name and version, or why it does not answer."""
     import asyncio
 
-    from breakglass.agent.cri import CriRuntime
+    from breakglass.agent.runtime.cri import CriRuntime
 
     async def ask() -> str:
         runtime = CriRuntime(config.runtime_endpoint)
@@ -170,7 +170,7 @@ def _ask_runtime(config: "Config") -> "tuple[str, NodeError | None]":
 
 def _describe(path: Path) -> Result:
     from breakglass.agent.config import load
-    from breakglass.agent.local import describe
+    from breakglass.agent.serve.client import describe
 
     found = describe(load(path).socket)
     document = {
@@ -195,7 +195,7 @@ def _describe(path: Path) -> Result:
 
 def _metrics(path: Path) -> Result:
     from breakglass.agent.config import load
-    from breakglass.agent.local import metrics
+    from breakglass.agent.serve.client import metrics
 
     text = metrics(load(path).socket)
     return Result(text=text.rstrip(), document={"metrics": text})
@@ -233,14 +233,14 @@ def _release_all(path: Path) -> Result:
 
 def _submit(path: Path) -> Result:
     from breakglass.agent.config import load
-    from breakglass.agent.local import submit
-    from breakglass.core import limits
+    from breakglass.agent.serve.client import submit
+    from breakglass.core import bounds
     from breakglass.core.signed_file import repair
 
     config = load(path)
     if sys.stdin.isatty():
         talk("reading a signed file from the terminal; end it with Ctrl-D")
-    raw = sys.stdin.buffer.read(2 * limits.MAX_SIGNED_FILE_BYTES + 1)
+    raw = sys.stdin.buffer.read(2 * bounds.MAX_SIGNED_FILE_BYTES + 1)
     if not raw.strip():
         raise UsageError(
             "expected a signed file on stdin, got nothing",

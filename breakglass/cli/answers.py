@@ -12,9 +12,9 @@ from typing import Generic, TypeVar
 
 from breakglass.cli.result import Result
 from breakglass.errors import BreakglassError, Exit, Unreached
-from breakglass.fleet.fanout import fan_out
-from breakglass.fleet.inventory import InventoryNode
-from breakglass.fleet.roads import OpenRoad, Road
+from breakglass.fleet.home.inventory import InventoryNode
+from breakglass.fleet.roads.fanout import fan_out
+from breakglass.fleet.roads.port import OpenRoad, Road
 
 T = TypeVar("T")
 

@@ -18,9 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.errors import FileUnreadable, InputError, ToolMissing, UsageError
-from breakglass.fleet import files
+from breakglass.fleet.home import files
 
 PROGRAM = "ssh-keygen"
 _TEXT = "command"  # the name under which a security key's prompt may mention what is signed
@@ -61,7 +61,7 @@ def sign(text: bytes, key: Path, *, namespace: str) -> bytes:
         )
         if ended.returncode != 0 or not made.exists():
             raise _failed(ended)
-        return files.read_bounded(made, max_bytes=limits.MAX_ARMOR_BYTES)
+        return files.read_bounded(made, max_bytes=bounds.MAX_ARMOR_BYTES)
 
 
 def _program() -> str:
@@ -75,7 +75,7 @@ def _program() -> str:
 
 
 def _verify_key_file(key: Path) -> None:
-    start = files.read_bounded(key, max_bytes=limits.MAX_SIGNED_FILE_BYTES)[:64]
+    start = files.read_bounded(key, max_bytes=bounds.MAX_SIGNED_FILE_BYTES)[:64]
     if key.name.endswith("-cert.pub") or b"-cert-v01@openssh.com" in start:
         raise UsageError(
             f"expected a key file, got the certificate {key.name}",

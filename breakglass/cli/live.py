@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 
 from breakglass.cli.result import printable, talk
-from breakglass.fleet.rollout import NodeRow, NodeState, Step, Watch
+from breakglass.fleet.rollout.deliver import Step, Watch
+from breakglass.fleet.rollout.rows import NodeRow, NodeState
 
 
 @contextlib.contextmanager

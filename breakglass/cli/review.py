@@ -13,17 +13,17 @@ from pathlib import Path
 
 from breakglass.cli.meaning import drilled, meaning
 from breakglass.cli.result import printable
-from breakglass.core import limits, names
+from breakglass.core import bounds, names
 from breakglass.core.command import Command, Mode, parse_command
 from breakglass.core.decide import Refused, Tally, count_people, objections
 from breakglass.core.signed_file import SignedFile, code, digest, parse_signed_file, repair
 from breakglass.core.targets import EVERY_NODE
 from breakglass.core.trust import Trust
 from breakglass.errors import FileUnreadable, Malformed
-from breakglass.fleet import files
+from breakglass.fleet.home import files
 
 # What a person's tools may add to a file (line ends, a byte order mark) before it is repaired.
-MAX_FILE_BYTES = 2 * limits.MAX_SIGNED_FILE_BYTES
+MAX_FILE_BYTES = 2 * bounds.MAX_SIGNED_FILE_BYTES
 OLD = timedelta(hours=2)
 SOON = timedelta(minutes=10)
 MANY_NODES = 100
@@ -96,7 +96,7 @@ def review(file: SignedFile, trust: Trust | None, now: datetime) -> Review:
     tally = count_people(file.text, file.armors, trust) if trust else None
     against: tuple[Refused, ...] = ()
     if command and trust and tally:
-        skew_s = limits.DEFAULT_SKEW_S
+        skew_s = bounds.DEFAULT_SKEW_S
         against = tuple(objections(command, tally, trust, now, skew_s=skew_s))
     return Review(
         file=file,

@@ -15,7 +15,7 @@ from breakglass.cli.result import OK, Result
 from breakglass.core.command import Mode
 from breakglass.core.entries import parse_instant
 from breakglass.errors import Exit, Malformed
-from breakglass.fleet.rollout import NodeRow, NodeState
+from breakglass.fleet.rollout.rows import NodeRow, NodeState
 
 DRILL = "DRILL"
 CLOCK_OFF = timedelta(seconds=30)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from breakglass.fleet.home import Home
+    from breakglass.fleet.home.home import Home
 
 HOME_VARIABLE = "BREAKGLASS_HOME"
 
@@ -26,13 +26,13 @@ class Session:
 
     def home(self) -> "Home":
         """Return the home; raise `ConfigInvalid` when there is none."""
-        from breakglass.fleet.home import Home
+        from breakglass.fleet.home.home import Home
 
         return Home.at(self.home_path)
 
     def home_if_any(self) -> "Home | None":
         """Return the home, or None where there is none, as on an approver's machine."""
-        from breakglass.fleet.home import TRUST_FOLDER, Home
+        from breakglass.fleet.home.home import TRUST_FOLDER, Home
 
         return Home.at(self.home_path) if (self.home_path / TRUST_FOLDER).is_dir() else None
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NoReturn, TypeAlias, TypeVar
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.names import quoted
 from breakglass.errors import Malformed
 
@@ -39,7 +39,7 @@ def parse_object(raw: bytes, *, max_bytes: int) -> dict[str, Json]:
 
     Raises:
         Malformed: it is longer than `max_bytes`, not printable ASCII, not one JSON object, nested
-            deeper than `limits.MAX_JSON_DEPTH`, or holds a duplicate key or a number that is not
+            deeper than `bounds.MAX_JSON_DEPTH`, or holds a duplicate key or a number that is not
             an exact integer.
     """
     if len(raw) > max_bytes:
@@ -107,7 +107,7 @@ class Fields:
         """Return the place of `key`, for a message."""
         return f"{self._path}.{key}" if self._path else key
 
-    def text(self, key: str, *, max_chars: int = limits.MAX_TEXT_CHARS) -> str:
+    def text(self, key: str, *, max_chars: int = bounds.MAX_TEXT_CHARS) -> str:
         """Return the text at `key`, at most `max_chars` long."""
         value = self._take(key)
         if not isinstance(value, str):
@@ -119,7 +119,7 @@ class Fields:
         return value
 
     def parsed(
-        self, key: str, parse: Callable[[str], T], *, max_chars: int = limits.MAX_TEXT_CHARS
+        self, key: str, parse: Callable[[str], T], *, max_chars: int = bounds.MAX_TEXT_CHARS
     ) -> T:
         """Return what `parse` makes of the text at `key`; its error tells the place."""
         text = self.text(key, max_chars=max_chars)
@@ -204,8 +204,8 @@ def _verify_depth(raw: bytes) -> None:
     depth = 0
     for bracket in _NOT_NESTING.sub(b"", raw):
         depth += 1 if bracket in b"[{" else -1
-        if depth > limits.MAX_JSON_DEPTH:
-            raise Malformed(f"expected at most {limits.MAX_JSON_DEPTH} levels, got more")
+        if depth > bounds.MAX_JSON_DEPTH:
+            raise Malformed(f"expected at most {bounds.MAX_JSON_DEPTH} levels, got more")
 
 
 def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
@@ -221,8 +221,8 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 def _integer(text: str) -> int:
     if (
-        len(text) > len(str(limits.MAX_JSON_INTEGER)) + 1
-        or abs(int(text)) > limits.MAX_JSON_INTEGER
+        len(text) > len(str(bounds.MAX_JSON_INTEGER)) + 1
+        or abs(int(text)) > bounds.MAX_JSON_INTEGER
     ):
         raise Malformed(f"expected an integer below 2^53, got {quoted(text)}")
     return int(text)

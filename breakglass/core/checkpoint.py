@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.merkle import HASH_BYTES
 from breakglass.core.names import quoted
 from breakglass.errors import BadSignature, Malformed
@@ -161,17 +161,17 @@ def parse_checkpoint(text: bytes) -> Checkpoint:
 
 def parse_note(note: bytes) -> Note:
     """Return the parts of a signed note; raises `Malformed`."""
-    if len(note) > limits.MAX_NOTE_BYTES:
+    if len(note) > bounds.MAX_NOTE_BYTES:
         raise Malformed(
-            f"expected a note of at most {limits.MAX_NOTE_BYTES} bytes, got {len(note)}"
+            f"expected a note of at most {bounds.MAX_NOTE_BYTES} bytes, got {len(note)}"
         )
     text, blank, tail = _decoded(note).rpartition("\n\n")
     if not blank or not tail.endswith("\n"):
         raise Malformed("expected a text, a blank line and signature lines, got another shape")
     lines = tail[:-1].split("\n")
-    if len(lines) > limits.MAX_NOTE_SIGNATURES:
+    if len(lines) > bounds.MAX_NOTE_SIGNATURES:
         raise Malformed(
-            f"expected at most {limits.MAX_NOTE_SIGNATURES} signatures, got {len(lines)}"
+            f"expected at most {bounds.MAX_NOTE_SIGNATURES} signatures, got {len(lines)}"
         )
     signatures = tuple(_parse_signature_line(line) for line in lines)
     return Note(text=text.encode() + b"\n", signatures=signatures)
@@ -249,7 +249,7 @@ def _decoded(raw: bytes) -> str:
 
 
 def _parse_key_name(text: str) -> str:
-    if not _NAME.fullmatch(text) or len(text) > limits.MAX_ORIGIN_CHARS:
+    if not _NAME.fullmatch(text) or len(text) > bounds.MAX_ORIGIN_CHARS:
         raise Malformed(f"expected a name without spaces or '+', got {quoted(text)}")
     return text
 

@@ -20,7 +20,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
-from breakglass.core import canonical, limits, names
+from breakglass.core import bounds, canonical, names
 from breakglass.core.canonical import Fields, Json
 from breakglass.core.targets import EVERY_NODE, Targets, parse_pattern
 from breakglass.errors import Malformed
@@ -162,8 +162,8 @@ class Command:
             raise Malformed("expected a reason, got none")
         if not self.created <= self.not_before < self.not_after:
             raise Malformed("expected created <= not_before < not_after, got another order")
-        if self.not_after - self.not_before > timedelta(seconds=limits.MAX_WINDOW_S):
-            longest = names.render_duration(limits.MAX_WINDOW_S)
+        if self.not_after - self.not_before > timedelta(seconds=bounds.MAX_WINDOW_S):
+            longest = names.render_duration(bounds.MAX_WINDOW_S)
             raise Malformed(f"expected a window of at most {longest}, got a longer one")
 
     @property
@@ -178,13 +178,13 @@ def parse_command(raw: bytes) -> Command:
     Raises:
         Malformed: it is not the canonical text of a command; the code says which rule it breaks.
     """
-    fields = Fields(canonical.parse_object(raw, max_bytes=limits.MAX_COMMAND_BYTES))
+    fields = Fields(canonical.parse_object(raw, max_bytes=bounds.MAX_COMMAND_BYTES))
     canonical_type = fields.text("type")
     if canonical_type != NAMESPACE:
         raise Malformed(
             f"expected the type {NAMESPACE}, got {names.quoted(canonical_type)}", code="wrong-type"
         )
-    summary = fields.text("summary", max_chars=limits.MAX_SUMMARY_CHARS)
+    summary = fields.text("summary", max_chars=bounds.MAX_SUMMARY_CHARS)
     command = Command(
         id=fields.parsed("id", names.parse_id),
         domain=fields.parsed("domain", names.parse_name),
@@ -279,7 +279,7 @@ def _choice(choices: type[_Choice], text: str) -> _Choice:
 
 def _trust_pin(fields: Fields) -> TrustPin:
     pin = TrustPin(
-        version=fields.integer("version", low=1, high=limits.MAX_JSON_INTEGER),
+        version=fields.integer("version", low=1, high=bounds.MAX_JSON_INTEGER),
         sha256=fields.parsed("sha256", names.parse_sha256),
     )
     fields.finish()
@@ -295,9 +295,9 @@ def _action(fields: Fields) -> Action:
         name=name,
         revision=fields.parsed("revision", _or_empty(names.parse_revision)),
         image=fields.parsed("image", _or_empty(names.parse_image)) if verb.stops else "",
-        grace_s=_seconds(fields, "grace", limits.MAX_GRACE_S) if verb.stops else 0,
+        grace_s=_seconds(fields, "grace", bounds.MAX_GRACE_S) if verb.stops else 0,
         holds_of="" if verb.stops else fields.parsed("command", _or_empty(names.parse_id)),
-        hold_s=0 if verb is Verb.RELEASE else _seconds(fields, "hold", limits.MAX_HOLD_S),
+        hold_s=0 if verb is Verb.RELEASE else _seconds(fields, "hold", bounds.MAX_HOLD_S),
     )
     fields.finish()
     return action
@@ -313,10 +313,10 @@ def _seconds(fields: Fields, key: str, max_s: int) -> int:
 
 def _targets(fields: Fields) -> Targets:
     targets = Targets(
-        clusters=fields.texts("clusters", names.parse_name, max_items=limits.MAX_CLUSTERS),
-        nodes=fields.texts("nodes", parse_pattern, max_items=limits.MAX_PATTERNS),
-        pools=fields.texts("pools", names.parse_name, max_items=limits.MAX_PATTERNS),
-        excepted=fields.texts("except", parse_pattern, max_items=limits.MAX_PATTERNS),
+        clusters=fields.texts("clusters", names.parse_name, max_items=bounds.MAX_CLUSTERS),
+        nodes=fields.texts("nodes", parse_pattern, max_items=bounds.MAX_PATTERNS),
+        pools=fields.texts("pools", names.parse_name, max_items=bounds.MAX_PATTERNS),
+        excepted=fields.texts("except", parse_pattern, max_items=bounds.MAX_PATTERNS),
     )
     fields.finish()
     return targets
@@ -324,8 +324,8 @@ def _targets(fields: Fields) -> Targets:
 
 def _caps(fields: Fields) -> Caps:
     caps = Caps(
-        max_nodes=fields.integer("max_nodes", low=1, high=limits.MAX_NODES),
-        max_pods_per_node=fields.integer("max_pods_per_node", low=1, high=limits.MAX_PODS_PER_NODE),
+        max_nodes=fields.integer("max_nodes", low=1, high=bounds.MAX_NODES),
+        max_pods_per_node=fields.integer("max_pods_per_node", low=1, high=bounds.MAX_PODS_PER_NODE),
     )
     fields.finish()
     return caps
@@ -333,9 +333,9 @@ def _caps(fields: Fields) -> Caps:
 
 def _rollout(fields: Fields) -> Rollout:
     rollout = Rollout(
-        canary=fields.integer("canary", low=0, high=limits.MAX_NODES),
-        max_parallel=fields.integer("max_parallel", low=1, high=limits.MAX_PARALLEL),
-        max_failures=fields.integer("max_failures", low=0, high=limits.MAX_NODES),
+        canary=fields.integer("canary", low=0, high=bounds.MAX_NODES),
+        max_parallel=fields.integer("max_parallel", low=1, high=bounds.MAX_PARALLEL),
+        max_failures=fields.integer("max_failures", low=0, high=bounds.MAX_NODES),
     )
     fields.finish()
     return rollout

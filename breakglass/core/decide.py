@@ -25,7 +25,7 @@ from dataclasses import InitVar, dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn, TypeAlias
 
-from breakglass.core import limits, names
+from breakglass.core import bounds, names
 from breakglass.core.command import NAMESPACE, Command, parse_command
 from breakglass.core.reasons import (
     HINTS,
@@ -135,8 +135,8 @@ def decide(
         now: one reading of the clock, in UTC.
         skew_s: how far that clock may be off, in whole seconds.
     """
-    if not 0 <= skew_s <= limits.MAX_SKEW_S:
-        raise ValueError(f"expected a skew of 0 to {limits.MAX_SKEW_S} s, got {skew_s}")
+    if not 0 <= skew_s <= bounds.MAX_SKEW_S:
+        raise ValueError(f"expected a skew of 0 to {bounds.MAX_SKEW_S} s, got {skew_s}")
     refused = next(_beyond_bounds(text, armors), None)  # (1)
     if refused is not None:
         return refused
@@ -186,11 +186,11 @@ def objections(
 
 
 def _beyond_bounds(text: bytes, armors: tuple[bytes, ...]) -> Iterator[Refused]:
-    if len(text) > limits.MAX_COMMAND_BYTES:
-        needed = f"at most {limits.MAX_COMMAND_BYTES} bytes of text"
+    if len(text) > bounds.MAX_COMMAND_BYTES:
+        needed = f"at most {bounds.MAX_COMMAND_BYTES} bytes of text"
         yield Refused(reason=Reason.TOO_LARGE, needed=needed, have=str(len(text)))
-    if len(armors) > limits.MAX_SIGNATURES:
-        needed = f"at most {limits.MAX_SIGNATURES} signatures"
+    if len(armors) > bounds.MAX_SIGNATURES:
+        needed = f"at most {bounds.MAX_SIGNATURES} signatures"
         yield Refused(reason=Reason.TOO_LARGE, needed=needed, have=str(len(armors)))
     if not armors:
         yield Refused(reason=Reason.UNSIGNED, needed="signatures of people", have="none")

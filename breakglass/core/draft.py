@@ -11,7 +11,7 @@ Nothing is signed, delivered or written here; the clock reading and the entropy 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from breakglass.core import limits, names
+from breakglass.core import bounds, names
 from breakglass.core.command import (
     Action,
     Caps,
@@ -64,7 +64,7 @@ class Asked:
     valid: str = "1h"
     mode: Mode = Mode.EXECUTE
     max_pods_per_node: int = DEFAULT_MAX_PODS
-    max_parallel: int = limits.DEFAULT_PARALLEL
+    max_parallel: int = bounds.DEFAULT_PARALLEL
 
 
 def draft_command(
@@ -153,9 +153,9 @@ def _action(asked: Asked, workload: str, revision: str) -> Action:
     namespace, name = names.parse_workload(workload)
     grace = asked.grace if verb.stops else "0s"
     hold = (
-        "0s" if verb is Verb.RELEASE else asked.hold or names.render_duration(limits.DEFAULT_HOLD_S)
+        "0s" if verb is Verb.RELEASE else asked.hold or names.render_duration(bounds.DEFAULT_HOLD_S)
     )
-    hold_s = names.parse_duration(hold, max_s=limits.MAX_HOLD_S)
+    hold_s = names.parse_duration(hold, max_s=bounds.MAX_HOLD_S)
     if verb is Verb.EXTEND and not hold_s:
         raise UsageError(
             "expected a time to extend the hold by, got 0s",
@@ -167,14 +167,14 @@ def _action(asked: Asked, workload: str, revision: str) -> Action:
         name=name,
         revision=revision,
         image=names.parse_image(asked.image) if asked.image else "",
-        grace_s=names.parse_duration(grace, max_s=limits.MAX_GRACE_S),
+        grace_s=names.parse_duration(grace, max_s=bounds.MAX_GRACE_S),
         hold_s=hold_s,
         holds_of=names.parse_id(asked.holds_of) if asked.holds_of else "",
     )
 
 
 def _valid_s(text: str) -> int:
-    valid_s = names.parse_duration(text, max_s=limits.MAX_WINDOW_S)
+    valid_s = names.parse_duration(text, max_s=bounds.MAX_WINDOW_S)
     if not valid_s:
         raise UsageError("expected a time to be valid for, got 0s", hint="give --valid, such as 1h")
     return valid_s

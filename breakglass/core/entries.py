@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TypeAlias, TypeVar, cast, get_args, get_type_hints
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.canonical import Fields, Json, parse_object
 from breakglass.core.hold_entries import (
     Enforced,
@@ -320,9 +320,9 @@ def render_entry(entry: Entry) -> bytes:
     """Return the entry's bytes; raise `Malformed` when they are more than one entry may have."""
     document = {"kind": entry.kind} | _plain(entry.stamp) | _plain(entry.body)
     raw = json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode()
-    if len(raw) > limits.MAX_ENTRY_BYTES:
+    if len(raw) > bounds.MAX_ENTRY_BYTES:
         raise Malformed(
-            f"expected an entry of at most {limits.MAX_ENTRY_BYTES} bytes, got {len(raw)}",
+            f"expected an entry of at most {bounds.MAX_ENTRY_BYTES} bytes, got {len(raw)}",
             code="too-large",
         )
     return raw
@@ -330,7 +330,7 @@ def render_entry(entry: Entry) -> bytes:
 
 def parse_entry(raw: bytes) -> Entry:
     """Return the entry in `raw`; raise `Malformed` unless these are exactly its bytes."""
-    fields = Fields(parse_object(raw, max_bytes=limits.MAX_ENTRY_BYTES))
+    fields = Fields(parse_object(raw, max_bytes=bounds.MAX_ENTRY_BYTES))
     kind = fields.text("kind")
     if kind not in KINDS:
         raise Malformed(f"expected a known kind of entry, got {kind!r}", code="unknown-kind")
@@ -364,9 +364,9 @@ def _value(kind: type[T], fields: Fields) -> T:
     found: dict[str, object] = {}
     for name, hint in _hints(cast("Hashable", kind)).items():
         if hint is str:
-            found[name] = fields.text(name, max_chars=limits.MAX_ENTRY_BYTES)
+            found[name] = fields.text(name, max_chars=bounds.MAX_ENTRY_BYTES)
         elif hint is int:
-            found[name] = fields.integer(name, low=-1, high=limits.MAX_JSON_INTEGER)
+            found[name] = fields.integer(name, low=-1, high=bounds.MAX_JSON_INTEGER)
         elif hint is bool:
             found[name] = fields.flag(name)
         else:

@@ -8,7 +8,7 @@ and what was got; every `render_` makes the only spelling that its `parse_` acce
 import re
 from datetime import UTC, datetime, timedelta
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.errors import Malformed
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
@@ -56,7 +56,7 @@ def parse_workload(text: str) -> tuple[str, str]:
     namespace, slash, name = text.partition("/")
     if not slash:
         raise Malformed(f"expected a workload as namespace/name, got {quoted(text)}")
-    if len(name) > limits.MAX_WORKLOAD_CHARS:
+    if len(name) > bounds.MAX_WORKLOAD_CHARS:
         raise Malformed(f"expected a DaemonSet name of at most 253 characters, got {len(name)}")
     return parse_namespace(namespace), _matched(_SUBDOMAIN, name, "a DaemonSet name")
 

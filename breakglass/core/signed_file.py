@@ -11,7 +11,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.sshsig import parse_armor
 from breakglass.errors import Malformed
 
@@ -38,9 +38,9 @@ def parse_signed_file(raw: bytes) -> SignedFile:
         Malformed: it is too large, not printable ASCII, or holds too many blocks; a block has no
             end; something other than blocks follows the text (code "trailing-text").
     """
-    if len(raw) > limits.MAX_SIGNED_FILE_BYTES:
+    if len(raw) > bounds.MAX_SIGNED_FILE_BYTES:
         raise Malformed(
-            f"expected at most {limits.MAX_SIGNED_FILE_BYTES} bytes, got {len(raw)}",
+            f"expected at most {bounds.MAX_SIGNED_FILE_BYTES} bytes, got {len(raw)}",
             code="too-large",
         )
     if not _PRINTABLE.fullmatch(raw):
@@ -63,9 +63,9 @@ def parse_signed_file(raw: bytes) -> SignedFile:
         if not end:
             raise Malformed("expected the end of a signature block, got none")
         armors.append(block + end)
-        if len(armors) > limits.MAX_SIGNATURES:
+        if len(armors) > bounds.MAX_SIGNATURES:
             raise Malformed(
-                f"expected at most {limits.MAX_SIGNATURES} signatures, got more", code="too-large"
+                f"expected at most {bounds.MAX_SIGNATURES} signatures, got more", code="too-large"
             )
     return SignedFile(text=text, armors=tuple(armors))
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.edwards import POINT_BYTES, is_sound_point
 from breakglass.core.names import quoted
 from breakglass.core.wire import Reader
@@ -128,9 +128,9 @@ def decode_base64(text: str) -> bytes:
 
 def parse_public_key(line: str) -> SshKey:
     """Return the key of a line that is exactly "type base64"; raise `Malformed`."""
-    if len(line) > limits.MAX_PUBLIC_KEY_BYTES:
+    if len(line) > bounds.MAX_PUBLIC_KEY_BYTES:
         raise Malformed(
-            f"expected a key of at most {limits.MAX_PUBLIC_KEY_BYTES} characters, got more"
+            f"expected a key of at most {bounds.MAX_PUBLIC_KEY_BYTES} characters, got more"
         )
     kind, space, encoded = line.partition(" ")
     if not space:
@@ -155,8 +155,8 @@ def parse_public_key_file(text: str) -> tuple[SshKey, str]:
 
 def parse_key_blob(blob: bytes) -> SshKey:
     """Return the key of a blob; raise `Malformed` for a type or a value outside the profile."""
-    if len(blob) > limits.MAX_PUBLIC_KEY_BYTES:
-        raise Malformed(f"expected a key of at most {limits.MAX_PUBLIC_KEY_BYTES} bytes, got more")
+    if len(blob) > bounds.MAX_PUBLIC_KEY_BYTES:
+        raise Malformed(f"expected a key of at most {bounds.MAX_PUBLIC_KEY_BYTES} bytes, got more")
     reader = Reader(blob, "a public key")
     kind = reader.name()
     if kind in {ED25519, SK_ED25519}:
@@ -189,7 +189,7 @@ def unsupported(kind: str) -> Malformed:
 
 
 def _application(text: str) -> str:
-    if not text.startswith("ssh:") or len(text) > limits.MAX_SSH_APPLICATION_CHARS:
+    if not text.startswith("ssh:") or len(text) > bounds.MAX_SSH_APPLICATION_CHARS:
         raise Malformed(f"expected a FIDO application that starts with ssh:, got {quoted(text)}")
     return text
 
@@ -217,9 +217,9 @@ def _ecdsa(reader: Reader, curve: str) -> tuple[bytes, ec.EllipticCurvePublicKey
 
 def _rsa(reader: Reader) -> tuple[bytes, rsa.RSAPublicKey]:
     exponent, modulus = reader.integer(), reader.integer()
-    if not limits.MIN_RSA_BITS <= modulus.bit_length() <= limits.MAX_RSA_BITS:
+    if not bounds.MIN_RSA_BITS <= modulus.bit_length() <= bounds.MAX_RSA_BITS:
         raise Malformed(
-            f"expected an RSA key of {limits.MIN_RSA_BITS} to {limits.MAX_RSA_BITS} bits,"
+            f"expected an RSA key of {bounds.MIN_RSA_BITS} to {bounds.MAX_RSA_BITS} bits,"
             f" got {modulus.bit_length()}"
         )
     if (

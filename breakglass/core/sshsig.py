@@ -13,7 +13,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.names import quoted
 from breakglass.core.sshkey import (
     KINDS,
@@ -67,9 +67,9 @@ def render_armor(blob: bytes) -> bytes:
 
 def parse_armor(armor: bytes) -> SshSignature:
     """Return the signature in one armored block; raise `Malformed` for any looseness."""
-    if len(armor) > limits.MAX_ARMOR_BYTES:
+    if len(armor) > bounds.MAX_ARMOR_BYTES:
         raise Malformed(
-            f"expected a signature of at most {limits.MAX_ARMOR_BYTES} bytes, got {len(armor)}"
+            f"expected a signature of at most {bounds.MAX_ARMOR_BYTES} bytes, got {len(armor)}"
         )
     if not armor.isascii():
         raise Malformed("expected an ASCII signature block, got another byte")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.names import quoted
 from breakglass.errors import Malformed
 
@@ -68,12 +68,12 @@ def parse_pattern(text: str) -> str:
         Malformed: it holds another character, two stars side by side, too many stars, or a range
             whose ends differ in width or stand the wrong way round.
     """
-    if len(text) > limits.MAX_PATTERN_CHARS:
+    if len(text) > bounds.MAX_PATTERN_CHARS:
         raise Malformed(f"expected a pattern of at most 128 characters, got {len(text)}")
     if not _PATTERN.fullmatch(text):
         raise Malformed(f"expected a pattern such as web-*, db-? or n[01-20], got {quoted(text)}")
-    if text.count("*") > limits.MAX_PATTERN_STARS:
-        raise Malformed(f"expected at most {limits.MAX_PATTERN_STARS} stars, got {quoted(text)}")
+    if text.count("*") > bounds.MAX_PATTERN_STARS:
+        raise Malformed(f"expected at most {bounds.MAX_PATTERN_STARS} stars, got {quoted(text)}")
     for part in _parts(text):
         for piece in part:
             if not isinstance(piece, str):

@@ -19,7 +19,7 @@ from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 
-from breakglass.core import canonical, limits, names, trust_lint
+from breakglass.core import bounds, canonical, names, trust_lint
 from breakglass.core.canonical import Fields, Json
 from breakglass.core.command import Verb, parse_verb
 from breakglass.core.sshkey import SshKey, parse_public_key
@@ -137,18 +137,18 @@ def parse_trust(raw: bytes) -> Trust:
     Raises:
         Malformed: it is not the canonical text of a sound trust; the code names the broken rule.
     """
-    fields = Fields(canonical.parse_object(raw, max_bytes=limits.MAX_TRUST_BYTES))
+    fields = Fields(canonical.parse_object(raw, max_bytes=bounds.MAX_TRUST_BYTES))
     kind = fields.text("type")
     if kind != NAMESPACE:
         raise Malformed(
             f"expected the type {NAMESPACE}, got {names.quoted(kind)}", code="wrong-type"
         )
-    people = fields.objects("people", max_items=limits.MAX_PEOPLE)
-    policies = fields.objects("policies", max_items=limits.MAX_POLICIES)
-    couriers = fields.objects("couriers", max_items=limits.MAX_COURIERS)
+    people = fields.objects("people", max_items=bounds.MAX_PEOPLE)
+    policies = fields.objects("policies", max_items=bounds.MAX_POLICIES)
+    couriers = fields.objects("couriers", max_items=bounds.MAX_COURIERS)
     trust = Trust(
         domain=fields.parsed("domain", names.parse_name),
-        version=fields.integer("version", low=1, high=limits.MAX_JSON_INTEGER),
+        version=fields.integer("version", low=1, high=bounds.MAX_JSON_INTEGER),
         previous_sha256=fields.parsed("previous_sha256", names.parse_sha256),
         created=fields.parsed("created", names.parse_time),
         people=tuple(_person(one) for one in people),
@@ -166,10 +166,10 @@ def render_trust(trust: Trust) -> bytes:
 
 
 def _person(fields: Fields) -> Person:
-    keys = fields.objects("keys", max_items=limits.MAX_KEYS_PER_PERSON)
+    keys = fields.objects("keys", max_items=bounds.MAX_KEYS_PER_PERSON)
     person = Person(
         name=fields.parsed("name", names.parse_name),
-        groups=fields.texts("groups", names.parse_name, max_items=limits.MAX_GROUPS),
+        groups=fields.texts("groups", names.parse_name, max_items=bounds.MAX_GROUPS),
         keys=tuple(_key(one) for one in keys),
     )
     fields.finish()
@@ -178,7 +178,7 @@ def _person(fields: Fields) -> Person:
 
 def _key(fields: Fields) -> TrustedKey:
     key = TrustedKey(
-        key=fields.parsed("key", parse_public_key, max_chars=limits.MAX_PUBLIC_KEY_BYTES),
+        key=fields.parsed("key", parse_public_key, max_chars=bounds.MAX_PUBLIC_KEY_BYTES),
         label=fields.text("label"),
         verify_required=fields.flag("verify_required"),
     )
@@ -187,18 +187,18 @@ def _key(fields: Fields) -> TrustedKey:
 
 
 def _policy(fields: Fields) -> Policy:
-    parts = fields.objects("quorum", max_items=limits.MAX_QUORUM_GROUPS)
+    parts = fields.objects("quorum", max_items=bounds.MAX_QUORUM_GROUPS)
     policy = Policy(
         name=fields.parsed("name", names.parse_name),
         verbs=fields.texts("verbs", parse_verb, max_items=len(Verb)),
-        clusters=fields.texts("clusters", parse_pattern, max_items=limits.MAX_CLUSTERS),
-        namespaces=fields.texts("namespaces", parse_pattern, max_items=limits.MAX_PATTERNS),
+        clusters=fields.texts("clusters", parse_pattern, max_items=bounds.MAX_CLUSTERS),
+        namespaces=fields.texts("namespaces", parse_pattern, max_items=bounds.MAX_PATTERNS),
         quorum=tuple(_quorum_part(one) for one in parts),
         requester_may_approve=fields.flag("requester_may_approve"),
         max_hold_s=fields.parsed(
-            "max_hold", partial(names.parse_duration, max_s=limits.MAX_HOLD_S)
+            "max_hold", partial(names.parse_duration, max_s=bounds.MAX_HOLD_S)
         ),
-        max_nodes=fields.integer("max_nodes", low=1, high=limits.MAX_NODES),
+        max_nodes=fields.integer("max_nodes", low=1, high=bounds.MAX_NODES),
     )
     fields.finish()
     return policy
@@ -207,7 +207,7 @@ def _policy(fields: Fields) -> Policy:
 def _quorum_part(fields: Fields) -> QuorumPart:
     part = QuorumPart(
         group=fields.parsed("group", names.parse_name),
-        approvals=fields.integer("approvals", low=1, high=limits.MAX_SIGNATURES),
+        approvals=fields.integer("approvals", low=1, high=bounds.MAX_SIGNATURES),
     )
     fields.finish()
     return part

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.command import Verb
 from breakglass.core.names import quoted
 from breakglass.errors import Malformed
@@ -74,8 +74,8 @@ def _verify_key(person: Person, trusted: TrustedKey, owner: dict[bytes, str]) ->
 
 def _verify_groups(trust: Trust) -> None:
     groups = {group for person in trust.people for group in person.groups}
-    if len(groups) > limits.MAX_GROUPS:
-        raise Malformed(f"expected at most {limits.MAX_GROUPS} groups, got {len(groups)}")
+    if len(groups) > bounds.MAX_GROUPS:
+        raise Malformed(f"expected at most {bounds.MAX_GROUPS} groups, got {len(groups)}")
 
 
 def _verify_policy(trust: Trust, policy: Policy) -> None:
@@ -97,9 +97,9 @@ def _verify_policy(trust: Trust, policy: Policy) -> None:
                 )
             place[member] = part.group
     approvals = sum(part.approvals for part in policy.quorum)
-    if _KEEPING_DOWN & set(policy.verbs) and approvals < limits.MIN_APPROVALS_TO_STOP:
+    if _KEEPING_DOWN & set(policy.verbs) and approvals < bounds.MIN_APPROVALS_TO_STOP:
         raise Malformed(
-            f"expected at least {limits.MIN_APPROVALS_TO_STOP} approvals in policy {policy.name},"
+            f"expected at least {bounds.MIN_APPROVALS_TO_STOP} approvals in policy {policy.name},"
             f" which keeps pods down, got {approvals}",
             code="trust-small-quorum",
         )

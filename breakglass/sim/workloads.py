@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from breakglass._pb.cri.v1 import api_pb2 as pb
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.canonical import Fields, Json, parse_object, render
 from breakglass.core.names import parse_workload
 from breakglass.errors import Malformed
@@ -134,9 +134,9 @@ def _workload(fields: Fields) -> WorkloadSpec:
         name=name,
         controller=fields.parsed("controller", _controller),
         revision=fields.text("revision"),
-        pods=fields.integer("pods", low=0, high=limits.MAX_PODS_PER_NODE),
+        pods=fields.integer("pods", low=0, high=bounds.MAX_PODS_PER_NODE),
         containers=fields.integer("containers", low=1, high=_MAX_WORKLOADS),
-        grace_s=fields.integer("grace_s", low=0, high=limits.MAX_GRACE_S),
+        grace_s=fields.integer("grace_s", low=0, high=bounds.MAX_GRACE_S),
         ignores_term=fields.flag("ignores_term"),
         term_ms=fields.integer("term_ms", low=0, high=_MAX_MS),
         tag=fields.text("tag"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from breakglass.agent.auditlog import AuditLog
+from breakglass.agent.log.auditlog import AuditLog
 from breakglass.core.checkpoint import LogSigner
 from tests.support import own_pods
 from tests.support.agent_process import NodeFiles, Tls

@@ -10,7 +10,7 @@ from breakglass.cli import answers
 from breakglass.cli.answers import Answer
 from breakglass.cli.commands.holds import view
 from breakglass.errors import BreakglassError, Exit, NodeError, Unreached
-from breakglass.fleet.roads import HeldPod, NodeHold
+from breakglass.fleet.roads.port import HeldPod, NodeHold
 from tests.support.fake_node import FakeNode, roads_to
 from tests.support.organisation import Organisation
 

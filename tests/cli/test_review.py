@@ -14,7 +14,7 @@ from breakglass.core.command import Mode, parse_command
 from breakglass.core.entries import render_instant
 from breakglass.core.signed_file import parse_signed_file
 from breakglass.errors import Exit
-from breakglass.fleet.rollout import NodeRow, NodeState
+from breakglass.fleet.rollout.rows import NodeRow, NodeState
 from tests.support.organisation import NOW, Organisation, policy
 
 ORGANISATION = Organisation()

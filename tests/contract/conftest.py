@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from breakglass.agent.cri import CriRuntime
+from breakglass.agent.runtime.cri import CriRuntime
 from breakglass.sim.profiles import CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35
 from lab.containerd import Containerd, why_not
 from tests.contract.rigs import ContainerdRig, Rig, SimRig

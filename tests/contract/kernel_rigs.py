@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 from breakglass._pb.cri.v1 import api_pb2 as pb
-from breakglass.agent.cgroups import CgroupKernel
-from breakglass.agent.hierarchy import FREEZER, UNIFIED
-from breakglass.agent.kernel import Kernel
+from breakglass.agent.kernel.hierarchy import FREEZER, UNIFIED
+from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.port import Kernel
 from breakglass.core.gates import Layout, Limit, Oci
 from breakglass.sim.kernel import Host, SimKernel
 from breakglass.sim.node import SimNode

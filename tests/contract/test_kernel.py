@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from breakglass.agent.kernel import Kernel, Leaf, PodGroup
+from breakglass.agent.kernel.port import Kernel, Leaf, PodGroup
 from breakglass.core.gates import Gate, Layout, Limit, Oci, choose_limits, gate_of
 from breakglass.errors import GateFailed
 from tests.contract.kernel_rigs import KERNELS, REAL, KernelRig

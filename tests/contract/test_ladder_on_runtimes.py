@@ -5,11 +5,11 @@ import asyncio
 
 import pytest
 
-from breakglass.agent.cgroups import CgroupKernel
 from breakglass.agent.clock import SystemClock
-from breakglass.agent.cri import CriRuntime
-from breakglass.agent.ladder import PodOutcome, climb
-from breakglass.core import limits
+from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.runtime.cri import CriRuntime
+from breakglass.agent.stop.ladder import PodOutcome, climb
+from breakglass.core import bounds
 from tests.contract.rigs import ContainerdRig, Made, Rig
 
 
@@ -69,5 +69,5 @@ async def test_a_silent_runtime_does_not_save_the_pod_from_the_kernel(
     # Simulated containers have no processes: nothing is known of them, and nothing is claimed.
     seen = {"gone": "down", "unseen": "unknown"}[kernel_of(rig)]
     assert (outcome.seen, {one.kernel for one in outcome.containers}) == (seen, {kernel_of(rig)})
-    silent_s = limits.RUNTIME_CALL_TIMEOUT_S * limits.MAX_SILENT_LOOKS
-    assert outcome.ms <= (1 + limits.STOP_MARGIN_S + silent_s + 2) * 1_000
+    silent_s = bounds.RUNTIME_CALL_TIMEOUT_S * bounds.MAX_SILENT_LOOKS
+    assert outcome.ms <= (1 + bounds.STOP_MARGIN_S + silent_s + 2) * 1_000

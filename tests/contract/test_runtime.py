@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from breakglass.agent import runtime as port
-from breakglass.agent.cri import CriRuntime
-from breakglass.core import limits
+from breakglass.agent.runtime import port
+from breakglass.agent.runtime.cri import CriRuntime
+from breakglass.core import bounds
 from breakglass.core.pods import Container, ContainerState, Pod, Workload, belongs
 from breakglass.errors import RuntimeUnavailable
 from tests.contract import rigs
@@ -180,7 +180,7 @@ async def test_a_stuck_runtime_costs_a_deadline_and_no_more(rig: Rig, runtime: C
         for ended in await asyncio.gather(*calls, return_exceptions=True):  # noqa: TID251 - all four
             assert isinstance(ended, RuntimeUnavailable)
             assert ended.stable_code == port.TIMEOUT
-        assert time.monotonic() - begun < limits.RUNTIME_CALL_TIMEOUT_S + 1.5
+        assert time.monotonic() - begun < bounds.RUNTIME_CALL_TIMEOUT_S + 1.5
     finally:
         await rig.resume()
     assert await state_of(runtime, made) is ContainerState.RUNNING
@@ -196,7 +196,7 @@ async def test_a_runtime_that_returns_is_found_at_once(rig: Rig, runtime: CriRun
         with pytest.raises(RuntimeUnavailable) as caught:
             await runtime.pods()
         assert caught.value.stable_code == port.UNAVAILABLE
-        assert time.monotonic() - begun < limits.RUNTIME_CALL_TIMEOUT_S
+        assert time.monotonic() - begun < bounds.RUNTIME_CALL_TIMEOUT_S
     finally:
         await rig.start()
     back = time.monotonic()
@@ -205,7 +205,7 @@ async def test_a_runtime_that_returns_is_found_at_once(rig: Rig, runtime: CriRun
             assert await state_of(runtime, made) is ContainerState.RUNNING
         except RuntimeUnavailable:
             assert time.monotonic() - back < 5
-            await asyncio.sleep(limits.LOOK_INTERVAL_S)
+            await asyncio.sleep(bounds.LOOK_INTERVAL_S)
         else:
             return
 
@@ -218,5 +218,5 @@ async def test_a_socket_that_is_not_there_is_said_at_once(rig: Rig) -> None:
         await client.version()
     assert caught.value.stable_code == port.UNAVAILABLE
     assert "socket path" in caught.value.hint
-    assert time.monotonic() - begun < limits.RUNTIME_CALL_TIMEOUT_S
+    assert time.monotonic() - begun < bounds.RUNTIME_CALL_TIMEOUT_S
     await client.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.canonical import Fields, parse_object, render, verify_canonical
 from breakglass.errors import Malformed
 from tests.support import properties
@@ -100,7 +100,7 @@ def test_a_key_stands_once() -> None:
 def test_p8_size_and_depth_are_bounded() -> None:
     """Long and deep bytes are refused, and brackets inside texts are no depth."""
     assert code_of(b" " * (LIMIT + 1)) == "malformed"
-    deepest = b'{"a":' * limits.MAX_JSON_DEPTH + b"1" + b"}" * limits.MAX_JSON_DEPTH
+    deepest = b'{"a":' * bounds.MAX_JSON_DEPTH + b"1" + b"}" * bounds.MAX_JSON_DEPTH
     assert parse_object(deepest, max_bytes=LIMIT)
     assert code_of(b'{"a":' + deepest + b"}") == "malformed"
     assert parse_object(b'{"a": "[[[[[[[[[\\"[[[["}', max_bytes=LIMIT) == {"a": '[[[[[[[[["[[[['}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breakglass.core import canonical, limits
+from breakglass.core import bounds, canonical
 from breakglass.core.command import Action, Command, Verb, parse_command, render_command
 from breakglass.errors import Malformed
 from tests.support import properties
@@ -46,7 +46,7 @@ def test_a_command_is_read_back(org: Organisation) -> None:
 def test_every_command_is_read_back(command: Command) -> None:
     """Rendering and parsing give back the same command, whatever it is, within the size limit."""
     text = render_command(command)
-    assert len(text) <= limits.MAX_COMMAND_BYTES
+    assert len(text) <= bounds.MAX_COMMAND_BYTES
     assert parse_command(text) == command
 
 
@@ -288,7 +288,7 @@ def test_p8_an_unknown_field_refuses_the_command(org: Organisation) -> None:
 
 def test_p8_every_field_must_be_there(org: Organisation) -> None:
     """No field has a default: leaving any out refuses the command."""
-    document = canonical.parse_object(org.command(), max_bytes=limits.MAX_COMMAND_BYTES)
+    document = canonical.parse_object(org.command(), max_bytes=bounds.MAX_COMMAND_BYTES)
     for key in document:
         left = {name: value for name, value in document.items() if name != key}
         assert code_of(canonical.render(left)) == "missing-key"
@@ -296,13 +296,13 @@ def test_p8_every_field_must_be_there(org: Organisation) -> None:
 
 def test_p3_another_order_of_keys_is_another_text(org: Organisation) -> None:
     """The same fields in another order are refused."""
-    document = canonical.parse_object(org.command(), max_bytes=limits.MAX_COMMAND_BYTES)
+    document = canonical.parse_object(org.command(), max_bytes=bounds.MAX_COMMAND_BYTES)
     assert code_of(canonical.render(dict(reversed(document.items())))) == "not-canonical"
 
 
 def test_a_command_has_a_size(org: Organisation) -> None:
     """A text beyond the limit is refused before it is read."""
-    assert code_of(org.command() + b" " * limits.MAX_COMMAND_BYTES) == "malformed"
+    assert code_of(org.command() + b" " * bounds.MAX_COMMAND_BYTES) == "malformed"
 
 
 def test_making_a_command_proves_its_window(org: Organisation) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import breakglass.core.decide as decide_module
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.command import parse_command
 from breakglass.core.decide import Approved, Refused, Verdict, count_people, objections
 from breakglass.core.reasons import Reason
@@ -117,13 +117,13 @@ def test_an_unsigned_command_is_refused(org: Organisation) -> None:
 def test_p8_text_and_signatures_are_bounded(org: Organisation) -> None:
     """Too long a text and too many signatures are refused before any work is done."""
     text = org.command()
-    assert reason(org.decide(b"x" * (limits.MAX_COMMAND_BYTES + 1), b"junk")) is Reason.TOO_LARGE
-    many = (b"junk",) * (limits.MAX_SIGNATURES + 1)
+    assert reason(org.decide(b"x" * (bounds.MAX_COMMAND_BYTES + 1), b"junk")) is Reason.TOO_LARGE
+    many = (b"junk",) * (bounds.MAX_SIGNATURES + 1)
     assert reason(org.decide(text, *many)) is Reason.TOO_LARGE
     approved(org.decide(text, *many[3:], "ana", "bo"))
 
 
-@pytest.mark.parametrize("skew_s", [-1, limits.MAX_SKEW_S + 1])
+@pytest.mark.parametrize("skew_s", [-1, bounds.MAX_SKEW_S + 1])
 def test_p8_the_skew_is_bounded(org: Organisation, skew_s: int) -> None:
     """A skew that would make the window meaningless is a wrong call."""
     with pytest.raises(ValueError, match="skew"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.entries import (
     KINDS,
     Accepted,
@@ -166,7 +166,7 @@ def test_an_entry_is_bounded() -> None:
         have="h",
         skew_s=0,
         peer="p",
-        file=("x" * limits.MAX_ENTRY_BYTES,),
+        file=("x" * bounds.MAX_ENTRY_BYTES,),
     )
     with pytest.raises(Malformed, match="expected an entry of at most 65535 bytes"):
         render_entry(Entry(stamp=STAMP, body=body))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.canonical import render
 from breakglass.core.signed_file import (
     SignedFile,
@@ -99,12 +99,12 @@ def test_a_file_is_printable_ascii(byte: bytes) -> None:
 
 def test_a_file_has_a_size() -> None:
     """A file beyond the limits of bytes or of blocks is refused as too large."""
-    longest = b"x" * (limits.MAX_SIGNED_FILE_BYTES - 1) + b"\n"
+    longest = b"x" * (bounds.MAX_SIGNED_FILE_BYTES - 1) + b"\n"
 
     assert parse_signed_file(longest).text == longest
     assert malformed(b"x" + longest).stable_code == "too-large"
-    assert len(parse_signed_file(TEXT + ANA * limits.MAX_SIGNATURES).armors) == 16
-    assert malformed(TEXT + ANA * (limits.MAX_SIGNATURES + 1)).stable_code == "too-large"
+    assert len(parse_signed_file(TEXT + ANA * bounds.MAX_SIGNATURES).armors) == 16
+    assert malformed(TEXT + ANA * (bounds.MAX_SIGNATURES + 1)).stable_code == "too-large"
 
 
 def test_a_broken_block_is_still_a_block() -> None:
@@ -162,7 +162,7 @@ def test_a_merged_file_has_the_same_limits() -> None:
     """Too many signatures together are refused, as they would be on a node."""
     many = [ORGANISATION.approve(TEXT, "ana", hash_name="sha256")]
     many += [
-        Organisation(f"p{nth} q").approve(TEXT, f"p{nth}") for nth in range(limits.MAX_SIGNATURES)
+        Organisation(f"p{nth} q").approve(TEXT, f"p{nth}") for nth in range(bounds.MAX_SIGNATURES)
     ]
     one = SignedFile(text=TEXT, armors=tuple(many[:9]))
     other = SignedFile(text=TEXT, armors=tuple(many[8:]))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.edwards import is_sound_point
 from breakglass.core.sshkey import (
     SshKey,
@@ -204,7 +204,7 @@ def test_a_short_rsa_key_is_refused(bits: int) -> None:
     """RSA begins at 3072 bits, which ssh-keygen does not ask for."""
     error = refusal(sshsig_parts.rsa_key(bits).blob)
 
-    assert str(limits.MIN_RSA_BITS) in error.message
+    assert str(bounds.MIN_RSA_BITS) in error.message
     assert str(bits) in error.message
 
 
@@ -243,7 +243,7 @@ def test_a_security_key_is_one_for_ssh(application: str) -> None:
 
 def test_an_application_is_short_and_printable() -> None:
     """What is shown to people has no control characters and an end."""
-    longest = "ssh:" + "a" * (limits.MAX_SSH_APPLICATION_CHARS - 4)
+    longest = "ssh:" + "a" * (bounds.MAX_SSH_APPLICATION_CHARS - 4)
     key = parse_key_blob(ssh_keys.security_key("ana", application=longest).blob)
     assert key.application == longest
     refusal(ssh_keys.security_key("ana", application=longest + "a").blob)
@@ -262,9 +262,9 @@ def test_nothing_may_follow_a_key_and_nothing_may_miss(key: SigningKey) -> None:
 
 def test_a_key_has_a_size() -> None:
     """A line or a blob beyond the limit is not even looked at."""
-    refusal(text(b"ssh-rsa") + bytes(limits.MAX_PUBLIC_KEY_BYTES))
+    refusal(text(b"ssh-rsa") + bytes(bounds.MAX_PUBLIC_KEY_BYTES))
     with pytest.raises(Malformed, match="at most 4096 characters"):
-        parse_public_key("ssh-ed25519 " + "A" * limits.MAX_PUBLIC_KEY_BYTES)
+        parse_public_key("ssh-ed25519 " + "A" * bounds.MAX_PUBLIC_KEY_BYTES)
 
 
 # Lines and files.

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.sshkey import parse_key_blob
 from breakglass.core.sshsig import (
     SshSignature,
@@ -511,9 +511,9 @@ def test_base64_has_one_spelling() -> None:
 
 def test_an_armor_has_a_size() -> None:
     """An armor beyond the limit is not decoded."""
-    error = malformed(armored(bytes(limits.MAX_ARMOR_BYTES)))
+    error = malformed(armored(bytes(bounds.MAX_ARMOR_BYTES)))
 
-    assert str(limits.MAX_ARMOR_BYTES) in error.message
+    assert str(bounds.MAX_ARMOR_BYTES) in error.message
 
 
 def test_a_length_that_lies_costs_nothing() -> None:

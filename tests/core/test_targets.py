@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.targets import Targets, matches, parse_pattern
 from breakglass.errors import Malformed
 from tests.support import properties
@@ -86,9 +86,9 @@ def test_another_spelling_is_malformed(pattern: str) -> None:
 def test_a_pattern_is_bounded() -> None:
     """Length and stars have limits, so the work of matching has one."""
     with pytest.raises(Malformed, match="stars"):
-        parse_pattern("a*" * (limits.MAX_PATTERN_STARS + 1))
+        parse_pattern("a*" * (bounds.MAX_PATTERN_STARS + 1))
     with pytest.raises(Malformed, match="characters"):
-        parse_pattern("a" * (limits.MAX_PATTERN_CHARS + 1))
+        parse_pattern("a" * (bounds.MAX_PATTERN_CHARS + 1))
 
 
 @property_test
@@ -110,7 +110,7 @@ def test_any_text_is_a_pattern_or_malformed(text: str) -> None:
 def test_patterns_mean_what_regular_expressions_say(pieces: list[str], name: str) -> None:
     """Matching agrees with Python's regular expressions on small patterns."""
     pattern = re.sub(r"\*+", "*", "".join(pieces))
-    if pattern.count("*") > limits.MAX_PATTERN_STARS:
+    if pattern.count("*") > bounds.MAX_PATTERN_STARS:
         return
     expression = pattern.replace("*", ".*").replace("?", ".")
     assert matches(parse_pattern(pattern), name) == bool(re.fullmatch(expression, name))

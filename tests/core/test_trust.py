@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breakglass.core import canonical, limits
+from breakglass.core import bounds, canonical
 from breakglass.core.command import Verb
 from breakglass.core.trust import parse_trust, render_trust
 from breakglass.errors import Malformed
@@ -61,7 +61,7 @@ def test_p3_only_one_text_is_read_as_a_trust(data: st.DataObject) -> None:
 @property_test
 @given(
     st.lists(properties.name, min_size=2, max_size=5, unique=True),
-    st.integers(1, limits.MAX_NODES),
+    st.integers(1, bounds.MAX_NODES),
     st.sampled_from(["no", "yes"]),
 )
 def test_every_trust_is_read_back(people: list[str], max_nodes: int, requester_may: str) -> None:
@@ -233,7 +233,7 @@ def test_a_trust_that_is_none(org: Organisation, place: str, value: object, code
 
 def test_p3_another_order_of_keys_is_another_text(org: Organisation) -> None:
     """The same fields in another order are refused."""
-    document = canonical.parse_object(org.trust_text, max_bytes=limits.MAX_TRUST_BYTES)
+    document = canonical.parse_object(org.trust_text, max_bytes=bounds.MAX_TRUST_BYTES)
     assert code_of(canonical.render(dict(reversed(document.items())))) == "not-canonical"
 
 

@@ -15,7 +15,7 @@ APPENDS = 3
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from breakglass.agent.auditlog import AuditLog
+from breakglass.agent.log.auditlog import AuditLog
 from breakglass.core.checkpoint import LogSigner
 log = AuditLog.open(Path(sys.argv[1]), LogSigner("breakglass/example/n1", bytes(32)))
 for number in range({appends}):

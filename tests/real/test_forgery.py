@@ -13,12 +13,12 @@ import grpc
 import pytest
 
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
-from breakglass.core import limits
+from breakglass.core import bounds
 from breakglass.core.entries import Accepted, Finished, RefusedEntry, parse_entry
 from breakglass.core.merkle import leaf_hash
 from breakglass.core.receipt import Receipt, verify_receipt
 from breakglass.core.recheck import recheck_log
-from breakglass.fleet.identity import make_ca, make_courier
+from breakglass.fleet.home.identity import make_ca, make_courier
 from tests.support.agent_process import NOW as TLS_NOW
 from tests.support.agent_process import AgentProcess, NodeFiles, Tls
 from tests.support.organisation import Organisation, edited, policy
@@ -161,7 +161,7 @@ FORGERIES: dict[str, tuple[str, Callable[[Scene], bytes]]] = {
     ),
     "trailing text": ("trailing-text", lambda s: s.signed(s.command()) + b"please\n"),
     "no document": ("malformed", lambda _: b"\x00\xff" * 100),
-    "too large": ("too-large", lambda _: b"a" * (limits.MAX_SIGNED_FILE_BYTES + 1)),
+    "too large": ("too-large", lambda _: b"a" * (bounds.MAX_SIGNED_FILE_BYTES + 1)),
 }
 
 

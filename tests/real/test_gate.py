@@ -14,9 +14,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from breakglass.agent.cgroups import CgroupKernel
-from breakglass.agent.kernel import Leaf, PodGroup
-from breakglass.agent.peer import runtime_pid_of
+from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.port import Leaf, PodGroup
+from breakglass.agent.runtime.peer import runtime_pid_of
 from breakglass.core.gates import Gate, Layout, Limit, Oci
 from breakglass.errors import GateFailed
 from lab import leftovers

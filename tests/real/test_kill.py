@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from breakglass.agent.cgroups import CgroupKernel
-from breakglass.agent.hierarchy import FREEZER, PIDS, UNIFIED
-from breakglass.agent.kernel import Leaf
-from breakglass.agent.kills import KILL_TIMEOUT_S
+from breakglass.agent.kernel.hierarchy import FREEZER, PIDS, UNIFIED
+from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.kill import KILL_TIMEOUT_S
+from breakglass.agent.kernel.port import Leaf
 from breakglass.errors import GateFailed
 from lab import leftovers
 from tests.support import own_groups
@@ -43,8 +43,8 @@ _BOMB = "trap '' TERM; n=0; while [ $n -lt 60 ]; do n=$((n+1)); sh -c 'sleep 100
 _KILL = """
 import sys
 from pathlib import Path
-from breakglass.agent.cgroups import CgroupKernel
-from breakglass.agent.kernel import Leaf
+from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.port import Leaf
 from breakglass.errors import GateFailed
 try:
     CgroupKernel(mountinfo=Path(sys.argv[1])).kill(Leaf(directory=Path(sys.argv[2])))

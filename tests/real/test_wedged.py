@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
-from breakglass.agent.hierarchy import FREEZER
+from breakglass.agent.kernel.hierarchy import FREEZER
 from lab import leftovers
 from lab.containerd import Containerd
 from tests.support import own_groups, real_node

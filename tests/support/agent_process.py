@@ -26,7 +26,7 @@ from google.protobuf.message import Message
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import Entry, parse_entry
-from breakglass.fleet.identity import (
+from breakglass.fleet.home.identity import (
     Identity,
     make_ca,
     make_courier,

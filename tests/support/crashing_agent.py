@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from breakglass.agent.assembly import Ports
-from breakglass.agent.auditlog import AuditLog
 from breakglass.agent.config import load
-from breakglass.agent.cri import CriRuntime
 from breakglass.agent.daemon import log_as_json, serve
-from breakglass.agent.kernel import Kernel, PodGroup
+from breakglass.agent.kernel.port import Kernel, PodGroup
+from breakglass.agent.log.auditlog import AuditLog
+from breakglass.agent.runtime.cri import CriRuntime
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import KINDS, parse_entry
 from breakglass.core.gates import Limit

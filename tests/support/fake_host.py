@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from breakglass.agent.cgroups import CgroupKernel
-from breakglass.agent.kernel import PodGroup
-from breakglass.agent.slices import Systemctl
+from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.port import PodGroup
+from breakglass.agent.kernel.systemd import Systemctl
 
 ID = "0123456789abcdef" * 4
 UID = "12345678-1234-1234-1234-123456789abc"

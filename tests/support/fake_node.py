@@ -33,8 +33,8 @@ from breakglass.core.merkle import Tree, leaf_hash
 from breakglass.core.receipt import Receipt
 from breakglass.core.signed_file import parse_signed_file
 from breakglass.errors import BreakglassError, Unreached
-from breakglass.fleet.inventory import InventoryNode, parse_address
-from breakglass.fleet.roads import (
+from breakglass.fleet.home.inventory import InventoryNode, parse_address
+from breakglass.fleet.roads.port import (
     Description,
     LoggedEntry,
     NodeHold,

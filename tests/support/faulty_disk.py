@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from breakglass.agent.disk import Disk, RealDisk
+from breakglass.agent.log.disk import Disk, RealDisk
 
 EFFECTS = tuple(sorted(name for name in vars(Disk) if not name.startswith("_")))
 VERSIONS = ("lost", "landed")

@@ -20,11 +20,11 @@ from google.protobuf.message import Message
 from breakglass._pb.cri.v1 import api_pb2 as pb
 from breakglass.agent import daemon
 from breakglass.agent.assembly import Assembly, Ports, assemble
-from breakglass.agent.auditlog import AuditLog
+from breakglass.agent.command.procedure import Procedure, Told
 from breakglass.agent.config import Config, Identity
-from breakglass.agent.disk import Disk, RealDisk
-from breakglass.agent.journal import Journal
-from breakglass.agent.procedure import Procedure, Told
+from breakglass.agent.log.auditlog import AuditLog
+from breakglass.agent.log.disk import Disk, RealDisk
+from breakglass.agent.log.journal import Journal
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import Entry, Finished, PodEnded
 from breakglass.errors import LogUnknown

@@ -4,12 +4,12 @@
 python -m tests.support.impatient_agent serve --config FILE
 """
 
-from breakglass.core import limits
+from breakglass.core import bounds
 
-limits.RUNTIME_CALL_TIMEOUT_S = 1.0
-limits.STOP_MARGIN_S = 1.5
-limits.KILL_TIMEOUT_S = 1.5
-limits.RUNTIME_PATIENCE_S = 3.0
+bounds.RUNTIME_CALL_TIMEOUT_S = 1.0
+bounds.STOP_MARGIN_S = 1.5
+bounds.KILL_TIMEOUT_S = 1.5
+bounds.RUNTIME_PATIENCE_S = 3.0
 
 if __name__ == "__main__":
     from breakglass.cli.agent import main

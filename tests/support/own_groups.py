@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from breakglass.agent.hierarchy import FREEZER, PIDS, SYSTEMD, UNIFIED, Hierarchies
+from breakglass.agent.kernel.hierarchy import FREEZER, PIDS, SYSTEMD, UNIFIED, Hierarchies
 from lab import leftovers
 
 PROC = Path("/proc")

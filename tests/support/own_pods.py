@@ -9,8 +9,8 @@ which tests run may have others' pods.
 
 import sys
 
-from breakglass.agent.cgroups import CgroupKernel
-from breakglass.agent.kernel import PodGroup
+from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.port import PodGroup
 from breakglass.cli.agent import main
 
 _ALL = CgroupKernel.pod_groups

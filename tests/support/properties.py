@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from breakglass.core import limits, names
+from breakglass.core import bounds, names
 from breakglass.core.command import (
     Action,
     Caps,
@@ -44,8 +44,8 @@ def _range(draw: st.DrawFn) -> str:
 pattern = (
     st.lists(st.sampled_from(["*", "?", "a", "b", "web-", "01", "."]) | _range(), min_size=1)
     .map("".join)
-    .filter(lambda one: "**" not in one and one.count("*") <= limits.MAX_PATTERN_STARS)
-    .filter(lambda one: len(one) <= limits.MAX_PATTERN_CHARS)
+    .filter(lambda one: "**" not in one and one.count("*") <= bounds.MAX_PATTERN_STARS)
+    .filter(lambda one: len(one) <= bounds.MAX_PATTERN_CHARS)
 )
 
 
@@ -73,8 +73,8 @@ def action(draw: st.DrawFn) -> Action:
         name=draw(label),
         revision=draw(st.from_regex(r"[456789bcdf]{0,10}", fullmatch=True)),
         image=draw(st.just("") | digest.map("sha256:{}".format)) if verb.stops else "",
-        grace_s=draw(st.integers(0, limits.MAX_GRACE_S)) if verb.stops else 0,
-        hold_s=0 if verb is Verb.RELEASE else draw(st.integers(least_s, limits.MAX_HOLD_S)),
+        grace_s=draw(st.integers(0, bounds.MAX_GRACE_S)) if verb.stops else 0,
+        hold_s=0 if verb is Verb.RELEASE else draw(st.integers(least_s, bounds.MAX_HOLD_S)),
         holds_of="" if verb.stops else draw(st.just("") | command_id),
     )
 
@@ -84,7 +84,7 @@ def command(draw: st.DrawFn) -> Command:
     """Return any command there can be."""
     created = draw(time)
     waits = timedelta(seconds=draw(st.integers(0, 1_000_000)))
-    lasts = timedelta(seconds=draw(st.integers(1, limits.MAX_WINDOW_S)))
+    lasts = timedelta(seconds=draw(st.integers(1, bounds.MAX_WINDOW_S)))
     return Command(
         id=draw(command_id),
         domain=draw(name),
@@ -92,13 +92,13 @@ def command(draw: st.DrawFn) -> Command:
         action=draw(action()),
         targets=draw(targets),
         caps=Caps(
-            max_nodes=draw(st.integers(1, limits.MAX_NODES)),
-            max_pods_per_node=draw(st.integers(1, limits.MAX_PODS_PER_NODE)),
+            max_nodes=draw(st.integers(1, bounds.MAX_NODES)),
+            max_pods_per_node=draw(st.integers(1, bounds.MAX_PODS_PER_NODE)),
         ),
         rollout=Rollout(
-            canary=draw(st.integers(0, limits.MAX_NODES)),
-            max_parallel=draw(st.integers(1, limits.MAX_PARALLEL)),
-            max_failures=draw(st.integers(0, limits.MAX_NODES)),
+            canary=draw(st.integers(0, bounds.MAX_NODES)),
+            max_parallel=draw(st.integers(1, bounds.MAX_PARALLEL)),
+            max_failures=draw(st.integers(0, bounds.MAX_NODES)),
         ),
         mode=draw(st.sampled_from(Mode)),
         incident=draw(text),

@@ -13,11 +13,11 @@ import grpc
 from google.protobuf.message import Message
 
 from breakglass._pb.cri.v1 import api_pb2 as pb
-from breakglass.agent import cri
-from breakglass.agent.cri import CriRuntime
-from breakglass.agent.kernel import Leaf
-from breakglass.agent.runtime import ERROR, TIMEOUT, UNAVAILABLE, RuntimeVersion
-from breakglass.core import limits
+from breakglass.agent.kernel.port import Leaf
+from breakglass.agent.runtime import cri
+from breakglass.agent.runtime.cri import CriRuntime
+from breakglass.agent.runtime.port import ERROR, TIMEOUT, UNAVAILABLE, RuntimeVersion
+from breakglass.core import bounds
 from breakglass.core.pods import Pod, join_pods
 from breakglass.errors import RuntimeTooOld, RuntimeUnavailable
 from breakglass.sim.clock import VirtualClock
@@ -90,7 +90,7 @@ class SimRuntime(CriRuntime):
         return RuntimeVersion(name="sim", version="0", api="v1", ready=True)
 
     async def _call(
-        self, method: str, request: Message, *, deadline_s: float = limits.RUNTIME_CALL_TIMEOUT_S
+        self, method: str, request: Message, *, deadline_s: float = bounds.RUNTIME_CALL_TIMEOUT_S
     ) -> Message:
         if not self.alive:
             raise RuntimeUnavailable(f"expected a runtime to answer {method}", code=UNAVAILABLE)

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from breakglass.agent.cgroups import CgroupKernel
-from breakglass.agent.kernel import PodGroup
+from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.port import PodGroup
 from breakglass.core.gates import Gate, Oci
 from breakglass.errors import GateFailed
 

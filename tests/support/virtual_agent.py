@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from breakglass.agent.evidence import Evidence
+from breakglass.agent.capture.store import Evidence
 from breakglass.sim.clock import VirtualClock
 from tests.support.sim_runtime import VirtualAgentClock
 

@@ -121,7 +121,7 @@ def _add(file: Path, text: bytes, armor: bytes) -> "SignedFile":
         render_signed_file,
         repair,
     )
-    from breakglass.fleet import files
+    from breakglass.fleet.home import files
 
     made: list[SignedFile] = []
 

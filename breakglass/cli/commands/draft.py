@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from breakglass.cli.review import Review
     from breakglass.core.command import Verb
     from breakglass.core.draft import Asked
-    from breakglass.fleet.drafting import Drafted
+    from breakglass.fleet.rollout.draft import Drafted
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Decorator = Callable[[Any], Any]
@@ -249,11 +249,11 @@ def _stopping(verb: "Verb", given: _Stopping) -> "Asked":
 
 def _asked(verb: "Verb", given: _Common) -> "Asked":
     """Return what the options of every verb ask for."""
-    from breakglass.core import limits
+    from breakglass.core import bounds
     from breakglass.core.command import Mode
     from breakglass.core.draft import DEFAULT_MAX_PODS, Asked
 
-    max_pods = DEFAULT_MAX_PODS if verb.stops else limits.MAX_PODS_PER_NODE
+    max_pods = DEFAULT_MAX_PODS if verb.stops else bounds.MAX_PODS_PER_NODE
     return Asked(
         verb=verb,
         workload=given["workload"],
@@ -268,7 +268,7 @@ def _asked(verb: "Verb", given: _Common) -> "Asked":
         valid=given["valid"],
         mode=Mode(given["mode"]),
         max_pods_per_node=max_pods if given["max_pods"] is None else given["max_pods"],
-        max_parallel=limits.DEFAULT_PARALLEL if given["parallel"] is None else given["parallel"],
+        max_parallel=bounds.DEFAULT_PARALLEL if given["parallel"] is None else given["parallel"],
     )
 
 
@@ -277,7 +277,7 @@ def _draft(session: Session, given: _Common, asked: "Asked") -> Result:
     from breakglass.cli.review import document, review
     from breakglass.core.command import render_command
     from breakglass.core.signed_file import SignedFile
-    from breakglass.fleet.drafting import draft_for
+    from breakglass.fleet.rollout.draft import draft_for
 
     home, now, out = session.home(), session.now(), given["out"]
     trust = home.trust()
@@ -349,7 +349,7 @@ def _notes(drafted: "Drafted", seen: "Review", out: Path) -> tuple[str, ...]:
 
 
 def _most_approvals(seen: "Review") -> int:
-    from breakglass.fleet.drafting import governing
+    from breakglass.fleet.rollout.draft import governing
 
     if seen.trust is None or seen.command is None:
         return 0
@@ -358,7 +358,7 @@ def _most_approvals(seen: "Review") -> int:
 
 
 def _requester(given: str | None) -> str:
-    from breakglass.fleet.founding import login_name
+    from breakglass.fleet.home.founding import login_name
 
     requester = given if given is not None else login_name()
     if not requester:
@@ -372,7 +372,7 @@ def _write(out: Path, text: bytes) -> None:
     """Write the draft, but never over approvals or a file that is something else."""
     from breakglass.cli.review import read_file
     from breakglass.core.command import parse_command
-    from breakglass.fleet import files
+    from breakglass.fleet.home import files
 
     if out.exists() and (out.is_dir() or out.stat().st_size > 0):
         hint = "choose another FILE; nothing was overwritten"

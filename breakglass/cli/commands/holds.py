@@ -15,7 +15,7 @@ from breakglass.cli.session import Session
 
 if TYPE_CHECKING:
     from breakglass.cli.answers import Answer
-    from breakglass.fleet.roads import NodeHold
+    from breakglass.fleet.roads.port import NodeHold
 
 _HEAD = (
     "NODE", "WORKLOAD", "WHY", "UNTIL", "LEFT", "BY", "GATE", "PODS", "BLOCKED", "STOPS", "LEAKED",
@@ -77,7 +77,7 @@ def _rows(answer: "Answer[NodeHold]") -> list[tuple[object, ...]]:
 
 
 def _cells(hold: "NodeHold") -> tuple[object, ...]:
-    from breakglass.fleet.rollout import gates_of
+    from breakglass.fleet.rollout.rows import gates_of
 
     revision = f"@{hold.revision}" if hold.revision else ""
     image = f" {hold.image[:_SHOWN_IMAGE]}" if hold.image else ""

@@ -35,7 +35,7 @@ def command(
     printed fingerprints with each person: that is the one thing nobody can check for you.
     """
     from breakglass.core.trust import Trust
-    from breakglass.fleet.founding import Founder, found
+    from breakglass.fleet.home.founding import Founder, found
 
     founder = Founder(domain=domain, people=tuple(_person(one) for one in people), quorum=quorum)
     home, trust = found(session.home_path, founder, courier=courier, now=session.now())

@@ -11,7 +11,7 @@ from breakglass.cli.session import Session
 from breakglass.errors import Exit
 
 if TYPE_CHECKING:
-    from breakglass.fleet.logcheck import LogRow
+    from breakglass.fleet.evidence.logcheck import LogRow
 
 
 @click.group()
@@ -28,9 +28,9 @@ def verify(session: Session, nodes: tuple[str, ...]) -> Result:
     The tree and its checkpoint against the key pinned in the inventory, what was known here before,
     and every decision and every hold again from the trust and the signatures in the log.
     """
-    from breakglass.fleet.fanout import fan_out
-    from breakglass.fleet.logcheck import check_log
+    from breakglass.fleet.evidence.logcheck import check_log
     from breakglass.fleet.roads.direct import direct_road
+    from breakglass.fleet.roads.fanout import fan_out
 
     home = session.home()
     asked, trust = home.inventory().some_nodes(nodes), home.trust()

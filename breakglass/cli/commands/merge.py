@@ -35,7 +35,7 @@ def command(session: Session, file: Path, others: tuple[Path, ...], out: Path) -
     """
     from breakglass.cli import review as reviews
     from breakglass.core.signed_file import merge_signed_files, render_signed_file
-    from breakglass.fleet import files
+    from breakglass.fleet.home import files
 
     merged = reviews.read_file(file)
     before = len(merged.armors)

@@ -27,8 +27,8 @@ def add(session: Session, name: str, address: str, cluster: str, pool: str) -> R
     nothing resolves it.
     """
     from breakglass.core import names
-    from breakglass.fleet.bundle import add_node
-    from breakglass.fleet.inventory import DEFAULT_PORT, parse_address, parse_pool
+    from breakglass.fleet.home.bundle import add_node
+    from breakglass.fleet.home.inventory import DEFAULT_PORT, parse_address, parse_pool
 
     node = add_node(
         session.home(),
@@ -67,7 +67,7 @@ def bundle(session: Session, name: str, out: Path) -> Result:
 
     The folder holds the node's private keys: carry it over a road that you trust.
     """
-    from breakglass.fleet.bundle import write_bundle
+    from breakglass.fleet.home.bundle import write_bundle
 
     home = session.home()
     node = home.inventory().named(name)

@@ -26,9 +26,9 @@ def command(session: Session, command_id: str) -> Result:
     """
     from breakglass.cli import rows as tables
     from breakglass.core.names import parse_id
-    from breakglass.fleet.fanout import fan_out
-    from breakglass.fleet.outcomes import ask_outcome
     from breakglass.fleet.roads.direct import direct_road
+    from breakglass.fleet.roads.fanout import fan_out
+    from breakglass.fleet.rollout.outcomes import ask_outcome
 
     home = session.home()
     nodes, wanted = home.inventory().some_nodes(), parse_id(command_id)

@@ -9,7 +9,7 @@ from breakglass.cli.result import Result
 from breakglass.cli.session import Session
 
 if TYPE_CHECKING:
-    from breakglass.fleet.roads import NodePod
+    from breakglass.fleet.roads.port import NodePod
 
 _HEAD = ("node", "namespace", "name", "daemonset", "revision", "state", "running", "protected")
 

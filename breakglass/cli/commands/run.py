@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from breakglass.core.decide import Approved
     from breakglass.core.signed_file import SignedFile
     from breakglass.core.trust import Trust
-    from breakglass.fleet.home import Home
-    from breakglass.fleet.inventory import InventoryNode
-    from breakglass.fleet.rollout import NodeRow
+    from breakglass.fleet.home.home import Home
+    from breakglass.fleet.home.inventory import InventoryNode
+    from breakglass.fleet.rollout.rows import NodeRow
 
 
 @click.command()
@@ -35,7 +35,7 @@ def command(session: Session, file: Path, *, yes: bool) -> Result:
     watching, not the nodes' work.
     """
     from breakglass.cli import review as reviews
-    from breakglass.fleet.rollout import targeted
+    from breakglass.fleet.rollout.roll_out import targeted
 
     home = session.home()
     trust, inventory = home.trust(), home.inventory()
@@ -49,10 +49,10 @@ def command(session: Session, file: Path, *, yes: bool) -> Result:
 
 
 def _decided(parts: "SignedFile", trust: "Trust", session: Session) -> "Approved":
-    from breakglass.core import limits
+    from breakglass.core import bounds
     from breakglass.core.decide import Approved, decide
 
-    verdict = decide(parts.text, parts.armors, trust, session.now(), skew_s=limits.DEFAULT_SKEW_S)
+    verdict = decide(parts.text, parts.armors, trust, session.now(), skew_s=bounds.DEFAULT_SKEW_S)
     if not isinstance(verdict, Approved):
         raise verdict.as_error()
     return verdict
@@ -101,7 +101,7 @@ def _deliver(
     from breakglass.cli.rows import mark_of
     from breakglass.core.signed_file import render_signed_file
     from breakglass.fleet.roads.direct import direct_road
-    from breakglass.fleet.rollout import roll_out
+    from breakglass.fleet.rollout.roll_out import roll_out
 
     ended: dict[str, NodeRow] = {}
     quiet = session.output == "json"
@@ -129,7 +129,7 @@ def _deliver(
 
 def _unseen(node: "InventoryNode") -> "NodeRow":
     """Return the row of a node that had not ended when a person interrupted us."""
-    from breakglass.fleet.rollout import NodeRow, NodeState
+    from breakglass.fleet.rollout.rows import NodeRow, NodeState
 
     return NodeRow(
         node=node.name,

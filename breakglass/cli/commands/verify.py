@@ -20,12 +20,12 @@ def command(session: Session, file: Path) -> Result:
     it has seen before - is decided there.
     """
     from breakglass.cli import review as reviews
-    from breakglass.core import limits
+    from breakglass.core import bounds
     from breakglass.core.decide import Approved, decide
 
     trust, now = session.home().trust(), session.now()
     parts = reviews.read_file(file)
-    verdict = decide(parts.text, parts.armors, trust, now, skew_s=limits.DEFAULT_SKEW_S)
+    verdict = decide(parts.text, parts.armors, trust, now, skew_s=bounds.DEFAULT_SKEW_S)
     seen = reviews.review(parts, trust, now)
     found = reviews.document(seen)
     if not isinstance(verdict, Approved):

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator
 import grpc
 import grpc.aio
 
-from breakglass.fleet.identity import Identity, server_name
-from breakglass.fleet.inventory import InventoryNode
-from breakglass.fleet.roads import OpenRoad, Road
-from breakglass.fleet.roads.client import CHANNEL_OPTIONS, GrpcRoad
+from breakglass.fleet.home.identity import Identity, server_name
+from breakglass.fleet.home.inventory import InventoryNode
+from breakglass.fleet.roads.grpc import CHANNEL_OPTIONS, GrpcRoad
+from breakglass.fleet.roads.port import OpenRoad, Road
 
 
 def direct_road(courier: Identity) -> OpenRoad:

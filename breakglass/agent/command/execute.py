@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carry out an accepted command: steps (6) to (9) of `procedure`, and (R) after a crash.
+
+This module acts and records; it decides nothing.  What it may touch is what the log says was
+accepted, read back from there, so that a first run and a resumed one take the same way.  It ends
+in a *finished* entry whatever happens short of a log that cannot be written.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from breakglass.agent.clock import Clock
+from breakglass.agent.command.release import LettingGo
+from breakglass.agent.command.results import finished, observe
+from breakglass.agent.command.stop import Intent, Stopping
+from breakglass.agent.hold.leases import Holds
+from breakglass.agent.log.journal import Journal
+from breakglass.agent.pods.inventory import Sight
+from breakglass.core.command import Command, Mode, parse_command
+from breakglass.core.entries import Accepted, Finished, from_lines
+from breakglass.core.fold import CommandState, Phase
+from breakglass.core.names import parse_time, render_duration
+from breakglass.core.signed_file import parse_signed_file
+from breakglass.errors import Defect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """One step that was taken and recorded: its kind and the index of its entry."""
+
+    kind: str
+    index: int
+
+
+class CarryOut:
+    """The executor: it takes only commands that the log has accepted."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        sight: Sight,
+        holds: Holds,
+        stopping: Stopping,
+        letting_go: LettingGo,
+        clock: Clock,
+    ) -> None:
+        self._journal = journal
+        self._sight = sight
+        self._holds = holds
+        self._stopping = stopping
+        self._letting_go = letting_go
+        self._clock = clock
+
+    async def run(self, state: CommandState, *, resumed: bool) -> AsyncIterator[Done]:
+        """Yield each step of a command as it is recorded, the last of kind "finished"."""
+        begun_ms = self._clock.monotonic_ms()
+        command = self._command(state)
+        if resumed and self._clock.now() > parse_time(state.not_after):
+            yield await self._close(command, begun_ms)
+            return
+        if not command.action.verb.stops:
+            yield await self._finish(await self._letting_go.carry_out(command))
+            return
+        # (6) A command that was planned before a crash keeps its plan.
+        if state.phase is Phase.ACCEPTED:
+            intent = await self._stopping.planned(command, begun_ms)
+        else:
+            intent = await self._stopping.resumed(command, state)
+        if isinstance(intent, Finished):
+            yield await self._finish(intent)
+            return
+        if command.mode is Mode.DRY_RUN:
+            note = _would(command, intent)
+            yield await self._finish(finished(command, self._clock, begun_ms, "planned", note=note))
+            return
+        # (7) Each outcome is on record before the next thing is told.
+        async for index in self._stopping.stop(command, intent, resumed=resumed):
+            yield Done(kind="pod", index=index)
+        # (8) and (9) The last look, and the end.
+        yield await self._finish(await self._ended(command, intent, begun_ms))
+
+    def _command(self, state: CommandState) -> Command:
+        body = self._journal.entry(state.accepted_at).body
+        if not isinstance(body, Accepted):
+            raise Defect(f"expected an accepted entry at {state.accepted_at}, got another kind")
+        return parse_command(parse_signed_file(from_lines(body.file)).text)
+
+    async def _ended(self, command: Command, intent: Intent, begun_ms: int) -> Finished:
+        if self._journal.state.commands[command.id].planned:
+            return await self._stopping.observed(command, begun_ms, intent.sighting)
+        note = "; ".join(part for part in (intent.sighting.error, intent.note) if part)
+        if intent.sighting.around:
+            # Nothing is known to run, and nobody could be asked.
+            return finished(
+                command, self._clock, begun_ms, "incomplete", code=intent.sighting.code, note=note
+            )
+        nothing = "no running pod of this workload here"
+        if command.action.hold_s:
+            # A hold for pods that may come is as good as one for pods that are there.
+            held = f"0 pods now, held for {render_duration(command.action.hold_s)}"
+            nothing = f"{held}: {nothing}"
+        note = f"{nothing}; {note}" if note else nothing
+        return finished(command, self._clock, begun_ms, "nothing", note=note)
+
+    async def _close(self, command: Command, begun_ms: int) -> Done:
+        """Close a command whose window ended while this agent was away: look, touch nothing."""
+        state = self._journal.state.commands[command.id]
+        sighting = await self._sight.patient()
+        note = "its window ended while the agent was away; nothing was touched since"
+        if sighting.around:
+            note = f"{note}; {sighting.error}"
+        observed = observe(state.planned, sighting.pods)
+        if sighting.around and not sighting.pods:
+            observed = ()
+        return await self._finish(
+            finished(
+                command,
+                self._clock,
+                begun_ms,
+                "interrupted",
+                code="interrupted",
+                note=note,
+                pods=len(state.planned),
+                down=sum(one.seen != "running" for one in observed),
+                restarted=sum(one.seen == "restarted" for one in observed),
+                observed=observed,
+            )
+        )
+
+    async def _finish(self, ended: Finished) -> Done:
+        """Take step (9)."""
+        return Done(kind="finished", index=await self._journal.record(ended))
+
+
+def _would(command: Command, intent: Intent) -> str:
+    """Return what a dry run would have done; the entry *planned* has the pods one by one."""
+    names = ", ".join(step.pod.name for step in intent.steps) or "none"
+    hold_s = command.action.hold_s
+    hold = f", and hold the workload down for {render_duration(hold_s)}" if hold_s else ""
+    note = f"; not: {intent.note}" if intent.note else ""
+    return f"would {command.action.verb} {len(intent.steps)} pods: {names}{hold}{note}"

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Refusals on record, without letting a stranger fill the disk.
+
+Each refusal is an entry, with the file that was refused where it is one of ours.  A token bucket
+bounds how many a second become entries; what comes faster is counted, and the count becomes an
+entry as soon as there is room again.  A full or broken log never turns a refusal into anything
+else: the answer is the same, only without a receipt (P9).
+"""
+
+import dataclasses
+import hashlib
+from datetime import datetime
+
+from breakglass.agent.clock import Clock
+from breakglass.agent.log.journal import Journal
+from breakglass.core import bounds
+from breakglass.core.entries import RefusedEntry, Suppressed, to_lines
+from breakglass.core.reasons import Reason, Refused
+from breakglass.core.signed_file import parse_signed_file
+from breakglass.errors import Malformed, NodeError
+
+
+def refusal(reason: Reason, needed: str, have: str) -> Refused:
+    """Return a refusal with the reason's own hint."""
+    return Refused(reason=reason, needed=needed, have=have)
+
+
+class Refusals:
+    """The recorder of refusals, one per agent."""
+
+    def __init__(self, journal: Journal, clock: Clock, skew_s: int) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._skew_s = skew_s
+        self._tokens = float(bounds.MAX_REFUSALS_BURST)
+        self._filled_ms = clock.monotonic_ms()
+        self._suppressed = 0
+
+    async def record(
+        self, refused: Refused, raw: bytes, *, peer: str, at: datetime | None = None
+    ) -> int | None:
+        """Record a refusal; return its index, or None where it was only counted."""
+        # What nobody signed for may not use up the room of what people will sign for.
+        if self._journal.log.used_bytes > bounds.REFUSALS_UP_TO_BYTES or not self._take_token():
+            self._suppressed += 1
+            return None
+        try:
+            if self._suppressed:
+                count, self._suppressed = self._suppressed, 0
+                await self._journal.record(Suppressed(count=count))
+            return await self._record(refused, raw, peer, at)
+        except NodeError:
+            self._suppressed += 1
+            return None
+
+    async def _record(self, refused: Refused, raw: bytes, peer: str, at: datetime | None) -> int:
+        text, lines = _parts(raw)
+        body = RefusedEntry(
+            sha256=hashlib.sha256(text).hexdigest(),
+            size=len(raw),
+            code=str(refused.reason),
+            needed=refused.needed,
+            have=refused.have,
+            skew_s=self._skew_s,
+            peer=peer,
+            file=lines,
+        )
+        try:
+            return await self._journal.record(body, at=at)
+        except Malformed:  # too large for one entry: the digest stands for it
+            return await self._journal.record(dataclasses.replace(body, file=()), at=at)
+
+    def _take_token(self) -> bool:
+        now_ms = self._clock.monotonic_ms()
+        gained = (now_ms - self._filled_ms) / 1_000 / bounds.REFUSAL_REFILL_S
+        self._tokens = min(float(bounds.MAX_REFUSALS_BURST), self._tokens + gained)
+        self._filled_ms = now_ms
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+def _parts(raw: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """Return the signed text and the file's lines, or all bytes and no lines of what is none."""
+    try:
+        return parse_signed_file(raw).text, to_lines(raw)
+    except (Malformed, UnicodeDecodeError):
+        return raw, ()

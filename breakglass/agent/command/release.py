@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carry out a release or an extension: what a command does to holds that are there.
+
+A release ends each hold that it means, in the log first, and then puts back the limits of every pod
+that no other hold covers.  kubelet starts such a pod again when its back-off is over, after at most
+five minutes.  A release that failed half-way is tried again by the watch until it is whole.
+
+An extension never shortens.  Neither touches a container.
+"""
+
+from breakglass.agent.clock import Clock
+from breakglass.agent.command.results import finished
+from breakglass.agent.hold.counters import Tallies
+from breakglass.agent.hold.leases import RELEASED, Holds
+from breakglass.core.command import Command, Mode, Verb
+from breakglass.core.entries import Finished
+from breakglass.core.holds import Hold
+from breakglass.core.reasons import Reason
+
+_BACK = "kubelet starts them again when its back-off is over, within 5 minutes"
+
+
+class LettingGo:
+    """Releases and extends this node's holds."""
+
+    def __init__(self, *, holds: Holds, tallies: Tallies, clock: Clock) -> None:
+        self._holds = holds
+        self._tallies = tallies
+        self._clock = clock
+
+    async def carry_out(self, command: Command) -> Finished:
+        """Return the end of a release or an extension, all its effects being on record."""
+        begun_ms = self._clock.monotonic_ms()
+        meant = self._holds.meant_by(command)
+        ended = self._holds.ended_by(command.id)  # by a run of the agent that did not finish
+        if not meant and not ended:
+            return finished(
+                command,
+                self._clock,
+                begun_ms,
+                "nothing",
+                code="no-hold",
+                note=f"no hold of {command.action.workload} here that it means",
+            )
+        names = ", ".join(_told(hold) for hold in (*meant, *ended))
+        if command.mode is Mode.DRY_RUN:
+            note = f"would {command.action.verb} {names}"
+            return finished(command, self._clock, begun_ms, "planned", note=note)
+        if command.action.verb is Verb.EXTEND:
+            for hold in meant:
+                await self._holds.extend(hold, command)
+            return finished(
+                command,
+                self._clock,
+                begun_ms,
+                "extended",
+                note=names,
+                held=len(self._holds.kept_by(meant)),
+            )
+        return await self._release(command, begun_ms, meant, names)
+
+    async def _release(
+        self, command: Command, begun_ms: int, meant: tuple[Hold, ...], names: str
+    ) -> Finished:
+        pods = len(self._holds.kept_only_by(meant))
+        if pods > command.caps.max_pods_per_node:
+            return finished(
+                command,
+                self._clock,
+                begun_ms,
+                "refused",
+                code=str(Reason.TOO_MANY_PODS),
+                note=f"expected at most {command.caps.max_pods_per_node} held pods, got {pods}",
+            )
+        for hold in meant:
+            await self._tallies.flush((hold,), at_once=True)
+            await self._holds.end(hold, RELEASED, by=command.id)
+        failed = await self._holds.lift_uncovered()
+        let_go = pods - len(failed)
+        note = f"{names}; {let_go} pods let go: {_BACK}" if let_go else f"{names}; no pod let go"
+        return finished(
+            command,
+            self._clock,
+            begun_ms,
+            "incomplete" if failed else "released",
+            code="gate-not-lifted" if failed else "",
+            note="; ".join([note, *failed]),
+            pods=pods,
+        )
+
+
+def _told(hold: Hold) -> str:
+    revision = f"@{hold.workload.revision}" if hold.workload.revision else ""
+    return f"hold {hold.id} of {hold.workload.namespace}/{hold.workload.name}{revision}"

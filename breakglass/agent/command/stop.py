@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carry out a stop or an eviction: steps (6) to (8) of `procedure`.
+
+What it may touch is what the log says was planned, read back from there, so that a first run and a
+resumed one take the same way.  Of each pod, in this order: its gate, the evidence, its containers
+down the ladder, the limits that had to wait, and for an eviction its sandbox, whose failure is told
+and not fatal.  Each pod's outcome is on record before the next thing is told.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from breakglass.agent.capture.store import Evidence, EvidenceStore
+from breakglass.agent.clock import Clock
+from breakglass.agent.command.results import finished, observe
+from breakglass.agent.hold.counters import Tallies
+from breakglass.agent.hold.gates import Gating
+from breakglass.agent.hold.leases import Holds
+from breakglass.agent.kernel.port import Kernel
+from breakglass.agent.log.journal import UNREADABLE, Journal
+from breakglass.agent.pods.inventory import Sight, Sighting
+from breakglass.agent.runtime.port import Runtime
+from breakglass.agent.stop.ladder import Ladder, PodOutcome, side_by_side
+from breakglass.core import bounds
+from breakglass.core.command import Command, Mode, Verb
+from breakglass.core.entries import Finished, Planned, PlannedPod, PodEnded, SeenContainer
+from breakglass.core.fold import CommandState
+from breakglass.core.gates import Gate
+from breakglass.core.holds import Hold
+from breakglass.core.plan import Plan, Step, plan
+from breakglass.core.pods import Pod
+from breakglass.core.reasons import Reason, Refused
+from breakglass.errors import GateFailed, RuntimeTooOld, RuntimeUnavailable, StateUnwritable
+
+# A pod that kubelet started again was down first: its planned containers have ended.
+DOWN = frozenset({"down", "gone", "restarted"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What is to be done to this node's pods, and how the pods were seen."""
+
+    steps: tuple[Step, ...]
+    sighting: Sighting
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ended:
+    """One pod at its end."""
+
+    outcome: PodOutcome
+    gating: Gating | None
+    sandbox: str
+    evidence: Evidence | None
+
+
+class Stopping:
+    """Stops and evicts the pods of one node."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        runtime: Runtime,
+        kernel: Kernel,
+        sight: Sight,
+        holds: Holds,
+        tallies: Tallies,
+        evidence: EvidenceStore,
+        clock: Clock,
+    ) -> None:
+        self._journal = journal
+        self._runtime = runtime
+        self._kernel = kernel
+        self._sight = sight
+        self._holds = holds
+        self._tallies = tallies
+        self._evidence = evidence
+        self._clock = clock
+
+    async def planned(self, command: Command, begun_ms: int) -> Intent | Finished:
+        """Take step (6): record the pods that will be stopped, or say why none will be."""
+        sighting = await self._sight.patient()
+        pods = await self._with_images(command, sighting)
+        found = plan(command, pods)
+        if isinstance(found, Refused):
+            note = f"expected {found.needed}, got {found.have}"
+            return finished(
+                command, self._clock, begun_ms, "refused", code=str(found.reason), note=note
+            )
+        planned = Planned(
+            id=command.id,
+            mode=str(command.mode),
+            pods=await self._planned_pods(command, found, sighting),
+        )
+        try:
+            await self._journal.record(planned)
+        except StateUnwritable as error:
+            if error.stable_code != UNREADABLE:
+                raise
+            # More pods and containers than one entry takes: nobody meant to stop that many.
+            return finished(
+                command,
+                self._clock,
+                begun_ms,
+                "refused",
+                code=str(Reason.TOO_MANY_PODS),
+                note=error.message,
+            )
+        return Intent(steps=found.steps, sighting=sighting, note=found.note)
+
+    async def resumed(self, command: Command, state: CommandState) -> Intent:
+        """Return the steps of planned pods without an outcome, as the pods are now."""
+        sighting = await self._sight.patient()
+        now = {pod.uid: pod for pod in sighting.pods}
+        steps: list[Step] = []
+        for was in state.unresolved:
+            pod = now.get(was.uid)
+            # Only what was planned: a container that kubelet started since is not ours to stop.
+            ours = tuple(one for one in pod.containers if one.id in was.containers) if pod else ()
+            seen = pod or Pod.vanished(
+                uid=was.uid, namespace=was.namespace, name=was.name, sandbox_id=was.sandbox
+            )
+            steps.append(Step(pod=seen, containers=ours, grace_s=command.action.grace_s))
+        return Intent(steps=tuple(steps), sighting=sighting)
+
+    async def stop(self, command: Command, intent: Intent, *, resumed: bool) -> AsyncIterator[int]:
+        """Take step (7): hold and stop; yield the index of each pod's entry as it is recorded."""
+        hold = await self._holds.begin(command) if command.action.hold_s else None
+        ladder = Ladder(self._runtime, self._kernel, self._clock, around=intent.sighting.around)
+
+        async def bring_down(step: Step) -> _Ended:
+            self._holds.busy.add(step.pod.uid)
+            try:
+                return await self._bring_down(command, step, hold, ladder, intent.sighting)
+            finally:
+                self._holds.busy.discard(step.pod.uid)
+
+        ends = side_by_side(intent.steps, bring_down)
+        async with aclosing(ends):
+            async for ended in ends:
+                yield await self._journal.record(_entry(command, ended, resumed=resumed))
+
+    async def observed(self, command: Command, begun_ms: int, was: Sighting) -> Finished:
+        """Take step (8): look again, and count what is down by the entries and by this look.
+
+        Args:
+            command: what was carried out.
+            begun_ms: when.
+            was: how the pods were seen before it.
+        """
+        state = self._journal.state.commands[command.id]
+        bodies = [self._journal.entry(index).body for _, index in state.pods]
+        ended = [body for body in bodies if isinstance(body, PodEnded)]
+        down = sum(body.seen in DOWN for body in ended)
+        gated = frozenset(body.uid for body in ended if body.gate not in {"", str(Gate.WATCH_ONLY)})
+        # A runtime that was gone around is not asked again: the kernel's word is what there is.
+        sighting = self._sight.again(was) if was.around else await self._sight.patient()
+        if sighting.around and not was.around:
+            return finished(
+                command,
+                self._clock,
+                begun_ms,
+                "incomplete",
+                code=sighting.code,
+                note=sighting.error,
+                pods=len(ended),
+                down=down,
+                held=len(gated),
+            )
+        observed = observe(state.planned, sighting.pods, gated=gated)
+        restarted = sum(one.seen == "restarted" for one in observed)
+        still = sum(one.seen == "running" for one in observed)
+        loose = restarted if command.action.hold_s else 0
+        whole = down == len(state.planned) and not still and not loose
+        return finished(
+            command,
+            self._clock,
+            begun_ms,
+            "done" if whole else "incomplete",
+            code="" if whole else "not-down",
+            note=_note(command, restarted=restarted, sighting=sighting),
+            pods=len(state.planned),
+            down=down if whole else min(down, len(state.planned) - still),
+            held=len(gated),
+            restarted=restarted,
+            observed=observed,
+        )
+
+    async def _planned_pods(
+        self, command: Command, found: Plan, sighting: Sighting
+    ) -> tuple[PlannedPod, ...]:
+        pods = []
+        for step in found.steps:
+            gate = ""
+            # For a dry run this is the answer; else it is told when the gate is set.
+            if command.action.hold_s and command.mode is Mode.DRY_RUN:
+                gate = await self._holds.gates.describe(step.pod, ask=not sighting.around)
+            pods.append(
+                PlannedPod(
+                    uid=step.pod.uid,
+                    namespace=step.pod.namespace,
+                    name=step.pod.name,
+                    sandbox=step.pod.sandbox_id,
+                    containers=tuple(one.id for one in step.containers),
+                    gate=gate,
+                )
+            )
+        return tuple(pods)
+
+    async def _with_images(self, command: Command, sighting: Sighting) -> tuple[Pod, ...]:
+        """Return the pods with their images' digests, where the command asks for one."""
+        if not command.action.image or sighting.around:
+            return sighting.pods
+        return tuple(
+            [
+                await self._with_image(pod) if pod.namespace == command.action.namespace else pod
+                for pod in sighting.pods
+            ]
+        )
+
+    async def _with_image(self, pod: Pod) -> Pod:
+        """Return a pod whose containers have the digests that the runtime reports of them."""
+        containers = []
+        for one in pod.containers:
+            try:
+                look = await self._runtime.container(one.id) if one.live else None
+            except (RuntimeUnavailable, RuntimeTooOld):
+                look = None
+            reported = look.image_ref if look else ""
+            containers.append(replace(one, image=reported or one.image))
+        return replace(pod, containers=tuple(containers))
+
+    async def _bring_down(
+        self,
+        command: Command,
+        step: Step,
+        hold: Hold | None,
+        ladder: Ladder,
+        sighting: Sighting,
+    ) -> _Ended:
+        """Take one pod through its gate, the evidence, the ladder, and what has to come last."""
+        pod, around = step.pod, sighting.around
+        pids, group = self._processes(pod)
+        # Looking disturbs nothing, so it goes on while the gate is set.
+        looking = asyncio.create_task(
+            self._evidence.capture(pod, command_id=command.id, pids=pids, group=group)
+        )
+        try:
+            gating = await self._holds.gates.gate(pod, hold, ask=not around) if hold else None
+        finally:
+            kept = await looking
+        outcome = await ladder.climb(step)
+        if hold is not None:
+            self._tallies.know(pod.uid, [one.id for one in pod.containers])
+            self._tallies.know(pod.uid, [one.id for one in outcome.containers])
+            if gating is not None and pod.uid in self._journal.state.gates:
+                gating = await self._holds.gates.tighten(pod.uid)
+        evicts = command.action.verb is Verb.EVICT
+        sandbox = await self._end_sandbox(pod, around=around) if evicts else ""
+        return _Ended(outcome=outcome, gating=gating, sandbox=sandbox, evidence=kept)
+
+    def _processes(self, pod: Pod) -> tuple[tuple[int, ...], Path | None]:
+        """Return a pod's processes and its group in the cgroup2 tree, as far as there is one."""
+        try:
+            group = self._kernel.pod_group(pod.uid)
+            leaves = self._kernel.leaves(group) if group else ()
+            pids = tuple(pid for leaf in leaves for pid in self._kernel.pids(leaf))
+        except (GateFailed, OSError):
+            return (), None
+        return pids, dict(group.trees).get("") if group else None
+
+    async def _end_sandbox(self, pod: Pod, *, around: bool) -> str:
+        """End a pod's sandbox, and return what was seen of it."""
+        if around or not pod.sandbox_id:
+            return "not asked: the runtime does not answer"
+        said = ""
+        try:
+            async with asyncio.timeout(bounds.SANDBOX_TIMEOUT_S + 1):
+                await self._runtime.stop_sandbox(
+                    pod.sandbox_id, deadline_s=bounds.SANDBOX_TIMEOUT_S
+                )
+            look = await self._runtime.sandbox(pod.sandbox_id)
+        except (RuntimeUnavailable, RuntimeTooOld, TimeoutError) as error:
+            said = getattr(error, "message", "no answer")
+        else:
+            return "down" if look is None or not look.ready else "ready"
+        return f"not seen down: {ascii(said)[1:-1]}"[: bounds.MAX_TEXT_CHARS]
+
+
+def _note(command: Command, *, restarted: int, sighting: Sighting) -> str:
+    if sighting.around:
+        return f"seen by the kernel alone: {sighting.error}"
+    if not restarted:
+        return ""
+    if command.action.hold_s:
+        return "started again although held: its gate does not hold, and it is stopped at sight"
+    return "started again since: nothing holds this workload down"
+
+
+def _entry(command: Command, ended: _Ended, *, resumed: bool) -> PodEnded:
+    outcome, gating, evidence = ended.outcome, ended.gating, ended.evidence
+    return PodEnded(
+        id=command.id,
+        mode=str(command.mode),
+        uid=outcome.uid,
+        namespace=outcome.namespace,
+        name=outcome.name,
+        seen=str(outcome.seen),
+        resumed=resumed,
+        ms=outcome.ms,
+        gate=str(gating.gate) if gating else "",
+        gate_note=_printable(gating.note) if gating else "",
+        sandbox=ended.sandbox,
+        evidence=evidence.sha256 if evidence else "",
+        evidence_note=_printable(evidence.note) if evidence else "",
+        containers=tuple(
+            SeenContainer(
+                id=one.id,
+                name=one.name,
+                rung=one.rung,
+                seen=str(one.seen),
+                kernel=str(one.kernel),
+                ms=one.ms,
+                error=_printable(one.error),
+            )
+            for one in outcome.containers
+        ),
+    )
+
+
+def _printable(text: str) -> str:
+    return ascii(text)[1:-1][: bounds.MAX_TEXT_CHARS]

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What keeping a hold came to: starts that failed, containers that ran, time that leaked.
+
+Counted from the runtime's own words: a container that is new in a held pod and has ended without
+ever starting is an attempt that the gate made fail; one that started ran user code from its start
+to its end, by the runtime's clock.  Containers that were there when the pod came under the hold are
+not counted: the command that stopped them has its own outcome.
+
+The counts are recorded once a minute where they have changed, and at the end of a hold, so that a
+kubelet that tries every second fills no log.  An agent that was started since goes by the newest of
+those entries: what is older was counted.  While anything is held and nothing is written, an entry
+without counts comes every now and then, for after a reboot a lease goes on from the last entry.
+
+Counts are a courtesy (P9): one that cannot be recorded waits, and keeps no hold from its end.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from breakglass.agent.clock import Clock
+from breakglass.agent.log.journal import Journal
+from breakglass.agent.runtime.port import Runtime
+from breakglass.core import bounds
+from breakglass.core.entries import parse_instant
+from breakglass.core.hold_entries import Enforced
+from breakglass.core.holds import Hold
+from breakglass.core.pods import Container, ContainerState, Pod
+from breakglass.errors import NodeError, RuntimeTooOld, RuntimeUnavailable
+
+_NS_PER_MS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts of one hold since they were recorded last."""
+
+    attempts: int = 0
+    stops: int = 0
+    resets: int = 0
+    leaked_ms: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to record."""
+        return not (self.attempts or self.stops or self.resets or self.leaked_ms)
+
+    def plus(self, other: "Tally") -> "Tally":
+        """Return both together."""
+        return Tally(
+            attempts=self.attempts + other.attempts,
+            stops=self.stops + other.stops,
+            resets=self.resets + other.resets,
+            leaked_ms=self.leaked_ms + other.leaked_ms,
+        )
+
+    def minus(self, recorded: "Tally") -> "Tally":
+        """Return what is left without what is on record by now."""
+        return Tally(
+            attempts=self.attempts - recorded.attempts,
+            stops=self.stops - recorded.stops,
+            resets=self.resets - recorded.resets,
+            leaked_ms=self.leaked_ms - recorded.leaked_ms,
+        )
+
+
+class Tallies:
+    """The counts of all holds, and which containers they know already."""
+
+    def __init__(self, journal: Journal, runtime: Runtime, clock: Clock) -> None:
+        self._journal = journal
+        self._runtime = runtime
+        self._clock = clock
+        self._of_hold: defaultdict[str, Tally] = defaultdict(Tally)
+        self._known: dict[str, set[str]] = {}
+        self._counted_ns: dict[str, int] = {}  # until when an earlier agent has counted a pod's
+        self._flushed_ms: defaultdict[str, int] = defaultdict(int)
+        self._recording: set[str] = set()
+        self._log = structlog.get_logger("tallies")
+
+    def now(self, hold: Hold) -> Tally:
+        """Return a hold's whole counts, those not recorded yet included."""
+        recorded = Tally(
+            attempts=hold.attempts,
+            stops=hold.stops,
+            resets=hold.resets,
+            leaked_ms=hold.leaked_ms,
+        )
+        return recorded.plus(self._of_hold[hold.id])
+
+    def know(self, uid: str, container_ids: Iterable[str]) -> None:
+        """Take these containers of a pod as those that were there before it was held."""
+        self._known.setdefault(uid, set()).update(container_ids)
+
+    def keep_only(self, uids: set[str]) -> None:
+        """Forget the containers of pods that are held no more."""
+        self._known = {uid: ids for uid, ids in self._known.items() if uid in uids}
+        self._counted_ns = {uid: ns for uid, ns in self._counted_ns.items() if uid in uids}
+
+    def reset(self, hold_id: str, count: int) -> None:
+        """Count limits that somebody else had changed."""
+        self._add(hold_id, Tally(resets=count))
+
+    def _add(self, hold_id: str, more: Tally) -> None:
+        self._of_hold[hold_id] = self._of_hold[hold_id].plus(more)
+
+    async def count(self, pod: Pod, hold: Hold, *, around: bool) -> tuple[Container, ...]:
+        """Count what is new in a held pod; return the containers that must be stopped."""
+        if not around and pod.uid not in self._known:
+            since_ns = _ns(parse_instant(hold.since))
+            self.know(pod.uid, (one.id for one in pod.containers if one.created_ns <= since_ns))
+            self._counted_ns[pod.uid] = _ns(parse_instant(hold.counted_to))
+        known = self._known.get(pod.uid, set())
+        live: list[Container] = []
+        for one in pod.containers:
+            if one.live:
+                live.append(one)
+            elif one.id not in known and not around:
+                ended = await self._ended(one, self._counted_ns.get(pod.uid, 0))
+                if ended is not None:
+                    known.add(one.id)
+                    self._add(hold.id, ended)
+        # A container that is only created fails at the gate, or runs at the next look.
+        return tuple(one for one in live if one.state is not ContainerState.CREATED)
+
+    async def flush(self, holds: Iterable[Hold], *, at_once: bool = False) -> None:
+        """Record the counts that have changed, at most once a minute for each hold."""
+        now_ms = self._clock.monotonic_ms()
+        quiet = now_ms - self._journal.state.mono_ms >= bounds.HOLD_BEAT_S * 1_000
+        for hold in holds:
+            due_ms = self._flushed_ms[hold.id] + bounds.ENFORCED_EVERY_S * 1_000
+            is_new = not self._of_hold[hold.id].is_empty and (at_once or now_ms >= due_ms)
+            if (is_new or quiet) and hold.id not in self._recording:
+                self._flushed_ms[hold.id] = now_ms
+                await self._record(hold)
+                quiet = False
+
+    async def _record(self, hold: Hold) -> None:
+        tally = self._of_hold[hold.id]
+        self._recording.add(hold.id)
+        try:
+            await self._journal.record(
+                Enforced(
+                    id=hold.id,
+                    attempts=tally.attempts,
+                    stops=tally.stops,
+                    resets=tally.resets,
+                    leaked_ms=tally.leaked_ms,
+                )
+            )
+        except NodeError as error:
+            self._log.error("counts", id=hold.id, code=error.stable_code, error=error.message)
+        else:
+            self._of_hold[hold.id] = self._of_hold[hold.id].minus(tally)
+        finally:
+            self._recording.discard(hold.id)
+
+    async def _ended(self, container: Container, counted_ns: int) -> Tally | None:
+        """Return what a container that has ended counts for, None when nobody can tell."""
+        try:
+            look = await self._runtime.container(container.id)
+        except (RuntimeUnavailable, RuntimeTooOld):
+            return None
+        if look is None or (look.finished_ns or container.created_ns) <= counted_ns:
+            return Tally()
+        if look.started_ns <= 0:
+            return Tally(attempts=1)
+        ran_ms = max(0, look.finished_ns - look.started_ns) // _NS_PER_MS
+        return Tally(stops=1, leaked_ms=ran_ms)
+
+
+def _ns(time: datetime) -> int:
+    return round(time.timestamp() * 1_000) * _NS_PER_MS

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding the control groups of pods, wherever kubelet's root is, and cheaply enough every second.
+
+    known parents?  no -> walk the tree for "kubepods" (bounded in directories and depth)
+                    yes -> list those: kubepods, its besteffort and its burstable
+    every 30th look -> walk again: kubelet may have been given another root
+
+Rules: a walk never enters a pod's group or a container's, nor what belongs to another user than the
+tree (systemd delegates to users), so that nothing made in there is taken for a pod; links are not
+followed; a path that the runtime gives is only believed when its last part
+is the pod's own UID and no part before is a pod.
+
+It changes nothing.  A group is remembered while its directory is the same one and it is whole, in
+every tree that has its parent: kubelet makes a pod's groups one tree after the other.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path, PurePosixPath
+
+from breakglass.agent.kernel import hierarchy
+from breakglass.agent.kernel.hierarchy import PIDS, SYSTEMD, UNIFIED, Hierarchies
+from breakglass.agent.kernel.port import PodGroup
+from breakglass.core.gates import Layout
+from breakglass.errors import GateFailed
+
+_LOOKS_PER_WALK = 30
+_MAX_WALKED = 4_096  # directories; a busy node has about 300 above its pods
+_MAX_DEPTH = 12
+_MAX_PODS = 10_000  # listed in one look; kubelet runs 110 unless told otherwise
+_MAX_LEARNED = 16
+_ROOT = "kubepods"
+_CLASSES = ("besteffort", "burstable")  # guaranteed pods live in kubepods itself
+# Where each driver's pods surely are.  systemd keeps its own tree whole, controllers come and go.
+_CGROUPFS_TREES = (PIDS, UNIFIED, SYSTEMD)
+_SYSTEMD_TREES = (SYSTEMD, UNIFIED, PIDS)
+
+
+class PodSearch:
+    """Where the pods of this machine have their groups; it remembers the parents."""
+
+    def __init__(self, hierarchies: Hierarchies) -> None:
+        self._hierarchies = hierarchies
+        self._points = dict(hierarchies.trees)
+        self._parents: tuple[PurePosixPath, ...] = ()
+        self._learned: tuple[PurePosixPath, ...] = ()
+        self._looks = 0
+        self._seen: dict[str, PodGroup] = {}
+
+    def every(self) -> tuple[PodGroup, ...]:
+        """Return every pod's group."""
+        found: list[PodGroup] = []
+        whole: dict[str, PodGroup] = {}
+        for parent in self._known():
+            labels = {label for label, _ in self._hierarchies.at(parent)}
+            for name, inode in self._pods_in(parent):
+                path = f"{parent}/{name}"
+                group = self._seen.get(path)
+                if group is None or group.inode != inode:
+                    group = self._group(PurePosixPath(path))
+                if group is None or len(found) == _MAX_PODS:
+                    continue
+                found.append(group)
+                # One that is not in all the trees of its parent yet is being made: look again.
+                if group.inode == inode and len(group.trees) == len(labels):
+                    whole[path] = group
+        self._seen = whole
+        return tuple(found)
+
+    def one(self, uid: str, hint: str) -> PodGroup | None:
+        """Return a pod's group by its UID, at the runtime's hint or below a known parent.
+
+        Raises:
+            GateFailed: the hint is not this pod's path (cgroup-mismatch).
+        """
+        if hint:
+            path = _believed(uid, hint)
+            group = self._group(path)
+            if group is not None:
+                self._learn(path.parent)
+                return group
+        if not hierarchy.is_uid(uid):
+            return None
+        paths = [
+            parent / hierarchy.pod_name_below(parent.name, uid) for parent in self._parents_now()
+        ]
+        seen = (self._same_as_seen(str(path)) for path in paths)
+        made = (self._note(self._group(path)) for path in paths)
+        return next((group for group in chain(seen, made) if group is not None), None)
+
+    def _note(self, group: PodGroup | None) -> PodGroup | None:
+        """Remember a group that is whole: in every tree that has its parent."""
+        if group is not None:
+            parent = PurePosixPath(group.path).parent
+            if len(group.trees) == len(self._hierarchies.at(parent)):
+                if len(self._seen) >= _MAX_PODS:
+                    self._seen.clear()
+                self._seen[group.path] = group
+        return group
+
+    def parents(self) -> tuple[Path, ...]:
+        """Return the directories in which groups of pods appear, in each tree that has them."""
+        if not self._parents:
+            self._walk()
+        labels = (UNIFIED, PIDS, SYSTEMD)
+        return tuple(
+            place
+            for parent in (*self._parents, *self._learned)
+            for label, place in self._hierarchies.at(parent)
+            if label in labels
+        )
+
+    def _known(self) -> tuple[PurePosixPath, ...]:
+        """Return the parents for a look at all pods, every so often after a walk."""
+        self._looks += 1
+        if self._looks % _LOOKS_PER_WALK == 0:
+            self._walk()
+        return self._parents_now()
+
+    def _parents_now(self) -> tuple[PurePosixPath, ...]:
+        """Return the parents, after a walk when none is known."""
+        if not self._parents:
+            self._walk()
+        return (*self._parents, *self._learned)
+
+    def _same_as_seen(self, path: str) -> PodGroup | None:
+        """Return the group that the last look at all pods found here, if it is still that one."""
+        group = self._seen.get(path)
+        if group is None:
+            return None
+        try:
+            found = os.lstat(group.trees[0][1])
+        except OSError:
+            return None
+        return group if found.st_ino == group.inode else None
+
+    def _learn(self, parent: PurePosixPath) -> None:
+        if parent not in self._parents and parent not in self._learned:
+            self._learned = (*self._learned, parent)[-_MAX_LEARNED:]
+
+    def _pods_in(self, parent: PurePosixPath) -> Iterator[tuple[str, int]]:
+        """Yield the pods below a parent, by the first tree that surely has them all.
+
+        With each comes its inode in the tree that counts, which may be another one.
+        """
+        first = self._hierarchies.trees[0][0] if self._hierarchies.trees else UNIFIED
+        for label in _trees_for(parent):
+            listed = self._listed(label, parent)
+            if listed is None:
+                continue
+            counted = listed if label == first else self._listed(first, parent) or {}
+            for name, inode in listed.items():
+                if hierarchy.pod_uid_of(name):
+                    yield name, counted.get(name, inode)
+            return
+
+    def _listed(self, label: str, parent: PurePosixPath) -> dict[str, int] | None:
+        """Return the directories below a parent in one tree with their inodes; None: no such."""
+        point = self._points.get(label)
+        if point is None:
+            return None
+        try:
+            with os.scandir(f"{point}/{parent}") as entries:
+                return {one.name: one.inode() for one in entries if _is_directory(one)}
+        except OSError:  # not in this tree, or not any more
+            return None
+
+    def _group(self, path: PurePosixPath) -> PodGroup | None:
+        """Return the group of a pod's path as it is in the trees now, None when it is in none."""
+        uid = hierarchy.pod_uid_of(path.name)
+        if uid is None or path.name != hierarchy.pod_name_below(path.parent.name, uid):
+            return None  # systemd names a slice after the one it is in
+        trees = self._hierarchies.at(path)
+        if not trees:
+            return None
+        try:
+            inode = trees[0][1].stat().st_ino
+        except OSError:
+            return None
+        return PodGroup(
+            uid=uid,
+            path=str(path),
+            layout=_layout({label for label, _ in trees}),
+            trees=trees,
+            inode=inode,
+        )
+
+    def _walk(self) -> None:
+        """Look for kubelet's roots; what was known stays known while none is found."""
+        for label in (PIDS, SYSTEMD, UNIFIED):
+            point = self._points.get(label)
+            roots = tuple(_roots_below(point)) if point is not None else ()
+            if roots:
+                self._parents = tuple(parent for root in roots for parent in _with_classes(root))
+                break
+        else:
+            self._parents = tuple(one for one in self._parents if self._hierarchies.at(one))
+        self._learned = tuple(
+            one for one in self._learned if one not in self._parents and self._hierarchies.at(one)
+        )
+
+
+def _is_directory(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_dir(follow_symlinks=False)
+
+
+def _believed(uid: str, hint: str) -> PurePosixPath:
+    """Return the path of the runtime's hint when it can only be this pod's."""
+    name = hint.rpartition("/")[2]
+    path = PurePosixPath(hint.lstrip("/"))
+    if name == hint and name.endswith(".slice"):
+        path = hierarchy.slice_path(name)
+    depth = hierarchy.pod_depth(path)
+    is_last = depth is not None and depth == len(path.parts) - 1
+    if ".." in path.parts or "\0" in hint or not is_last or hierarchy.pod_uid_of(path.name) != uid:
+        raise GateFailed(
+            f"expected a control group of pod {uid}, got {hint[:256]!r}", code="cgroup-mismatch"
+        )
+    return path
+
+
+def _layout(labels: set[str]) -> Layout:
+    if UNIFIED not in labels:
+        return Layout.LEGACY
+    return Layout.UNIFIED if labels == {UNIFIED} else Layout.HYBRID
+
+
+def _trees_for(parent: PurePosixPath) -> tuple[str, ...]:
+    return _SYSTEMD_TREES if parent.name.endswith(".slice") else _CGROUPFS_TREES
+
+
+def _is_root(name: str) -> bool:
+    return name in {_ROOT, f"{_ROOT}.slice"} or name.endswith(f"-{_ROOT}.slice")
+
+
+def _with_classes(root: PurePosixPath) -> Iterable[PurePosixPath]:
+    yield root
+    for name in _CLASSES:
+        if root.name.endswith(".slice"):
+            yield root / f"{root.name.removesuffix('.slice')}-{name}.slice"
+        else:
+            yield root / name
+
+
+def _roots_below(point: Path) -> Iterator[PurePosixPath]:
+    """Yield every "kubepods" below a mount, nearest first."""
+    pending: deque[tuple[PurePosixPath, int]] = deque([(PurePosixPath(), 0)])
+    walked = 0
+    while pending and walked < _MAX_WALKED:
+        path, depth = pending.popleft()
+        walked += 1
+        try:
+            owner = point.stat().st_uid
+            with os.scandir(point / path) as entries:
+                names = [one.name for one in entries if _is_directory_of(one, owner)]
+        except OSError:
+            continue
+        for name in names:
+            if _is_root(name):
+                yield path / name
+            elif depth < _MAX_DEPTH and not _is_closed(name):
+                pending.append((path / name, depth + 1))
+
+
+def _is_directory_of(entry: "os.DirEntry[str]", owner: int) -> bool:
+    try:
+        return (
+            entry.is_dir(follow_symlinks=False)
+            and entry.stat(follow_symlinks=False).st_uid == owner
+        )
+    except OSError:  # it has gone meanwhile
+        return False
+
+
+def _is_closed(name: str) -> bool:
+    """Tell whether a directory belongs to a pod or a container: what is below is not believed."""
+    return bool(hierarchy.pod_uid_of(name) or hierarchy.container_id_of(name))

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log and the state that is folded from it, moved forward together.
+
+`record` folds first, appends second and only then takes the new state: an entry that cannot follow
+is a defect and reaches no disk, and an entry that is not durable changes nothing.  One entry is
+written at a time, in a thread, so that a slow disk never stops the agent from answering.
+
+A step of the wall clock against the time since boot becomes an entry of its own, before the entry
+that noticed it.
+"""
+
+import asyncio
+from datetime import datetime
+
+from breakglass.agent.clock import Clock, stamp
+from breakglass.agent.log.auditlog import AuditLog
+from breakglass.core.entries import (
+    Accepted,
+    Body,
+    ClockStepped,
+    Entry,
+    Finished,
+    Planned,
+    PodEnded,
+    RefusedEntry,
+    Repaired,
+    Stamp,
+    Started,
+    Stopped,
+    parse_entry,
+    parse_instant,
+    render_entry,
+)
+from breakglass.core.fold import State, fold
+from breakglass.core.hold_entries import (
+    GateIntended,
+    GateLifted,
+    GateSeen,
+    HoldBegun,
+    HoldEnded,
+    HoldExtended,
+)
+from breakglass.core.receipt import Receipt
+from breakglass.errors import Defect, LogTampered, LogUnknown, Malformed, StateUnwritable
+
+# What must be possible in the room that the log keeps back: ends, and what stands before them.
+OWED = (
+    Planned,
+    PodEnded,
+    Finished,
+    HoldBegun,
+    HoldExtended,
+    HoldEnded,
+    GateIntended,
+    GateSeen,
+    GateLifted,
+    Started,
+    Stopped,
+    Repaired,
+    ClockStepped,
+)
+UNREADABLE = "entry-unreadable"  # an entry that could not be read back: it is not written
+CLOCK_STEP_MS = 2_000  # NTP slews at most 0.5 ms a second; what is more is a step
+
+
+class Journal:
+    """A node's log together with its state; the only writer of both."""
+
+    def __init__(self, log: AuditLog, clock: Clock) -> None:
+        """Replay `log`; raise `LogTampered` when its entries cannot follow each other."""
+        self._log = log
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._last: Stamp | None = None
+        self.broken = asyncio.Event()
+        self.state = State()
+        for raw in log.entries():
+            try:
+                entry = parse_entry(raw)
+            except Malformed as error:
+                raise LogTampered(f"{error.message} in entry {self.state.size}") from error
+            self.state = fold(self.state, entry)
+            self._last = entry.stamp
+
+    @property
+    def log(self) -> AuditLog:
+        """The log itself, for reading."""
+        return self._log
+
+    async def record(self, body: Body, *, at: datetime | None = None) -> int:
+        """Append an entry and return its index; it is durable on return.
+
+        Args:
+            body: what to record.
+            at: the time the entry must carry, for a decision that was made at that reading.
+
+        Raises:
+            StateUnwritable: nothing was written.
+            Malformed: nothing was written; what came from outside is too much for one entry.
+            LogUnknown: what was written is unknown; nothing may be touched any more.
+        """
+        # Who records may be cancelled, but not between what is on the disk and what is known of it.
+        return await asyncio.shield(self._record(body, at))
+
+    async def _record(self, body: Body, at: datetime | None) -> int:
+        async with self._lock:
+            now = stamp(self._clock, at)
+            step = self._clock_step(now)
+            if step is not None:
+                await self._append(Entry(stamp=now, body=step))
+            return await self._append(Entry(stamp=now, body=body))
+
+    async def record_repairs(self) -> None:
+        """Record what opening the log had to repair."""
+        for repair in self._log.repairs:
+            await self.record(
+                Repaired(
+                    segment=repair.segment, offset=repair.offset, size=repair.size, copy=repair.copy
+                )
+            )
+
+    def receipt(self, index: int) -> Receipt:
+        """Return entry `index` with its proof under the newest checkpoint."""
+        return self._log.receipt(index)
+
+    def entry(self, index: int) -> Entry:
+        """Return entry `index` as a value."""
+        return parse_entry(self._log.read(index))
+
+    async def _append(self, entry: Entry) -> int:
+        try:
+            state = fold(self.state, entry)
+        except LogTampered as error:
+            raise Defect(
+                f"expected an entry that can follow, got {entry.kind}: {error.message}"
+            ) from error
+        raw = _verified(entry)
+        try:
+            # What people signed for may use the room that the log keeps back.
+            urgent = isinstance(entry.body, OWED)
+            index = await asyncio.to_thread(self._log.append, raw, urgent=urgent)
+        except LogUnknown:
+            self.broken.set()
+            raise
+        self.state, self._last = state, entry.stamp
+        return index
+
+    def _clock_step(self, now: Stamp) -> ClockStepped | None:
+        last = self._last
+        if last is None or last.boot != now.boot:
+            return None
+        wall_ms = (parse_instant(now.time) - parse_instant(last.time)).total_seconds() * 1_000
+        step_ms = round(wall_ms) - (now.mono_ms - last.mono_ms)
+        if abs(step_ms) < CLOCK_STEP_MS:
+            return None
+        return ClockStepped(back=step_ms < 0, step_ms=abs(step_ms))
+
+
+def _verified(entry: Entry) -> bytes:
+    """Return the bytes of an entry that can be read again: one that cannot would end every start.
+
+    Raises:
+        Malformed: a delivered file is too much for one entry.
+        StateUnwritable: any other entry has text in it that no entry may have, or too much of it.
+    """
+    try:
+        raw = render_entry(entry)
+        parse_entry(raw)
+    except Malformed as error:
+        if isinstance(entry.body, Accepted | RefusedEntry):
+            raise
+        raise StateUnwritable(
+            f"expected an entry that can be read again, got {entry.kind}: {error.message}",
+            code=UNREADABLE,
+            hint="please report this; nothing was written",
+        ) from error
+    return raw

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holds as messages, with the words that their approvers read: taken from the log, never kept."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from breakglass._pb.breakglass.v1 import agent_pb2 as pb
+from breakglass.agent.hold.counters import Tally
+from breakglass.agent.log.journal import Journal
+from breakglass.agent.pods.inventory import Sight
+from breakglass.core.command import parse_command
+from breakglass.core.entries import Accepted, from_lines, render_instant
+from breakglass.core.gates import Gate
+from breakglass.core.holds import Covers, GatedPod, Gates, Hold, coverage
+from breakglass.core.pods import Pod
+from breakglass.core.signed_file import parse_signed_file
+from breakglass.errors import Defect
+
+_WATCHED = "no gate: what starts is stopped at sight"
+
+
+def hold_message(
+    hold: Hold,
+    journal: Journal,
+    tally: Tally,
+    now: datetime,
+    mono_ms: int,
+    *,
+    pods: Iterable[pb.HeldPod],
+) -> pb.Hold:
+    """Return one hold with the words that its approvers read, from the log."""
+    body = journal.entry(journal.state.commands[hold.id].accepted_at).body
+    if not isinstance(body, Accepted):
+        raise Defect(f"expected an accepted entry of {hold.id}, got another kind")
+    command = parse_command(parse_signed_file(from_lines(body.file)).text)
+    left_s = -(-hold.left_ms(mono_ms) // 1_000)
+    return pb.Hold(
+        command=hold.id,
+        workload=command.action.workload,
+        revision=command.action.revision,
+        image=hold.image,
+        mode=hold.mode,
+        reason=command.reason,
+        incident=command.incident,
+        approvals=[one.person for one in body.approvals],
+        since=hold.since,
+        until=render_instant(now + timedelta(seconds=left_s)),
+        left_s=left_s,
+        attempts=tally.attempts,
+        stops=tally.stops,
+        resets=tally.resets,
+        leaked_ms=tally.leaked_ms,
+        pods=pods,
+    )
+
+
+def held_pods(hold: Hold, gates: Gates, sight: Sight) -> list[pb.HeldPod]:
+    """Return the pods that a hold keeps down: behind a gate, or by the watch alone."""
+    gated = [
+        pb.HeldPod(uid=one.uid, name=one.name, gate=one.gate, note=one.note)
+        for one in gates.values()
+        if hold.covers(sight.last(one.uid) or _by_name(one)) is not Covers.NO
+    ]
+    watched = [
+        pb.HeldPod(uid=one.uid, name=one.name, gate=str(Gate.WATCH_ONLY), note=_WATCHED)
+        for one in ungated_pods((hold,), gates, sight)
+    ]
+    return gated + watched
+
+
+def ungated_pods(holds: Iterable[Hold], gates: Gates, sight: Sight) -> tuple[Pod, ...]:
+    """Return the held pods whose groups carry no limit of ours: a virtual machine, or no group.
+
+    What has neither a sandbox nor anything live has nothing that could be gated.
+    """
+    return tuple(
+        pod
+        for pod in sight.listed
+        if pod.uid not in gates
+        and (pod.ready or pod.live)
+        and coverage(holds, pod)[0] is Covers.YES
+    )
+
+
+def _by_name(gated: GatedPod) -> Pod:
+    return Pod(
+        uid=gated.uid, name=gated.name, namespace=gated.namespace, sandbox_id="", by_name=True
+    )

@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gRPC service: bytes in, one procedure, recorded entries out.
+
+`RULES` is the whole of who may call what; a test compares it with the descriptor both ways.  No
+method acts on anything but `Submit`, and `Submit` acts only on what people signed: a courier may
+deliver and read, and nothing else.
+
+Messages are turned into values on the first line of each method.  Evidence leaves as the raw
+entries with their proofs; nothing is described a second time.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import grpc
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from google.protobuf.message import Message
+
+from breakglass import __version__
+from breakglass._pb.breakglass.v1 import agent_pb2 as pb
+from breakglass._pb.health.v1 import health_pb2
+from breakglass.agent.clock import Clock
+from breakglass.agent.command.procedure import Procedure, Site, Told
+from breakglass.agent.command.refusals import refusal
+from breakglass.agent.hold.counters import Tallies
+from breakglass.agent.hold.leases import Holds
+from breakglass.agent.log.journal import Journal
+from breakglass.agent.pods.inventory import Sight
+from breakglass.agent.runtime.port import Runtime
+from breakglass.agent.serve.answers import held_pods, hold_message, ungated_pods
+from breakglass.agent.serve.metrics import render_metrics
+from breakglass.core import bounds
+from breakglass.core.checkpoint import parse_checkpoint, parse_note
+from breakglass.core.entries import render_instant
+from breakglass.core.names import parse_id, quoted, render_time
+from breakglass.core.pods import identify, is_protected
+from breakglass.core.reasons import Reason
+from breakglass.core.trust import Trust
+from breakglass.errors import BadProof, Malformed, NodeError
+
+SERVICE = "breakglass.v1.Agent"
+HEALTH = "grpc.health.v1.Health"
+_TLS = ("TLSv1.3", b"TLSv1.3")
+
+
+class Needs(StrEnum):
+    """What a caller must be: one of the trust's couriers, or root on this node's own socket."""
+
+    COURIER = "courier"
+
+
+RULES = {
+    f"/{SERVICE}/Submit": Needs.COURIER,
+    f"/{SERVICE}/Describe": Needs.COURIER,
+    f"/{SERVICE}/Pods": Needs.COURIER,
+    f"/{SERVICE}/Outcome": Needs.COURIER,
+    f"/{SERVICE}/Entries": Needs.COURIER,
+    f"/{SERVICE}/Consistency": Needs.COURIER,
+    f"/{SERVICE}/Holds": Needs.COURIER,
+    f"/{SERVICE}/Metrics": Needs.COURIER,
+    f"/{HEALTH}/Check": Needs.COURIER,
+}
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the service is made of."""
+
+    site: Site
+    trust: Trust
+    journal: Journal
+    procedure: Procedure
+    runtime: Runtime
+    sight: Sight
+    holds: Holds
+    tallies: Tallies
+    clock: Clock
+    is_ready: Callable[[], bool]
+
+    def metrics_text(self) -> str:
+        """Return this node's figures as Prometheus text."""
+        return render_metrics(
+            self.journal.state,
+            {hold.id: self.tallies.now(hold) for hold in self.holds.active},
+            active=self.procedure.active,
+            mono_ms=self.clock.monotonic_ms(),
+            ungated=len(ungated_pods(self.holds.active, self.journal.state.gates, self.sight)),
+        )
+
+
+class Service:
+    """The methods of the agent."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._couriers = {one.spki_sha256: one.name for one in parts.trust.couriers}
+        self._log = structlog.get_logger("service")
+
+    async def submit(
+        self, request: pb.SubmitRequest, context: Context
+    ) -> AsyncIterator[pb.Progress]:
+        """Deliver a signed file and tell what happens to it."""
+        raw = request.signed_file
+        peer = await self._admit(context, raw)
+        async for told in self._parts.procedure.deliver(raw, peer=peer):
+            self._note(told, peer)
+            yield self._progress(told)
+
+    async def describe(self, _: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
+        """Tell who this node is, what it trusts, and how it is."""
+        await self._admit(context)
+        parts, state = self._parts, self._parts.journal.state
+        try:
+            found = await parts.runtime.version()
+            runtime, ready = f"{found.name} {found.version}", True
+        except NodeError as error:
+            runtime, ready = f"{error.stable_code}: {error.message}", False
+        return pb.DescribeResponse(
+            version=__version__,
+            domain=parts.site.domain,
+            cluster=parts.site.cluster,
+            node=parts.site.node,
+            pool=parts.site.pool,
+            node_time=self._now(),
+            trust_version=parts.trust.version,
+            trust_sha256=parts.trust.sha256,
+            log_key=parts.journal.log.vkey,
+            checkpoint=parts.journal.log.checkpoint,
+            runtime=runtime,
+            runtime_ready=ready,
+            protected=parts.site.protected,
+            active_commands=parts.procedure.active,
+            time_floor=render_time(state.time_floor) if state.time_floor else "",
+        )
+
+    async def pods(self, _: pb.PodsRequest, context: Context) -> pb.PodsResponse:
+        """List the pods of this node, and which of them a command could name."""
+        await self._admit(context)
+        try:
+            pods = await self._parts.runtime.pods()
+        except NodeError as error:
+            await context.abort(
+                grpc.StatusCode.UNAVAILABLE, f"{error.stable_code}: {error.message}"
+            )
+            raise
+        found = []
+        for pod in pods:
+            identity = identify(pod)
+            workload = f"{pod.namespace}/{identity.daemonset}" if identity.daemonset else ""
+            found.append(
+                pb.Pod(
+                    namespace=pod.namespace,
+                    name=pod.name,
+                    uid=pod.uid,
+                    daemonset=identity.daemonset or "",
+                    revision=identity.revision or "",
+                    state="running" if pod.live else "stopped",
+                    containers=len(pod.containers),
+                    running=sum(one.live for one in pod.containers),
+                    protected=bool(workload) and is_protected(workload, self._parts.site.protected),
+                    why_not=identity.why_not,
+                )
+            )
+        return pb.PodsResponse(pods=found, node_time=self._now())
+
+    async def outcome(self, request: pb.OutcomeRequest, context: Context) -> pb.OutcomeResponse:
+        """Return what is on record of one command."""
+        await self._admit(context)
+        journal = self._parts.journal
+        try:
+            command = journal.state.commands.get(parse_id(request.id))
+        except Malformed as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+            raise
+        if command is None:
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"expected a command accepted here, got {request.id}"
+            )
+            raise AssertionError
+        finished = None if command.finished_at is None else self._receipt(command.finished_at)
+        return pb.OutcomeResponse(
+            state=str(command.phase),
+            accepted=self._receipt(command.accepted_at),
+            finished=finished,
+            pods=[self._receipt(index) for _, index in command.pods],
+            node_time=self._now(),
+        )
+
+    async def entries(
+        self, request: pb.EntriesRequest, context: Context
+    ) -> AsyncIterator[pb.Entry]:
+        """Stream raw entries; the last one carries the checkpoint over all of them."""
+        await self._admit(context)
+        log = self._parts.journal.log
+        checkpoint = log.checkpoint  # appends go on: all that follows is of this one's size
+        size = parse_checkpoint(parse_note(checkpoint).text).size
+        count = min(request.count or bounds.MAX_ENTRIES_PER_READ, bounds.MAX_ENTRIES_PER_READ)
+        end = min(size, request.first + count)
+        for index in range(request.first, end):
+            last = checkpoint if index == end - 1 else b""
+            yield pb.Entry(index=index, entry=log.read(index), checkpoint=last)
+
+    async def consistency(
+        self, request: pb.ConsistencyRequest, context: Context
+    ) -> pb.ConsistencyResponse:
+        """Prove that the log has only grown since it had `old_size` entries."""
+        await self._admit(context)
+        log = self._parts.journal.log
+        checkpoint = log.checkpoint  # appends go on: the proof is of this one's size
+        size = parse_checkpoint(parse_note(checkpoint).text).size
+        try:
+            proof = log.consistency(request.old_size, size)
+        except (BadProof, ValueError) as error:
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, str(error))
+            raise
+        return pb.ConsistencyResponse(proof=proof, checkpoint=checkpoint)
+
+    async def holds(self, _: pb.HoldsRequest, context: Context) -> pb.HoldsResponse:
+        """Tell what is held down here now, why, until when, and what that came to."""
+        await self._admit(context)
+        parts = self._parts
+        mono_ms = parts.clock.monotonic_ms()
+        held = [
+            hold_message(
+                hold,
+                parts.journal,
+                parts.tallies.now(hold),
+                parts.clock.now(),
+                mono_ms,
+                pods=held_pods(hold, parts.journal.state.gates, parts.sight),
+            )
+            for hold in parts.holds.active
+        ]
+        return pb.HoldsResponse(holds=held, node_time=self._now())
+
+    async def metrics(self, _: pb.MetricsRequest, context: Context) -> pb.MetricsResponse:
+        """Give this node's figures as Prometheus text."""
+        await self._admit(context)
+        return pb.MetricsResponse(text=self._parts.metrics_text())
+
+    async def check(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        """Answer the standard health check; an unknown service is NOT_FOUND."""
+        await self._admit(context)
+        if request.service not in {"", SERVICE}:
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"expected {SERVICE}, got {quoted(request.service)}"
+            )
+        status = health_pb2.HealthCheckResponse.ServingStatus
+        return health_pb2.HealthCheckResponse(
+            status=status.SERVING if self._parts.is_ready() else status.NOT_SERVING
+        )
+
+    async def _admit(self, context: Context, raw: bytes = b"") -> str:
+        """Return the caller's name for the record; end the call for one the trust does not list."""
+        if context.peer().startswith("unix:"):
+            return "local"
+        auth = context.auth_context()
+        if not any(value in _TLS for value in auth.get("ssl_tls_version", ())):
+            await self._turn_away(
+                context, raw, Reason.TLS_VERSION, "TLS 1.3", "an older version", "unknown"
+            )
+        certificates = auth.get("x509_pem_cert", ())
+        spki = _spki_sha256(next(iter(certificates), b""))
+        # The name comes from trust, never from the certificate: its holder chose the latter.
+        name = self._couriers.get(spki)
+        if name is None:
+            have = spki or "no certificate"
+            await self._turn_away(
+                context, raw, Reason.COURIER_UNKNOWN, "a courier of the trust", have, spki
+            )
+        return f"courier {name}"
+
+    async def _turn_away(
+        self, context: Context, raw: bytes, reason: Reason, needed: str, have: str, spki: str
+    ) -> None:
+        refused = refusal(reason, needed, have)
+        await self._parts.procedure.refusals.record(refused, raw, peer=f"stranger {spki[:16]}")
+        self._log.warning("turned away", code=str(reason), have=have)
+        message = f"{reason}: expected {needed}, got {have}"
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, message)
+
+    def _progress(self, told: Told) -> pb.Progress:
+        progress = pb.Progress(repeated=told.repeated, node_time=self._now())
+        if told.refused is not None:
+            refused = told.refused
+            refusal = pb.Refusal(
+                code=str(refused.reason),
+                needed=refused.needed,
+                have=refused.have,
+                hint=refused.hint,
+            )
+            if told.index is not None:
+                refusal.receipt.CopyFrom(self._receipt(told.index))
+            progress.refused.CopyFrom(refusal)
+        elif told.index is not None:
+            getattr(progress, told.kind).CopyFrom(self._receipt(told.index))
+        return progress
+
+    def _receipt(self, index: int) -> pb.Receipt:
+        receipt = self._parts.journal.receipt(index)
+        return pb.Receipt(
+            entry=receipt.entry,
+            index=receipt.index,
+            proof=receipt.proof,
+            checkpoint=receipt.checkpoint,
+        )
+
+    def _note(self, told: Told, peer: str) -> None:
+        if told.refused is not None:
+            self._log.warning("refused", code=str(told.refused.reason), peer=peer, entry=told.index)
+        else:
+            self._log.info(told.kind, peer=peer, entry=told.index, repeated=told.repeated)
+
+    def _now(self) -> str:
+        return render_instant(self._parts.clock.now())
+
+
+def _spki_sha256(pem: bytes) -> str:
+    try:
+        key = x509.load_pem_x509_certificate(pem).public_key()
+    except ValueError:
+        return ""
+    return hashlib.sha256(
+        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).hexdigest()
+
+
+def _unary(
+    method: Callable[[Any, Context], Awaitable[Message]],
+    request: type[Message],
+    response: type[Message],
+) -> "grpc.RpcMethodHandler[Any, Any]":
+    return grpc.unary_unary_rpc_method_handler(
+        method,
+        request_deserializer=request.FromString,
+        response_serializer=response.SerializeToString,
+    )
+
+
+def _stream(
+    method: Callable[[Any, Context], AsyncIterator[Message]],
+    request: type[Message],
+    response: type[Message],
+) -> "grpc.RpcMethodHandler[Any, Any]":
+    return grpc.unary_stream_rpc_method_handler(
+        method,
+        request_deserializer=request.FromString,
+        response_serializer=response.SerializeToString,
+    )
+
+
+def handlers(service: Service) -> tuple[grpc.GenericRpcHandler, ...]:
+    """Return the service's methods, wired by the one table above."""
+    agent = {
+        "Submit": _stream(service.submit, pb.SubmitRequest, pb.Progress),
+        "Describe": _unary(service.describe, pb.DescribeRequest, pb.DescribeResponse),
+        "Pods": _unary(service.pods, pb.PodsRequest, pb.PodsResponse),
+        "Outcome": _unary(service.outcome, pb.OutcomeRequest, pb.OutcomeResponse),
+        "Entries": _stream(service.entries, pb.EntriesRequest, pb.Entry),
+        "Consistency": _unary(service.consistency, pb.ConsistencyRequest, pb.ConsistencyResponse),
+        "Holds": _unary(service.holds, pb.HoldsRequest, pb.HoldsResponse),
+        "Metrics": _unary(service.metrics, pb.MetricsRequest, pb.MetricsResponse),
+    }
+    health = {
+        "Check": _unary(
+            service.check, health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
+        )
+    }
+    return (
+        grpc.method_handlers_generic_handler(SERVICE, agent),
+        grpc.method_handlers_generic_handler(HEALTH, health),
+    )

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One container, brought down rung by rung; every wait is timed here and by nobody else.
+
+ (a) before anything is touched, the kernel's group of its processes is noted;
+ (b) rung 1: StopContainer with the signed grace, awaited for the grace and a margin, because
+     containerd never kills once its caller has gone;
+ (c) rung 2: StopContainer with timeout 0;
+ (d) rung 3: the kernel kills what is in the container's own group: at once where the runtime does
+     not answer, and last where it answers without effect, or says that the container has ended and
+     processes of it go on (its shim was killed);
+ (e) after each, looks that began after the answer, until it is down or the time is up;
+ (f) at last, the kernel's own look at the group of (a): rung 4 is to say exactly what is left.
+
+An answer without an error is no evidence, and an error is none either: unknown ids are answered
+with OK, and a stop that did its work may end in an error.  A runtime that restarts meanwhile is
+waited for, and asked again with what is left of the grace; one that is silent is gone around, and
+then the grace is lost and the kernel's word is all there is.  A container that was only created
+cannot be stopped and may start yet, so it is looked at until it has or the time is up.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+
+from breakglass.agent.clock import Clock
+from breakglass.agent.kernel.port import Kernel, Leaf
+from breakglass.agent.runtime.port import TIMEOUT, Runtime
+from breakglass.agent.stop.looks import SEEN_OF_STATE, Look, Looks, Seen
+from breakglass.core import bounds
+from breakglass.core.pods import Container, Pod
+from breakglass.errors import GateFailed, RuntimeTooOld, RuntimeUnavailable
+
+_GRACEFUL, _AT_ONCE, _BY_KERNEL = 1, 2, 3
+_SHOWN_PIDS = 8
+
+
+class KernelSeen(StrEnum):
+    """What the kernel shows of a container's processes."""
+
+    GONE = "gone"
+    ALIVE = "alive"
+    UNSEEN = "unseen"  # its group was not known, so nothing is claimed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerOutcome:
+    """One container at the end.
+
+    Attributes:
+        rung: the highest rung that was tried; 0 when none was needed.
+        seen: what the last look at the runtime showed.
+        kernel: what the kernel showed after that.
+        error: what the runtime said last where it was an error, and which processes are left.
+        ms: how long all of it took.
+    """
+
+    id: str
+    name: str
+    rung: int
+    seen: Seen
+    kernel: KernelSeen
+    error: str
+    ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Climbed:
+    """Where a container's climb ended, and the look that showed it; None when there was none."""
+
+    rung: int
+    seen: Seen
+    error: str
+    look: Look | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settled:
+    """What the looks after a stop came to; `started` when it was created first and runs now."""
+
+    seen: Seen
+    look: Look | None
+    started: bool = False
+
+
+class Rungs:
+    """The way down for the containers of one command, a bounded number of stops at a time."""
+
+    def __init__(self, runtime: Runtime, kernel: Kernel, clock: Clock, looks: Looks) -> None:
+        self._runtime = runtime
+        self._kernel = kernel
+        self._clock = clock
+        self._looks = looks
+        self._width = asyncio.Semaphore(bounds.MAX_PARALLEL_STOPS)
+
+    async def bring_down(
+        self, pod: Pod, container: Container, *, grace_s: int, around: bool = False
+    ) -> tuple[ContainerOutcome, Look | None]:
+        """Return what became of one container, and the look that showed it.
+
+        Args:
+            pod: the container's pod.
+            container: what is to end.
+            grace_s: the signed grace.
+            around: whether the runtime is known not to answer, and is not asked.
+        """
+        begun_ms = self._clock.monotonic_ms()
+        leaf, before = await self._before(pod, container.id, around=around)  # (a)
+        climbed = Climbed(rung=0, seen=before, error="", look=None)
+        if not before.ended and not around:
+            climbed = await self._climb(pod, container.id, grace_s)
+        leaf = leaf or self._leaf(pod, container.id)  # of one that was only created then
+        if not climbed.seen.ended:
+            climbed = await self._kill(pod, container.id, leaf, climbed, around=around)  # (d)
+        kernel, left = await self._kernel_look(leaf, climbed.seen)
+        if kernel is KernelSeen.ALIVE and climbed.rung < _BY_KERNEL and climbed.seen.ended:
+            climbed = await self._kill(pod, container.id, leaf, climbed, around=around)  # (d)
+            kernel, left = await self._kernel_look(leaf, climbed.seen)  # (f)
+        seen = climbed.seen
+        if seen is Seen.UNKNOWN and kernel is KernelSeen.GONE:
+            seen = Seen.DOWN  # a runtime that says nothing has no better word
+        outcome = ContainerOutcome(
+            id=container.id,
+            name=container.name,
+            rung=climbed.rung,
+            seen=seen,
+            kernel=kernel,
+            error="; ".join(part for part in (climbed.error, left) if part),
+            ms=self._clock.monotonic_ms() - begun_ms,
+        )
+        return outcome, climbed.look
+
+    async def _before(
+        self, pod: Pod, container_id: str, *, around: bool
+    ) -> tuple[Leaf | None, Seen]:
+        """Return the kernel's group of a container, and how the container is before any stop."""
+        if around:
+            return self._leaf(pod, container_id), Seen.UNKNOWN
+        try:
+            now = await self._runtime.container(container_id)
+        except (RuntimeUnavailable, RuntimeTooOld):
+            return self._leaf(pod, container_id), Seen.UNKNOWN  # the climb asks again, and reports
+        pid = now.pid if now is not None else None
+        leaf = self._kernel.leaf_of(pid, container_id) if pid is not None else None
+        seen = SEEN_OF_STATE[now.state] if now is not None else Seen.GONE
+        return leaf or self._leaf(pod, container_id), seen
+
+    def _leaf(self, pod: Pod, container_id: str) -> Leaf | None:
+        """Return a container's group by its id below its pod's."""
+        try:
+            group = self._kernel.pod_group(pod.uid)
+        except GateFailed:
+            return None
+        leaves = self._kernel.leaves(group) if group else ()
+        return next((leaf for leaf in leaves if leaf.container_id == container_id), None)
+
+    async def _climb(self, pod: Pod, container_id: str, grace_s: int) -> Climbed:
+        rung, error = _GRACEFUL, ""
+        settled = _Settled(seen=Seen.UNKNOWN, look=None)
+        ends_ms: int | None = None  # when the grace is over; none has begun
+        for rung in (_GRACEFUL, _AT_ONCE):  # (b), (c)
+            for _ in range(bounds.MAX_STOP_TRIES):
+                async with self._width:
+                    now_ms = self._clock.monotonic_ms()
+                    if ends_ms is None:
+                        ends_ms = now_ms + grace_s * 1_000
+                    elif rung == _GRACEFUL and now_ms >= ends_ms:
+                        break
+                    left_s = -((now_ms - ends_ms) // 1_000)
+                    said, again = await self._stop(container_id, left_s if rung == _GRACEFUL else 0)
+                error = said or error
+                settled = await self._settle(pod, container_id)  # (e)
+                if settled.started:
+                    ends_ms, again = None, True
+                if not again or settled.seen.ended or settled.seen is Seen.UNKNOWN:
+                    break
+            if settled.seen.ended or settled.seen is Seen.UNKNOWN:
+                break
+        return Climbed(rung=rung, seen=settled.seen, error=error, look=settled.look)
+
+    async def _kill(
+        self, pod: Pod, container_id: str, leaf: Leaf | None, so_far: Climbed, *, around: bool
+    ) -> Climbed:
+        """Take rung 3, where the kernel has a group of this container."""
+        if leaf is None or so_far.seen is Seen.CREATED:
+            return so_far
+        refused = ""
+        try:
+            await asyncio.to_thread(self._kernel.kill, leaf)
+        except (GateFailed, OSError) as error:
+            refused = error.message if isinstance(error, GateFailed) else str(error.strerror)
+        said = "; ".join(part for part in (so_far.error, refused) if part)
+        if around or so_far.seen is Seen.UNKNOWN:
+            return Climbed(rung=_BY_KERNEL, seen=Seen.UNKNOWN, error=said, look=None)
+        settled = await self._settle(pod, container_id)
+        return Climbed(rung=_BY_KERNEL, seen=settled.seen, error=said, look=settled.look)
+
+    async def _stop(self, container_id: str, timeout_s: int) -> tuple[str, bool]:
+        """Ask the runtime; return what it said if that was an error, and whether to ask again."""
+        margin_s = bounds.STOP_MARGIN_S if timeout_s else bounds.KILL_TIMEOUT_S
+        try:
+            await self._runtime.stop_container(
+                container_id, timeout_s=timeout_s, deadline_s=timeout_s + margin_s
+            )
+        except RuntimeUnavailable as error:
+            return f"{error.stable_code}: {error.message}", error.stable_code != TIMEOUT
+        except RuntimeTooOld as error:
+            return f"{error.stable_code}: {error.message}", False
+        return "", False
+
+    async def _settle(self, pod: Pod, container_id: str) -> _Settled:
+        """Look until the container is down, has started after all, or the time for that is up."""
+        begun_ms = self._clock.monotonic_ms()
+        created, silent = False, 0
+        while True:
+            look: Look | None = None
+            try:
+                look = await self._looks.fresh()
+            except (RuntimeUnavailable, RuntimeTooOld) as error:
+                silent += error.stable_code == TIMEOUT
+                gone_around = silent >= bounds.MAX_SILENT_LOOKS
+                seen, within_s = Seen.UNKNOWN, 0 if gone_around else bounds.RUNTIME_PATIENCE_S
+            else:
+                seen = look.seen(pod, container_id)
+                within_s = bounds.SETTLE_TIMEOUT_S
+                if seen is Seen.CREATED:
+                    created, within_s = True, bounds.QUIET_TIMEOUT_S
+                elif created and not seen.ended:
+                    return _Settled(seen=seen, look=look, started=True)
+            if seen.ended or self._elapsed_s(begun_ms) >= within_s:
+                return _Settled(seen=seen, look=look)
+            await self._clock.sleep(bounds.LOOK_INTERVAL_S)
+
+    async def _kernel_look(self, leaf: Leaf | None, seen: Seen) -> tuple[KernelSeen, str]:
+        """Return what the kernel shows, giving processes that are dying the time to be gone."""
+        if leaf is None:
+            return KernelSeen.UNSEEN, ""
+        begun_ms = self._clock.monotonic_ms()
+        within_s = 0.0 if seen is Seen.RUNNING else bounds.SETTLE_TIMEOUT_S
+        while True:
+            try:
+                pids = self._kernel.pids(leaf)
+            except OSError as error:
+                return KernelSeen.UNSEEN, f"control group unreadable: {error.strerror}"
+            if not pids:
+                return KernelSeen.GONE, ""
+            if self._elapsed_s(begun_ms) >= within_s:
+                shown = " ".join(self._kernel.describe(pid) for pid in pids[:_SHOWN_PIDS])
+                return KernelSeen.ALIVE, f"{len(pids)} processes left: {shown}"
+            await self._clock.sleep(bounds.LOOK_INTERVAL_S)
+
+    def _elapsed_s(self, since_ms: int) -> float:
+        return (self._clock.monotonic_ms() - since_ms) / 1_000

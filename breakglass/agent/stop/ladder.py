@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bring pods down and say what was seen of them - never what was answered.
+
+The containers of a pod climb side by side (`rungs`), and so do the pods of a command.  What starts
+in a pod while it is being stopped is stopped too, for a few rounds: a container that was created
+in the same instant must not be what survives.  Without a runtime the kernel shows what is new.
+
+A pod's climb ends with a `PodOutcome` and never with the runtime's error.  It says "down" or "gone"
+only when the runtime shows nothing of it live and the kernel, where the group was known, no
+process; by the kernel alone where the runtime gives no answer, and then its group must be known.
+Sandboxes are left alone and nothing is ever removed: that would reset kubelet's back-off.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from breakglass.agent.clock import Clock
+from breakglass.agent.kernel.port import Kernel, Leaf
+from breakglass.agent.runtime.port import Runtime
+from breakglass.agent.stop.container import ContainerOutcome, KernelSeen, Rungs
+from breakglass.agent.stop.looks import Look, Looks, Seen
+from breakglass.core import bounds
+from breakglass.core.plan import Step
+from breakglass.core.pods import Container, ContainerState, Pod
+from breakglass.errors import GateFailed
+
+T = TypeVar("T")
+
+__all__ = [
+    "ContainerOutcome",
+    "KernelSeen",
+    "Ladder",
+    "PodOutcome",
+    "Seen",
+    "climb",
+    "side_by_side",
+    "stop_pods",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodOutcome:
+    """One pod at the end of its climb; `ms` is the whole of it."""
+
+    uid: str
+    name: str
+    namespace: str
+    containers: tuple[ContainerOutcome, ...]
+    seen: Seen
+    ms: int
+
+
+async def side_by_side(
+    steps: Sequence[Step], act: Callable[[Step], Awaitable[T]]
+) -> AsyncGenerator[T, None]:
+    """Act on all steps at once; yield what comes of each as soon as it is there.
+
+    Whoever leaves the iteration early closes it (`contextlib.aclosing`), which cancels what is
+    under way.
+    """
+    ended: asyncio.Queue[T | Exception] = asyncio.Queue()
+
+    async def act_to_its_end(step: Step) -> None:
+        # An error in a task would cancel whoever iterates, in the middle of something else.
+        try:
+            ended.put_nowait(await act(step))
+        except Exception as error:  # noqa: BLE001 - raised again below
+            ended.put_nowait(error)
+
+    failure: Exception | None = None
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(act_to_its_end(step)) for step in steps]
+        try:
+            for _ in steps:
+                outcome = await ended.get()
+                if isinstance(outcome, Exception):
+                    failure = outcome
+                    break
+                yield outcome
+        except GeneratorExit:
+            return  # closed: a group would make another error of it
+        finally:
+            for task in tasks:
+                task.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def stop_pods(
+    runtime: Runtime, kernel: Kernel, steps: Sequence[Step], clock: Clock
+) -> AsyncGenerator[PodOutcome, None]:
+    """Climb all pods of a plan side by side; yield each outcome as soon as it is seen."""
+    climbs = side_by_side(steps, Ladder(runtime, kernel, clock).climb)
+    async with aclosing(climbs):
+        async for outcome in climbs:
+            yield outcome
+
+
+async def climb(
+    runtime: Runtime,
+    kernel: Kernel,
+    pod: Pod,
+    containers: tuple[Container, ...],
+    *,
+    grace_s: int,
+    clock: Clock,
+) -> PodOutcome:
+    """Bring these containers of one pod down and return what was seen of it."""
+    step = Step(pod=pod, containers=containers, grace_s=grace_s)
+    return await Ladder(runtime, kernel, clock).climb(step)
+
+
+class Ladder:
+    """The climbs of one command, with looks that all of them share.
+
+    Args:
+        runtime, kernel, clock: what pods are brought down through.
+        around: whether the runtime is known not to answer: then only the kernel is asked.
+    """
+
+    def __init__(
+        self, runtime: Runtime, kernel: Kernel, clock: Clock, *, around: bool = False
+    ) -> None:
+        self._clock = clock
+        self._kernel = kernel
+        self._around = around
+        self._looks = Looks(runtime, clock)
+        self._rungs = Rungs(runtime, kernel, clock, self._looks)
+
+    async def climb(self, step: Step) -> PodOutcome:
+        """Bring one pod down and return what was seen of it."""
+        begun_ms = self._clock.monotonic_ms()
+        known = {one.id for one in (*step.pod.containers, *step.containers)}
+        outcomes: tuple[ContainerOutcome, ...] = ()
+        pending, look = step.containers, None
+        for _ in range(bounds.MAX_CLIMB_ROUNDS):
+            ended, look = await self._all_down(step, pending)
+            outcomes += ended
+            if look is None:
+                pending = self._newcomers_by_kernel(step.pod, known)
+            else:
+                pending = _newcomers(look, step.pod, known)
+            # A pod that was down already when the climb began is only looked at.
+            if not pending or not step.containers:
+                break
+            known |= {one.id for one in pending}
+        return PodOutcome(
+            uid=step.pod.uid,
+            name=step.pod.name,
+            namespace=step.pod.namespace,
+            containers=outcomes,
+            seen=self._seen(step.pod, outcomes, look, pending),
+            ms=self._clock.monotonic_ms() - begun_ms,
+        )
+
+    def _seen(
+        self,
+        pod: Pod,
+        outcomes: tuple[ContainerOutcome, ...],
+        look: Look | None,
+        pending: tuple[Container, ...],
+    ) -> Seen:
+        """Return what is so of a whole pod; `pending` is what runs in it and was left alone."""
+        seen = _worst(outcomes)
+        if seen is not None:
+            return seen
+        if look is not None:
+            now = look.of(pod)
+            if now is None:
+                return Seen.GONE
+            return Seen.RESTARTED if now.live else Seen.DOWN
+        if pending:
+            return Seen.RESTARTED
+        by_kernel = all(one.kernel is KernelSeen.GONE for one in outcomes)
+        return Seen.DOWN if by_kernel and (outcomes or self._around) else Seen.UNKNOWN
+
+    async def _all_down(
+        self, step: Step, containers: tuple[Container, ...]
+    ) -> tuple[tuple[ContainerOutcome, ...], Look | None]:
+        """Bring containers down; return their outcomes and a look that is later than all of it."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(
+                    self._rungs.bring_down(step.pod, one, grace_s=step.grace_s, around=self._around)
+                )
+                for one in containers
+            ]
+        ended = [task.result() for task in tasks]
+        outcomes = tuple(outcome for outcome, _ in ended)
+        looks = [look for _, look in ended if look is not None]
+        # A runtime that was silent was waited for long enough.
+        if self._around or any(one.rung and look is None for one, look in ended):
+            return outcomes, None
+        if looks and len(looks) == len(ended):
+            return outcomes, max(looks, key=lambda look: look.number)
+        return outcomes, await self._looks.patient()
+
+    def _newcomers_by_kernel(self, pod: Pod, known: set[str]) -> tuple[Container, ...]:
+        """Return the containers of a pod that nobody has seen before and that have processes."""
+        try:
+            group = self._kernel.pod_group(pod.uid)
+        except GateFailed:
+            return ()
+        return tuple(
+            Container(id=leaf.container_id, name="unknown", state=ContainerState.UNKNOWN)
+            for leaf in (self._kernel.leaves(group) if group else ())
+            if leaf.container_id not in {*known, pod.sandbox_id} and self._is_populated(leaf)
+        )
+
+    def _is_populated(self, leaf: Leaf) -> bool:
+        """Return whether a group has processes, as far as anybody can tell."""
+        try:
+            return bool(self._kernel.pids(leaf))
+        except OSError:
+            return True
+
+
+def _newcomers(look: Look | None, pod: Pod, known: set[str]) -> tuple[Container, ...]:
+    """Return the live containers of a pod that nobody has seen before."""
+    now = look.of(pod) if look is not None else None
+    return tuple(one for one in (now.containers if now else ()) if one.live and one.id not in known)
+
+
+def _worst(outcomes: tuple[ContainerOutcome, ...]) -> Seen | None:
+    """Return the worst of what was seen of a pod's containers, None when all of it has ended."""
+    seen = {one.seen for one in outcomes}
+    if any(one.kernel is KernelSeen.ALIVE for one in outcomes):
+        return Seen.RUNNING
+    return next((one for one in (Seen.RUNNING, Seen.UNKNOWN, Seen.CREATED) if one in seen), None)

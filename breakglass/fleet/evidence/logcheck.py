@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verifying a node's whole log on the bastion.
+
+ (1) read every entry and the checkpoint over them, and put them aside in a file, bounded
+ (2) the checkpoint is signed by the pinned key, and its root is that of these entries
+ (3) the checkpoint kept here is one of the same log, earlier
+ (4) each receipt kept here is of an entry of this log, under a checkpoint that it had
+ (5) every decision in it is decided again, from the trust and the signatures it holds
+ (6) keep the log and the newest checkpoint
+
+Any step may find the node out; then nothing that was kept is replaced.
+"""
+
+from collections.abc import Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from breakglass.core import bounds
+from breakglass.core.checkpoint import verify_checkpoint
+from breakglass.core.merkle import Tree, leaf_hash
+from breakglass.core.receipt import verify_receipt
+from breakglass.core.recheck import Recheck, recheck_log
+from breakglass.errors import (
+    BreakglassError,
+    EvidenceError,
+    FileUnreadable,
+    LogTampered,
+    Malformed,
+    Unreached,
+)
+from breakglass.fleet.evidence import store
+from breakglass.fleet.evidence.store import Seen
+from breakglass.fleet.home.inventory import InventoryNode
+from breakglass.fleet.roads.port import OpenRoad, Road
+
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRow:
+    """What verifying one node's log showed.
+
+    Attributes:
+        state: "verified", "bad" (something does not verify), "unreached" or "failed".
+        report: what deciding everything again showed, where it came to that.
+        unkept: why the log could not be kept here, or "".
+    """
+
+    node: str
+    cluster: str
+    state: str
+    code: str = ""
+    message: str = ""
+    hint: str = ""
+    entries: int = 0
+    report: Recheck | None = None
+    unkept: str = ""
+
+
+async def check_log(
+    node: InventoryNode, *, open_road: OpenRoad, folder: Path, trust_sha256: str
+) -> LogRow:
+    """Return what verifying a node's whole log shows; every expected error becomes the row."""
+    try:
+        store.make_folder(folder)
+        fresh = folder / f".{LOG}.fresh"
+        try:
+            return await _check(node, open_road, folder, fresh, trust_sha256)
+        finally:
+            fresh.unlink(missing_ok=True)
+    except BreakglassError as error:
+        state = "failed"
+        if isinstance(error, EvidenceError):
+            state = "bad"
+        elif isinstance(error, Unreached):
+            state = "unreached"
+        return LogRow(
+            node=node.name,
+            cluster=node.cluster,
+            state=state,
+            code=error.stable_code,
+            message=error.message,
+            hint=error.hint,
+        )
+
+
+async def _check(
+    node: InventoryNode, open_road: OpenRoad, folder: Path, fresh: Path, trust_sha256: str
+) -> LogRow:
+    async with open_road(node) as road:
+        tree, newest = await _read(road, node, fresh)  # (1), (2)
+    _verify_stored(folder, node.log_key, tree)  # (3)
+    _verify_receipts(folder, node.log_key, tree)  # (4)
+    report = recheck_log(_entries_of(fresh), trust_sha256=trust_sha256)  # (5)
+    if report.findings:
+        first = report.findings[0]
+        return LogRow(
+            node=node.name,
+            cluster=node.cluster,
+            state="bad",
+            code="decision-not-proven",
+            message=f"{first.message} (entry {first.index},"
+            f" {len(report.findings)} such entries in all)",
+            hint=EvidenceError.default_hint,
+            entries=tree.size,
+            report=report,
+        )
+    return LogRow(
+        node=node.name,
+        cluster=node.cluster,
+        state="verified",
+        entries=tree.size,
+        report=report,
+        unkept=_keep(folder, node.log_key, fresh, newest),  # (6)
+    )
+
+
+async def _read(road: Road, node: InventoryNode, fresh: Path) -> tuple[Tree, Seen]:
+    """Put every entry into `fresh`; return their tree and the checkpoint, which agree."""
+    tree, total, newest = Tree(), 0, None
+    with _writing(fresh) as file:
+        while newest is None or tree.size < newest.checkpoint.size:
+            before = tree.size
+            async with aclosing(road.entries(tree.size)) as read:
+                async for one in read:
+                    if newest is not None and tree.size == newest.checkpoint.size:
+                        break  # it grew while we read: what is newer is for the next time
+                    total += len(one.entry)
+                    _verify_entry(one.index, tree.size, one.entry, total)
+                    tree.append(leaf_hash(one.entry))
+                    file.write(one.entry + b"\n")
+                    if newest is None and one.checkpoint:
+                        newest = _seen(one.checkpoint, node.log_key)
+            if newest is None or tree.size == before:
+                raise LogTampered(
+                    "expected entries up to a checkpoint over them, got an end before it"
+                )
+    if tree.size > newest.checkpoint.size or tree.root() != newest.checkpoint.root:
+        raise LogTampered(
+            f"expected the root of {newest.checkpoint.size} entries in its checkpoint, got another"
+        )
+    return tree, newest
+
+
+def _writing(fresh: Path) -> BinaryIO:
+    try:
+        return fresh.open("wb")
+    except OSError as error:
+        words = (error.strerror or "an error").lower()
+        raise FileUnreadable(
+            f"expected to write {fresh}, got: {words}", code="file-unwritable"
+        ) from error
+
+
+def _verify_entry(index: int, expected: int, entry: bytes, total: int) -> None:
+    if index != expected:
+        raise LogTampered(f"expected entry {expected}, got {index}")
+    if b"\n" in entry or len(entry) > bounds.MAX_ENTRY_BYTES or total > bounds.MAX_LOG_BYTES:
+        raise LogTampered(f"expected entries of one line within bounds, got another at {index}")
+
+
+def _seen(note: bytes, log_key: str) -> Seen:
+    try:
+        return Seen(checkpoint=verify_checkpoint(note, log_key), note=note)
+    except Malformed as error:
+        raise LogTampered(error.message, code=error.stable_code) from error
+
+
+def _verify_stored(folder: Path, log_key: str, tree: Tree) -> None:
+    stored = store.stored_checkpoint(folder, log_key)
+    if stored is None:
+        return
+    size, root = stored.checkpoint.size, stored.checkpoint.root
+    if size > tree.size:
+        raise LogTampered(
+            f"expected a log of at least {size} entries, got one of {tree.size}", code="log-shrank"
+        )
+    if tree.root(size) != root:
+        raise LogTampered(
+            f"expected the log whose first {size} entries are known here, got another",
+            code="log-forked",
+        )
+
+
+def _verify_receipts(folder: Path, log_key: str, tree: Tree) -> None:
+    for receipt in store.stored_receipts(folder):
+        try:
+            checkpoint = verify_receipt(receipt, log_key)
+        except Malformed as error:
+            raise LogTampered(error.message, code=error.stable_code) from error
+        held = (
+            receipt.index < checkpoint.size <= tree.size
+            and tree.leaf(receipt.index) == leaf_hash(receipt.entry)
+            and tree.root(checkpoint.size) == checkpoint.root
+        )
+        if not held:
+            raise LogTampered(
+                f"expected entry {receipt.index} as its receipt here says, got another",
+                code="log-forked",
+            )
+
+
+def _entries_of(fresh: Path) -> Iterator[bytes]:
+    with fresh.open("rb") as file:
+        for line in file:
+            yield line.removesuffix(b"\n")
+
+
+def _keep(folder: Path, log_key: str, fresh: Path, newest: Seen) -> str:
+    try:
+        fresh.replace(folder / LOG)
+    except OSError as error:
+        return f"expected to keep the log, got: {(error.strerror or 'an error').lower()}"
+    return store.keep_checkpoint(folder, log_key, newest)

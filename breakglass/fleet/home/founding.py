@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Founding a domain: the first trust, from people's public keys, and the first home.
+
+The first trust knows one group, `people`, and one policy for every verb, cluster and namespace: so
+many of the people, the requester not among them, at most 24 hours of hold.  A domain that needs
+more says so in its trust's next version.
+
+Who the people are is the one thing nobody can check for the founder: compare the fingerprints.
+"""
+
+import getpass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from breakglass.core import bounds, names
+from breakglass.core.command import Verb
+from breakglass.core.sshkey import SshKey, parse_public_key_file
+from breakglass.core.trust import (
+    NO_PREVIOUS,
+    Courier,
+    Person,
+    Policy,
+    QuorumPart,
+    Trust,
+    TrustedKey,
+    render_trust,
+)
+from breakglass.errors import Malformed, UsageError
+from breakglass.fleet.home import files, identity
+from breakglass.fleet.home.home import Home
+
+GROUP = "people"
+POLICY = "default"
+MAX_HOLD_S = 24 * 3_600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Founder:
+    """What the first trust is made of: whose key files, and how many people must approve."""
+
+    domain: str
+    people: tuple[tuple[str, Path], ...]
+    quorum: int
+
+
+def found(home: Path, founder: Founder, *, courier: str, now: datetime) -> tuple[Home, Trust]:
+    """Make a new home with trust version 1; raise before anything is written."""
+    names.parse_name(founder.domain)
+    keys = _keys_of(founder.people)
+    _verify_quorum(founder.quorum, len(keys))
+    ca = identity.make_ca(founder.domain, now=now)
+    own = identity.make_courier(ca, courier, now=now)
+    trust = Trust(
+        domain=founder.domain,
+        version=1,
+        previous_sha256=NO_PREVIOUS,
+        created=now.replace(microsecond=0),
+        people=tuple(
+            Person(name=name, groups=(GROUP,), keys=trusted) for name, trusted in keys.items()
+        ),
+        policies=(_policy(founder.quorum),),
+        couriers=(
+            Courier(
+                name=names.parse_name(courier),
+                spki_sha256=identity.spki_sha256(own.certificate),
+            ),
+        ),
+    )
+    return Home.create(home, trust=render_trust(trust), ca=ca, courier=own), trust
+
+
+def login_name() -> str:
+    """Return the name this session goes by, where it is one that documents can hold, or ""."""
+    try:
+        return names.parse_name(getpass.getuser().lower())
+    except (Malformed, OSError, KeyError):
+        return ""
+
+
+def _keys_of(people: tuple[tuple[str, Path], ...]) -> Mapping[str, tuple[TrustedKey, ...]]:
+    """Return each person's keys, read from the files; a name may stand several times."""
+    found: dict[str, tuple[TrustedKey, ...]] = {}
+    for name, path in people:
+        names.parse_name(name)
+        key, comment = _read_key(path)
+        label = comment if comment.isascii() and comment.isprintable() else ""
+        trusted = TrustedKey(key=key, label=label[: bounds.MAX_TEXT_CHARS], verify_required=False)
+        found[name] = (*found.get(name, ()), trusted)
+    return found
+
+
+def _read_key(path: Path) -> tuple[SshKey, str]:
+    raw = files.read_bounded(path, max_bytes=bounds.MAX_PUBLIC_KEY_BYTES)
+    if b"PRIVATE KEY" in raw:
+        raise UsageError(
+            f"expected a public key in {path}, got a private one",
+            code="private-key",
+            hint="give the .pub file; a private key never leaves its owner",
+        )
+    try:
+        return parse_public_key_file(raw.decode("utf-8", "replace"))
+    except Malformed as error:
+        raise Malformed(
+            f"{error.message} in {path}",
+            code=error.stable_code,
+            hint="give an OpenSSH public key file: ed25519, ecdsa, rsa of 3072 bits, or sk-",
+        ) from error
+
+
+def _verify_quorum(quorum: int, people: int) -> None:
+    least = bounds.MIN_APPROVALS_TO_STOP
+    if people < least:
+        raise UsageError(
+            f"expected at least {least} people, got {people}",
+            code="too-few-people",
+            hint="give --person NAME=KEY.pub once for each; two people is the point of the tool",
+        )
+    if not least <= quorum <= people:
+        raise UsageError(
+            f"expected a quorum of {least} to {people} (the people), got {quorum}",
+            code="quorum-unsatisfiable",
+            hint="change --quorum, or name more people",
+        )
+
+
+def _policy(quorum: int) -> Policy:
+    return Policy(
+        name=POLICY,
+        verbs=tuple(Verb),
+        clusters=("*",),
+        namespaces=("*",),
+        quorum=(QuorumPart(group=GROUP, approvals=quorum),),
+        requester_may_approve=False,
+        max_hold_s=MAX_HOLD_S,
+        max_nodes=bounds.MAX_NODES,
+    )

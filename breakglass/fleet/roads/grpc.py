@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node's gRPC service as a `Road`, over whatever channel a road has opened.
+
+Messages become values on the first line; every call has a deadline of ours, because an agent that
+is stopped still has a kernel that accepts connections.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, TypeAlias, TypeVar
+
+import grpc
+import grpc.aio
+
+from breakglass._pb.breakglass.v1 import agent_pb2 as pb
+from breakglass.core import bounds
+from breakglass.core.reasons import HINTS, Reason, needed_and_have
+from breakglass.core.receipt import Receipt
+from breakglass.errors import BreakglassError, NodeError, RefusedError, Unreached
+from breakglass.fleet.roads.port import (
+    Description,
+    HeldPod,
+    LoggedEntry,
+    NodeHold,
+    NodePod,
+    NotOnRecord,
+    OnRecord,
+    Refusal,
+    Told,
+)
+
+_SERVICE = "/breakglass.v1.Agent/"
+_MAX_MESSAGE_BYTES = 1024 * 1024  # pods of a node: about 40 kB; a receipt: below 70 kB
+_SILENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+_TLS_WORDS = ("ssl", "tls", "certificate", "handshake", "peer")
+
+T = TypeVar("T")
+
+Call: TypeAlias = "grpc.aio.UnaryStreamCall[Any, Any]"
+
+CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.enable_http_proxy", 0),  # it would be honoured even for IP addresses
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),  # delivering again is ours to decide
+    ("grpc.min_reconnect_backoff_ms", int(bounds.CONNECT_TIMEOUT_S * 1000)),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+)
+
+
+class GrpcRoad:
+    """The methods of `Road` over an open channel; `where` names the node in messages."""
+
+    def __init__(self, channel: grpc.aio.Channel, where: str) -> None:
+        self._channel = channel
+        self._where = where
+
+    async def submit(self, raw: bytes, *, silence_s: float) -> AsyncGenerator[Told, None]:
+        """Deliver a signed file and yield what the node tells of it."""
+        call = self._stream("Submit", pb.SubmitRequest, pb.Progress)(
+            pb.SubmitRequest(signed_file=raw)
+        )
+        # The first answer needs no pod to end: it comes at once or not at all.
+        async with aclosing(self._spoken(call, bounds.READ_TIMEOUT_S, silence_s)) as spoken:
+            async for progress in spoken:
+                yield _told(progress)
+
+    async def describe(self) -> Description:
+        """Ask the node who it is and how it is."""
+        found = await self._ask("Describe", pb.DescribeRequest(), pb.DescribeResponse)
+        return Description(
+            version=found.version,
+            domain=found.domain,
+            cluster=found.cluster,
+            node=found.node,
+            pool=found.pool,
+            node_time=found.node_time,
+            trust_version=found.trust_version,
+            trust_sha256=found.trust_sha256,
+            runtime=found.runtime,
+            runtime_ready=found.runtime_ready,
+            active_commands=found.active_commands,
+            checkpoint=found.checkpoint,
+        )
+
+    async def pods(self) -> tuple[NodePod, ...]:
+        """Ask for the node's pods."""
+        found = await self._ask("Pods", pb.PodsRequest(), pb.PodsResponse)
+        return tuple(
+            NodePod(
+                namespace=one.namespace,
+                name=one.name,
+                uid=one.uid,
+                daemonset=one.daemonset,
+                revision=one.revision,
+                state=one.state,
+                containers=one.containers,
+                running=one.running,
+                protected=one.protected,
+            )
+            for one in found.pods
+        )
+
+    async def holds(self) -> tuple[NodeHold, ...]:
+        """Ask what is held down there, and why."""
+        found = await self._ask("Holds", pb.HoldsRequest(), pb.HoldsResponse)
+        return tuple(_hold(one) for one in found.holds)
+
+    async def outcome(self, command_id: str) -> OnRecord:
+        """Ask what is on record of a command; raise `NotOnRecord` when nothing is."""
+        found = await self._ask("Outcome", pb.OutcomeRequest(id=command_id), pb.OutcomeResponse)
+        return OnRecord(
+            state=found.state,
+            accepted=_receipt(found.accepted),
+            pods=tuple(_receipt(one) for one in found.pods),
+            finished=_receipt(found.finished) if found.HasField("finished") else None,
+            node_time=found.node_time,
+        )
+
+    async def entries(self, first: int) -> AsyncGenerator[LoggedEntry, None]:
+        """Read entries of the log from `first` on, as many as one read may give."""
+        call = self._stream("Entries", pb.EntriesRequest, pb.Entry)(pb.EntriesRequest(first=first))
+        async with aclosing(
+            self._spoken(call, bounds.READ_TIMEOUT_S, bounds.READ_TIMEOUT_S)
+        ) as spoken:
+            async for one in spoken:
+                yield LoggedEntry(index=one.index, entry=one.entry, checkpoint=one.checkpoint)
+
+    async def consistency(self, old_size: int) -> tuple[tuple[bytes, ...], bytes]:
+        """Ask for the proof that the log has only grown since, and the newest checkpoint."""
+        request = pb.ConsistencyRequest(old_size=old_size)
+        found = await self._ask("Consistency", request, pb.ConsistencyResponse)
+        return tuple(found.proof), found.checkpoint
+
+    async def _ask(self, method: str, request: Any, response: type[T]) -> T:  # noqa: ANN401 - a message
+        call = self._channel.unary_unary(
+            f"{_SERVICE}{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=response.FromString,  # type: ignore[attr-defined]
+        )
+        try:
+            found: T = await call(request, timeout=bounds.READ_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise as_known(error, self._where) from error
+        return found
+
+    def _stream(self, method: str, request: Any, response: Any) -> Callable[[Any], Call]:  # noqa: ANN401
+        return self._channel.unary_stream(
+            f"{_SERVICE}{method}",
+            request_serializer=request.SerializeToString,
+            response_deserializer=response.FromString,
+        )
+
+    async def _spoken(
+        self, call: Call, first_s: float, silence_s: float
+    ) -> AsyncGenerator[Any, None]:
+        """Yield a stream's messages; raise `Unreached` after too long a silence."""
+        patience_s = first_s
+        try:
+            while True:
+                async with asyncio.timeout(patience_s):
+                    message = await call.read()
+                if message is grpc.aio.EOF:
+                    return
+                yield message
+                patience_s = silence_s
+        except TimeoutError as error:
+            raise Unreached(
+                f"expected an answer of {self._where} within {patience_s:.0f} s, got none",
+                code="silent",
+            ) from error
+        except grpc.aio.AioRpcError as error:
+            raise as_known(error, self._where) from error
+        finally:
+            call.cancel()
+
+
+def as_known(error: grpc.aio.AioRpcError, where: str) -> BreakglassError:
+    """Return an error of our tree for one of gRPC's, with the node's own code if it gave one."""
+    status, details = error.code(), error.details() or ""
+    code, colon, message = details.partition(": ")
+    reason = next((one for one in Reason if colon and one.value == code), None)
+    if status is grpc.StatusCode.NOT_FOUND:
+        return NotOnRecord(f"expected the command on record of {where}, got none")
+    if status is grpc.StatusCode.PERMISSION_DENIED:
+        return _turned_away(reason, message or details, where)
+    if reason is not None:
+        return NodeError(f"{message} on {where}", code=reason.value, hint=HINTS[reason])
+    if status in _SILENT:
+        return _unreached(status, details, where)
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return NodeError(
+            f"expected {where} to have room, got: {details}",
+            code="busy",
+            hint=HINTS[Reason.BUSY],
+        )
+    return NodeError(
+        f"expected an answer of {where}, got {status.name.lower()}: {details}", code="node-error"
+    )
+
+
+def _turned_away(reason: Reason | None, message: str, where: str) -> RefusedError:
+    needed, have = needed_and_have(message)
+    return RefusedError(
+        f"expected {needed}, got {have}, at the door of {where}",
+        code=reason.value if reason else "turned-away",
+        hint=HINTS[reason] if reason else "",
+    )
+
+
+def _unreached(status: grpc.StatusCode, details: str, where: str) -> Unreached:
+    if any(word in details.lower() for word in _TLS_WORDS):
+        return Unreached(
+            f"expected {where} with its pinned certificate, got: {details}",
+            code="wrong-identity",
+            hint="something else may answer at that address, or it has another bundle: look at it",
+        )
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        seconds = f"{bounds.READ_TIMEOUT_S:.0f} s"
+        return Unreached(f"expected an answer of {where} within {seconds}, got none", code="silent")
+    return Unreached(f"expected an answer of {where}, got: {details}")
+
+
+def _told(progress: pb.Progress) -> Told:
+    kind = progress.WhichOneof("step") or ""
+    refusal = None
+    if kind == "refused":
+        refused = progress.refused
+        refusal = Refusal(
+            code=refused.code,
+            needed=refused.needed,
+            have=refused.have,
+            hint=refused.hint,
+            receipt=_receipt(refused.receipt) if refused.HasField("receipt") else None,
+        )
+    receipt = _receipt(getattr(progress, kind)) if kind and refusal is None else None
+    return Told(
+        kind=kind,
+        receipt=receipt,
+        refusal=refusal,
+        repeated=progress.repeated,
+        node_time=progress.node_time,
+    )
+
+
+def _hold(message: pb.Hold) -> NodeHold:
+    return NodeHold(
+        command=message.command,
+        workload=message.workload,
+        revision=message.revision,
+        image=message.image,
+        mode=message.mode,
+        reason=message.reason,
+        incident=message.incident,
+        approvals=tuple(message.approvals),
+        since=message.since,
+        until=message.until,
+        left_s=message.left_s,
+        attempts=message.attempts,
+        stops=message.stops,
+        resets=message.resets,
+        leaked_ms=message.leaked_ms,
+        pods=tuple(
+            HeldPod(uid=one.uid, name=one.name, gate=one.gate, note=one.note)
+            for one in message.pods
+        ),
+    )
+
+
+def _receipt(message: pb.Receipt) -> Receipt:
+    return Receipt(
+        entry=message.entry,
+        index=message.index,
+        proof=tuple(message.proof),
+        checkpoint=message.checkpoint,
+    )

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Containers as the kernel shows them, over trees of cgroup v1, v2 and hybrid hosts."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.port import Leaf
+from tests.support.fake_host import ID, PID, UID, Host
+
+OTHER = "f" + ID[1:]
+POD = f"/kubepods/besteffort/pod{UID}"
+SLICED = UID.replace("-", "_")
+SLICE = f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{SLICED}.slice"
+KINDS = [(True, False), (False, True), (True, True)]
+
+
+@pytest.mark.parametrize(("unified", "v1"), KINDS)
+@pytest.mark.parametrize(
+    "group",
+    [
+        f"{POD}/{ID}",
+        f"{SLICE}/cri-containerd-{ID}.scope",
+        f"{SLICE}/crio-{ID}.scope",
+        f"/k8s.io/{ID}",
+    ],
+)
+def test_a_containers_group_is_found_on_every_kind_of_host(
+    tmp_path: Path, group: str, *, unified: bool, v1: bool
+) -> None:
+    """Names by cgroupfs and by systemd, containerd and CRI-O, v1, v2 and hybrid."""
+    host = Host(tmp_path, unified=unified, v1=v1)
+    host.put_in(PID, group)
+    kernel = host.kernel()
+    leaf = kernel.leaf_of(PID, ID)
+    assert leaf is not None
+    assert kernel.pids(leaf) == (PID,)
+    expected = host.mounts["" if unified else "pids"]
+    assert leaf.directory == expected / group.strip("/") or not unified
+
+
+@pytest.mark.parametrize(("unified", "v1"), KINDS)
+def test_the_containers_of_a_pod_are_listed(tmp_path: Path, *, unified: bool, v1: bool) -> None:
+    """By both drivers' names, each once; a monitor beside it and odd names are no containers."""
+    for number, pod in enumerate((POD, SLICE)):
+        host = Host(tmp_path / str(number), unified=unified, v1=v1)
+        group = host.pod(pod)
+        scope = pod == SLICE
+        for one in (ID, OTHER):
+            host.group(f"{pod}/cri-containerd-{one}.scope" if scope else f"{pod}/{one}")
+        for odd in (f"crio-conmon-{ID[:-1]}0.scope", "init.scope", ID[:12], f"{ID}x", "bg-probe"):
+            host.group(f"{pod}/{odd}")
+        leaves = host.kernel().leaves(group)
+        assert [leaf.container_id for leaf in leaves] == [ID, OTHER]
+        assert {leaf.directory.parent for leaf in leaves} == {group.trees[0][1]}
+
+
+def test_a_container_that_is_only_in_a_v1_tree_is_listed(tmp_path: Path) -> None:
+    """Where the cgroup2 tree refused it, a container may still have the others."""
+    host = Host(tmp_path, unified=True, v1=True)
+    group = host.pod(POD)
+    host.group(f"{POD}/{ID}", trees=("pids", "freezer"))
+    (leaf,) = host.kernel().leaves(group)
+    assert leaf.directory == host.mounts["pids"] / POD.strip("/") / ID
+
+
+def test_processes_are_those_of_all_trees(tmp_path: Path) -> None:
+    """One that has left the group in one tree is still in the others, and counts once."""
+    host = Host(tmp_path, unified=True, v1=True)
+    host.put_in(PID, f"{POD}/{ID}")
+    host.put_in(PID + 1, f"{POD}/{ID}")
+    host.file(f"{POD}/{ID}", "", "cgroup.procs").write_text(f"{PID}\n")
+    kernel = host.kernel()
+    leaf = kernel.leaf_of(PID, ID)
+    assert leaf is not None
+    assert kernel.pids(leaf) == (PID, PID + 1)
+
+
+def test_processes_in_groups_below_are_the_containers_too(tmp_path: Path) -> None:
+    """A container that runs an init system moves its own processes further down."""
+    host = Host(tmp_path, unified=True, v1=False)
+    host.put_in(PID, f"{POD}/{ID}/init.scope")
+    host.put_in(PID + 1, f"{POD}/{ID}/system.slice/x.service")
+    kernel = host.kernel()
+    leaf = kernel.leaf_of(PID, ID)
+    assert leaf is not None
+    assert leaf.directory.name == ID
+    assert sorted(kernel.pids(leaf)) == [PID, PID + 1]
+
+
+@pytest.mark.parametrize(
+    "group", ["/", POD, f"{POD}/{OTHER}", f"{POD}/{ID}0", f"{POD}/a{ID}", f"{POD}/{ID[:12]}"]
+)
+def test_a_process_of_somebody_else_gives_no_group(tmp_path: Path, group: str) -> None:
+    """The full id must stand in the path: a process id may have been given away meanwhile."""
+    host = Host(tmp_path, unified=True, v1=True)
+    host.put_in(PID, group if group != "/" else "/x")
+    (host.proc / str(PID) / "cgroup").write_text(f"0::{group}\n5:pids:{group}\n")
+    assert host.kernel().leaf_of(PID, ID) is None
+
+
+def test_a_process_that_is_gone_gives_no_group(tmp_path: Path) -> None:
+    """Nothing is claimed of a container whose process could not be looked up."""
+    assert Host(tmp_path, unified=True, v1=False).kernel().leaf_of(PID, ID) is None
+
+
+def test_a_group_that_is_gone_has_no_processes(tmp_path: Path) -> None:
+    """The leaf is removed with its last process, which is what gone looks like."""
+    host = Host(tmp_path, unified=True, v1=False)
+    assert host.kernel().pids(Leaf(directory=host.mounts[""] / "gone")) == ()
+
+
+def test_a_group_that_is_gone_already_is_no_leaf(tmp_path: Path) -> None:
+    """/proc may tell of a group whose directory was removed since."""
+    host = Host(tmp_path, unified=True, v1=False)
+    (host.proc / str(PID)).mkdir()
+    (host.proc / str(PID) / "cgroup").write_text(f"0::{POD}/{ID}\n")
+    assert host.kernel().leaf_of(PID, ID) is None
+
+
+def test_a_mount_of_a_part_of_the_tree_is_followed(tmp_path: Path) -> None:
+    """Where a hierarchy is seen from below its root, paths outside of it are not found."""
+    host = Host(tmp_path, unified=True, v1=False, top="/machine")
+    host.group(f"{POD}/{ID}")
+    (host.proc / str(PID)).mkdir()
+    line = host.proc / str(PID) / "cgroup"
+    line.write_text(f"0::/machine{POD}/{ID}\n")
+    leaf = host.kernel().leaf_of(PID, ID)
+    assert leaf == Leaf(directory=host.mounts[""] / POD.strip("/") / ID, container_id=ID)
+    line.write_text(f"0::{POD}/{ID}\n")
+    assert host.kernel().leaf_of(PID, ID) is None
+
+
+def test_a_host_without_proc_shows_nothing(tmp_path: Path) -> None:
+    """No mounts, no groups, and no error."""
+    kernel = CgroupKernel(tmp_path / "nowhere")
+    assert kernel.leaf_of(1, ID) is None
+    assert not kernel.pod_groups()
+    assert not kernel.parents()
+    assert kernel.pod_group(UID) is kernel.pod_group(UID, POD) is None
+
+
+def test_a_group_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    """Unreadable is not empty: whoever asks must not take it for gone."""
+    (tmp_path / "cgroup.procs").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        CgroupKernel(tmp_path).pids(Leaf(directory=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("stat", "described"),
+    [
+        ("4242 (fsync) D 1 2", "4242 D fsync"),
+        ("4242 (a) R) (b) Z 1 2", "4242 Z a) R) (b"),
+        ("4242 (a\x1b[2J) S 1", "4242 S a?[2J"),
+        (None, "4242 gone"),
+    ],
+)
+def test_a_process_is_described_by_state_and_name(
+    tmp_path: Path, stat: str | None, described: str
+) -> None:
+    """A name is whatever the process calls itself: nothing in it reaches a terminal."""
+    host = Host(tmp_path, unified=True, v1=False)
+    if stat is not None:
+        (host.proc / str(PID)).mkdir()
+        (host.proc / str(PID) / "stat").write_text(stat)
+    assert host.kernel().describe(PID) == described
+
+
+def test_this_machine_can_be_read() -> None:
+    """The real /proc has no group for us by that name, and its mounts are understood."""
+    kernel = CgroupKernel()
+    assert kernel._hierarchies.trees
+    assert kernel.leaf_of(os.getpid(), ID) is None
+    assert kernel.describe(os.getpid()).startswith(f"{os.getpid()} R ")

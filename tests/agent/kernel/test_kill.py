@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is refused to be killed, over trees in a folder, and what a kill does there with files.
+
+No process is in danger here: the groups are files, and the ids in them are of no process of this
+machine or of this very one.  Killing for real is tests/real/test_kill.py.
+"""
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.port import Leaf
+from breakglass.core import bounds
+from breakglass.errors import GateFailed
+from tests.support.fake_host import ID, UID, Host
+
+POD = f"kubepods/besteffort/pod{UID}"
+LEAF = f"{POD}/{ID}"
+NOBODY = bounds.MAX_NODES * 100  # above any pid_max (2^22): no process has this id
+KINDS = [(True, False), (False, True), (True, True)]
+
+
+def leaf_of(host: Host, path: str = LEAF, label: str | None = None) -> Leaf:
+    """Return a leaf in one tree."""
+    first = next(iter(host.mounts)) if label is None else label
+    return Leaf(directory=host.mounts[first] / path, container_id=ID)
+
+
+def kernel_of(host: Host, *runtime: int) -> CgroupKernel:
+    """Return the kernel of a machine whose runtime has these processes."""
+    return CgroupKernel(host.proc, runtime_pids=lambda: frozenset(runtime))
+
+
+def refused(host: Host, leaf: Leaf, *runtime: int) -> str:
+    """Return the code with which a kill is refused."""
+    kernel = kernel_of(host, *runtime)
+    before = {path: path.read_bytes() for path in host.root.rglob("*") if path.is_file()}
+    with pytest.raises(GateFailed) as caught:
+        kernel.kill(leaf)
+    assert {path: path.read_bytes() for path in before} == before
+    return caught.value.stable_code
+
+
+@pytest.mark.parametrize(("unified", "v1"), KINDS)
+@pytest.mark.parametrize(
+    "path",
+    ["", "kubepods", "kubepods/besteffort", POD, f"k8s.io/{ID}", "system.slice/containerd.service"],
+)
+def test_only_what_is_below_a_pod_is_killed(
+    tmp_path: Path, path: str, *, unified: bool, v1: bool
+) -> None:
+    """Neither a pod nor a parent nor a service, nor a container that no pod has."""
+    host = Host(tmp_path, unified=unified, v1=v1)
+    host.put_in(NOBODY, f"{path or 'x'}")
+    for label in host.mounts:
+        assert refused(host, leaf_of(host, path, label)) == "kill-refused"
+
+
+def test_a_directory_outside_of_the_trees_is_not_killed(tmp_path: Path) -> None:
+    """Whatever its name is, and however it is reached."""
+    host = Host(tmp_path, unified=True, v1=True)
+    host.put_in(NOBODY, LEAF)
+    outside = tmp_path / LEAF
+    outside.mkdir(parents=True)
+    assert refused(host, Leaf(directory=outside)) == "kill-refused"
+    inside = host.mounts[""] / LEAF
+    (tmp_path / "link").symlink_to(inside)
+    (inside.parent / "other").symlink_to(inside)
+    for odd in (tmp_path / "link", inside.parent / "other", inside / ".." / ID, Path("/")):
+        assert refused(host, Leaf(directory=odd)) == "kill-refused"
+
+
+@pytest.mark.parametrize("generations", [0, 1, 2, 5])
+def test_the_agent_and_its_ancestors_are_not_killed(tmp_path: Path, generations: int) -> None:
+    """In any tree, and below the leaf too."""
+    for number, below in enumerate(("", "/init.scope")):
+        host = Host(tmp_path / str(number), unified=True, v1=True)
+        lineage = [os.getpid(), *(NOBODY + one for one in range(generations)), 1]
+        for pid, parent in itertools.pairwise(lineage):
+            host.put_in(pid, "system.slice/a.service", parent=parent)
+        host.put_in(lineage[generations], f"{LEAF}{below}", parent=1)
+        assert refused(host, leaf_of(host)) == "kill-refused"
+
+
+@pytest.mark.parametrize("label", ["", "pids", "freezer", "name=systemd"])
+def test_the_runtime_is_not_killed(tmp_path: Path, label: str) -> None:
+    """Also when it is in the container's group in one tree alone."""
+    host = Host(tmp_path, unified=True, v1=True)
+    host.put_in(NOBODY, LEAF)
+    host.file(LEAF, label, "cgroup.procs").write_text(f"{NOBODY}\n{NOBODY + 1}\n")
+    assert refused(host, leaf_of(host), NOBODY + 1) == "kill-refused"
+
+
+def test_a_kubelet_that_was_moved_here_is_not_killed(tmp_path: Path) -> None:
+    """It is in no pod in the other trees."""
+    host = Host(tmp_path, unified=True, v1=True)
+    host.put_in(NOBODY, LEAF)
+    host.put_in(NOBODY + 1, "system.slice/kubelet.service", name="kubelet")
+    place = host.file(LEAF, "pids", "cgroup.procs")
+    place.write_text(f"{NOBODY}\n{NOBODY + 1}\n")
+    lines = (host.proc / str(NOBODY + 1) / "cgroup").read_text()
+    moved = lines.replace("pids:/system.slice/kubelet.service", f"pids:/{LEAF}")
+    assert moved != lines
+    (host.proc / str(NOBODY + 1) / "cgroup").write_text(moved)
+    assert refused(host, leaf_of(host)) == "kill-refused"
+
+
+@pytest.mark.parametrize(("unified", "v1"), KINDS)
+def test_a_container_that_calls_itself_kubelet_is_not_spared(
+    tmp_path: Path, *, unified: bool, v1: bool
+) -> None:
+    """A name is free, a group is given: it is not refused (and cannot be hit, being a file)."""
+    host = Host(tmp_path, unified=unified, v1=v1)
+    host.put_in(NOBODY, LEAF, name="kubelet")
+    kernel = kernel_of(host)
+    with pytest.raises(GateFailed) as caught:  # there is no process and no kernel behind the files
+        kernel.kill(leaf_of(host))
+    assert caught.value.stable_code == "kill-failed"
+
+
+def test_a_container_in_fewer_trees_that_calls_itself_kubelet_is_not_spared(
+    tmp_path: Path,
+) -> None:
+    """What left one of its groups for another of its pod's is still inside the pod."""
+    host = Host(tmp_path, unified=True, v1=True)
+    host.put_in(NOBODY, LEAF, name="kubelet")
+    host.file(LEAF, "pids", "cgroup.procs").write_text("")
+    lines = (host.proc / str(NOBODY) / "cgroup").read_text()
+    moved = lines.replace(f"pids:/{LEAF}", f"pids:/{POD}/x")
+    assert moved != lines
+    (host.proc / str(NOBODY) / "cgroup").write_text(moved)
+    with pytest.raises(GateFailed) as caught:
+        kernel_of(host).kill(leaf_of(host))
+    assert caught.value.stable_code == "kill-failed"
+
+
+def test_the_kernel_is_told_once_where_it_can_kill_alone(tmp_path: Path) -> None:
+    """With cgroup.kill nothing else is needed; here the file only takes what it is told."""
+    host = Host(tmp_path, unified=True, v1=False)
+    host.put_in(NOBODY, LEAF)
+    order = host.file(LEAF, "", "cgroup.kill")
+    order.write_text("")
+    kernel_of(host).kill(leaf_of(host))  # the process stays, as one in state D would
+    assert order.read_text() == "1"
+    assert kernel_of(host).pids(leaf_of(host)) == (NOBODY,)
+
+
+def test_a_thaw_comes_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group that was frozen is not left so, even when signalling fails in the middle."""
+    host = Host(tmp_path, unified=False, v1=True)
+    host.put_in(NOBODY, LEAF)
+    host.group(f"{LEAF}/below")
+    states = [host.file(path, "freezer", "freezer.state") for path in (LEAF, f"{LEAF}/below")]
+    for state in states:
+        state.write_text("FROZEN")
+    seen: list[str] = []
+
+    def interrupted(pid: int, flags: int = 0) -> int:
+        seen.append(states[0].read_text())
+        raise RuntimeError("in the middle of it")
+
+    monkeypatch.setattr(os, "pidfd_open", interrupted)
+    with pytest.raises(RuntimeError):
+        kernel_of(host).kill(leaf_of(host))
+    assert seen == ["FROZEN"]
+    assert [state.read_text() for state in states] == ["THAWED", "THAWED"]
+
+
+def test_a_group_that_is_gone_is_killed_already(tmp_path: Path) -> None:
+    """Nothing to kill is no failure; nor is a leaf that is empty."""
+    host = Host(tmp_path, unified=True, v1=True)
+    kernel = kernel_of(host)
+    kernel.kill(leaf_of(host))
+    host.group(LEAF)
+    kernel.kill(leaf_of(host))
+
+
+def test_a_group_that_cannot_be_read_is_not_killed(tmp_path: Path) -> None:
+    """Whoever is in there is not known, so nobody is sure to be spared."""
+    host = Host(tmp_path, unified=True, v1=False)
+    host.group(LEAF)
+    host.file(LEAF, "", "cgroup.procs").unlink()
+    host.file(LEAF, "", "cgroup.procs").mkdir()
+    assert refused(host, leaf_of(host)) == "kill-failed"

@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits on pods' groups by files and by systemctl, over trees of every kind.
+
+The mkdir that the kernel refuses needs the kernel: its test runs where a cgroup2 tree is.
+"""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from breakglass.agent.kernel.limits import PROBE, refuses_children
+from breakglass.agent.kernel.port import PodGroup
+from breakglass.core.gates import Gate, Layout, Limit, Oci
+from breakglass.errors import GateFailed
+from tests.support import own_groups
+from tests.support.fake_host import ID, UID, Host
+from tests.support.own_groups import OwnGroups
+
+SLICED = UID.replace("-", "_")
+UNIT = f"kubepods-besteffort-pod{SLICED}.slice"
+SLICE = f"kubepods.slice/kubepods-besteffort.slice/{UNIT}"
+POD = f"kubepods/besteffort/pod{UID}"
+KINDS = {"v2": (True, False), "v1": (False, True), "hybrid": (True, True)}
+EXPECTED = {
+    ("v2", POD): ("descendants", "pids"),
+    ("v1", POD): ("pids",),
+    ("hybrid", POD): ("descendants", "pids"),
+    ("v2", SLICE): ("descendants", "property"),
+    ("v1", SLICE): ("property", "pids"),
+    ("hybrid", SLICE): ("descendants", "property"),
+}
+
+
+class Gated:
+    """A pod on a machine of a kind, and the kernel there."""
+
+    def __init__(self, root: Path, kind: str, path: str) -> None:
+        unified, v1 = KINDS[kind]
+        self.host = Host(root, unified=unified, v1=v1)
+        self.tasks = self.host.file(path, "pids" if v1 else "", "pids.max")
+        if path == SLICE:
+            self.host.systemd.install({UNIT: {"TasksMax": "infinity", "file": str(self.tasks)}})
+        self.group: PodGroup = self.host.pod(path)
+        self.kernel = self.host.kernel()
+
+    def limits(self) -> tuple[Limit, ...]:
+        """Return the limits there."""
+        return self.kernel.limits(self.group, Oci.RUNC)
+
+    def set_all(self) -> tuple[Limit, ...]:
+        """Set all limits and return them."""
+        limits = self.limits()
+        for limit in limits:
+            self.kernel.set_limit(self.group, limit)
+        return limits
+
+
+@pytest.fixture(
+    params=EXPECTED, ids=lambda one: f"{one[0]}-{'slice' if one[1] == SLICE else 'pod'}"
+)
+def gated(request: pytest.FixtureRequest, tmp_path: Path) -> Gated:
+    """Each kind of machine with each driver."""
+    return Gated(tmp_path, *request.param)
+
+
+def code_of(refused: pytest.ExceptionInfo[GateFailed]) -> str:
+    """Return the stable code of an error."""
+    return refused.value.stable_code
+
+
+def test_each_kind_of_machine_has_its_limits(gated: Gated, request: pytest.FixtureRequest) -> None:
+    """At the pod's own places, with the values before us."""
+    limits = gated.limits()
+    kinds = EXPECTED[request.node.callspec.params["gated"]]
+    assert tuple(limit.kind.value for limit in limits) == kinds
+    for limit in limits:
+        if limit.kind is Gate.PROPERTY:
+            assert (limit.place, limit.old) == (UNIT, "infinity")
+        else:
+            assert limit.old == "max"
+            assert Path(limit.place).parent in {place for _, place in gated.group.trees}
+
+
+def test_limits_are_set_lifted_and_read_back(gated: Gated) -> None:
+    """Each at its place; a limit of systemd's shows in the kernel's file too."""
+    limits = gated.set_all()
+    assert gated.kernel.changed(gated.group, limits) == ()
+    for limit in limits:
+        if limit.kind is Gate.PROPERTY:
+            assert gated.host.systemd.units[UNIT]["TasksMax"] == "1"
+        else:
+            assert Path(limit.place).read_text().strip() == "0"
+    assert gated.limits() == limits
+    for limit in reversed(limits):
+        gated.kernel.lift(gated.group, limit)
+    assert gated.kernel.changed(gated.group, limits) == limits
+    assert gated.limits() == limits
+    assert gated.tasks.read_text().strip() == "max"
+
+
+def test_tasks_are_proven_by_reading(gated: Gated) -> None:
+    """Where a mkdir is not refused descendants prove nothing, whatever the file says."""
+    limits = gated.set_all()
+    stands = gated.kernel.standing(gated.group, limits, Oci.RUNC)
+    slices = Gate.PROPERTY if gated.group.is_slice else Gate.PIDS
+    assert stands is slices
+    assert gated.kernel.standing(gated.group, limits, Oci.CRUN) is Gate.WATCH_ONLY
+    assert not any((place / PROBE).exists() for _, place in gated.group.trees)
+    gated.tasks.write_text("max")
+    assert gated.kernel.standing(gated.group, limits, Oci.RUNC) is Gate.WATCH_ONLY
+
+
+def test_a_property_needs_both_systemd_and_the_kernel(tmp_path: Path) -> None:
+    """What only one of them has is on its way out."""
+    gated = Gated(tmp_path, "v2", SLICE)
+    limits = gated.set_all()
+    gated.tasks.write_text("0")  # ours on top: systemd rewrites it to 1, which holds as well
+    assert gated.kernel.standing(gated.group, limits, Oci.RUNC) is Gate.PROPERTY
+    gated.host.systemd.install({UNIT: {"TasksMax": "infinity"}})
+    assert gated.kernel.standing(gated.group, limits, Oci.RUNC) is Gate.WATCH_ONLY
+    gated.host.systemd.install({UNIT: {"TasksMax": "1"}}, fails="Connection refused")
+    assert gated.kernel.standing(gated.group, limits, Oci.RUNC) is Gate.WATCH_ONLY
+
+
+@pytest.mark.parametrize(
+    ("kind", "trouble"),
+    [*itertools.product(KINDS, ("missing", "fails", "odd")), ("v2", "slow")],
+)
+def test_without_systemd_the_other_limits_remain(tmp_path: Path, kind: str, trouble: str) -> None:
+    """The property is a second belt, or has one: its lack is never the end of a gate."""
+    gated = Gated(tmp_path, kind, SLICE)
+    _spoil(gated.host, trouble)
+    kernel = gated.host.kernel()
+    expected = [Gate.PIDS] if kind == "v1" else [Gate.DESCENDANTS]
+    assert [limit.kind for limit in kernel.limits(gated.group, Oci.RUNC)] == expected
+
+
+def _spoil(host: Host, trouble: str) -> None:
+    program = host.systemd.folder / "systemctl"
+    match trouble:
+        case "missing":
+            program.unlink()
+        case "fails":
+            host.systemd.install({}, fails="Failed to connect to bus")
+        case "odd":
+            host.systemd.install({UNIT: {"TasksMax": "50%"}})
+        case _:
+            program.write_text("#!/bin/sh\nexec sleep 60\n")
+
+
+def test_when_the_only_limit_cannot_be_read_that_is_an_error(tmp_path: Path) -> None:
+    """Nothing to set is not the same as nothing that could be set."""
+    gated = Gated(tmp_path, "v2", SLICE)
+    _spoil(gated.host, "fails")
+    (gated.group.trees[0][1] / "cgroup.max.descendants").unlink()
+    with pytest.raises(GateFailed, match="Failed to connect to bus") as refused:
+        gated.host.kernel().limits(gated.group, Oci.RUNC)
+    assert code_of(refused) == "gate-unwritable"
+
+
+def test_without_the_controller_there_is_no_limit_on_tasks(tmp_path: Path) -> None:
+    """A property that the kernel does not enforce would hold nothing."""
+    for number, path in enumerate((POD, SLICE)):
+        gated = Gated(tmp_path / str(number), "v2", path)
+        gated.tasks.unlink()
+        assert [limit.kind for limit in gated.limits()] == [Gate.DESCENDANTS]
+    legacy = Gated(tmp_path / "v1", "v1", POD)
+    (legacy.host.mounts["pids"] / POD).rename(tmp_path / "gone")
+    bare = replace(legacy.group, trees=legacy.group.trees[1:])
+    assert legacy.kernel.limits(bare, Oci.RUNC) == ()
+
+
+@pytest.mark.parametrize("value", ["20", "4194304"])
+def test_a_number_before_us_comes_back(gated: Gated, value: str) -> None:
+    """A podPidsLimit of kubelet's podPidsLimit stands where it put it, after us as before."""
+    gated.tasks.write_text(f"{value}\n")
+    if gated.group.is_slice:
+        gated.host.systemd.install({UNIT: {"TasksMax": value, "file": str(gated.tasks)}})
+    limits = gated.set_all()
+    assert {limit.old for limit in limits if limit.kind is not Gate.DESCENDANTS} == {value}
+    for limit in reversed(limits):
+        gated.kernel.lift(gated.group, limit)
+    assert gated.tasks.read_text().strip() == value
+
+
+def test_a_very_old_systemd_says_infinity_in_digits(tmp_path: Path) -> None:
+    """The largest number of 64 bits is no limit."""
+    gated = Gated(tmp_path, "v2", SLICE)
+    gated.host.systemd.install({UNIT: {"TasksMax": str(2**64 - 1)}})
+    assert gated.limits()[-1].old == "infinity"
+
+
+def test_a_value_that_does_not_stay_is_told(tmp_path: Path) -> None:
+    """What is written and does not read back does not stand."""
+    gated = Gated(tmp_path, "v2", SLICE)
+    property_limit = gated.limits()[-1]
+    (gated.host.systemd.folder / "systemctl").write_text("#!/bin/sh\necho 50\n")
+    with pytest.raises(GateFailed) as refused:
+        gated.kernel.set_limit(gated.group, property_limit)
+    assert code_of(refused) == "gate-not-standing"
+    descendants = gated.limits()[0]
+    Path(descendants.place).unlink()
+    Path(descendants.place).symlink_to("/dev/null")
+    with pytest.raises(GateFailed) as refused:  # and a link is not followed
+        gated.kernel.set_limit(gated.group, descendants)
+    assert code_of(refused) == "gate-unwritable"
+
+
+@pytest.mark.parametrize(
+    "odd", ["", "0 ", "max; reboot", "-1", "1\nmax", "TasksMax=5", "0%", "9" * 21]
+)
+def test_an_old_value_from_the_log_is_checked_before_systemd_hears_it(
+    tmp_path: Path, odd: str
+) -> None:
+    """It is an argument of a program: a number, or "infinity"."""
+    gated = Gated(tmp_path, "v2", SLICE)
+    limit = gated.set_all()[-1]
+    before = len(gated.host.systemd.calls)
+    with pytest.raises(GateFailed):
+        gated.kernel.lift(gated.group, replace(limit, old=odd))
+    assert len(gated.host.systemd.calls) == before
+
+
+def test_systemctl_is_called_as_it_should_be(tmp_path: Path) -> None:
+    """With an empty environment, options before "--", exact names after it."""
+    gated = Gated(tmp_path, "v2", SLICE)
+    gated.set_all()
+    calls = gated.host.systemd.calls
+    assert {call[-1] for call in calls} == {""}
+    assert [call[2:-1] for call in calls] == [
+        ["show", "--property=TasksMax", "--value", "--", UNIT],
+        ["set-property", "--runtime", "--", UNIT, "TasksMax=1"],
+        ["show", "--property=TasksMax", "--value", "--", UNIT],
+    ]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/etc/passwd",
+        f"{POD}/pids.max",
+        "../pids.max",
+        "kubepods-besteffort.slice",
+        f"kubepods-besteffort-pod{SLICED[:-1]}0.slice",
+        "-x.slice",
+        "",
+    ],
+)
+def test_only_the_pods_own_places_are_touched(gated: Gated, place: str) -> None:
+    """A limit from the log is compared with the group as it is now."""
+    for kind in (Gate.DESCENDANTS, Gate.PIDS, Gate.PROPERTY, Gate.WATCH_ONLY):
+        limit = Limit(kind=kind, place=place, old="max", early=True)
+        for touch in (gated.kernel.set_limit, gated.kernel.lift):
+            with pytest.raises(GateFailed) as refused:
+                touch(gated.group, limit)
+            assert code_of(refused) == "cgroup-mismatch"
+        assert gated.kernel.changed(gated.group, (limit,)) == ()
+        assert gated.kernel.standing(gated.group, (limit,), Oci.RUNC) is Gate.WATCH_ONLY
+
+
+def test_a_limit_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    """Unreadable is neither free nor shut."""
+    gated = Gated(tmp_path, "v1", POD)
+    (limit,) = gated.limits()
+    gated.tasks.unlink()
+    gated.tasks.mkdir()
+    with pytest.raises(GateFailed) as refused:
+        gated.kernel.changed(gated.group, (limit,))
+    assert code_of(refused) == "gate-unwritable"
+    with pytest.raises(GateFailed):
+        gated.kernel.limits(gated.group, Oci.RUNC)
+
+
+def test_a_file_that_is_missing_in_a_group_that_is_there_is_an_error(tmp_path: Path) -> None:
+    """A group that is gone needs no limit; one that is there and has none is not held."""
+    gated = Gated(tmp_path, "v2", POD)
+    limits = gated.limits()
+    Path(limits[0].place).unlink()
+    with pytest.raises(GateFailed) as refused:
+        gated.kernel.set_limit(gated.group, limits[0])
+    assert code_of(refused) == "gate-unwritable"
+    gated.group.trees[0][1].rename(tmp_path / "gone")
+    for limit in limits:
+        gated.kernel.set_limit(gated.group, limit)
+
+
+def scope(number: int, *, slice_: str = UNIT, state: str = "failed") -> dict[str, dict[str, str]]:
+    """Return a unit as crun leaves it."""
+    name = f"cri-containerd-{number:064x}.scope"
+    return {name: {"Slice": slice_, "ActiveState": state}}
+
+
+def test_failed_scopes_are_reset_by_name_and_only_the_pods_own(tmp_path: Path) -> None:
+    """Other pods' stay as they are, and so does what only looks like a scope."""
+    gated = Gated(tmp_path, "v2", SLICE)
+    other = UNIT.replace("123456789abc", "123456789abd")
+    theirs = scope(1, slice_=other) | scope(2, slice_="system.slice")
+    odd = {"cri-containerd-x.scope": {"Slice": UNIT, "ActiveState": "failed"}}
+    living = scope(3, state="active")
+    own = {key: value for number in range(10, 260) for key, value in scope(number).items()}
+    gated.host.systemd.install(theirs | odd | living | own)
+    assert gated.kernel.reset_failed(gated.group) == len(own)
+    assert gated.host.systemd.units == theirs | odd | living
+    assert gated.kernel.reset_failed(gated.group) == 0
+    resets = [call for call in gated.host.systemd.calls if "reset-failed" in call]
+    assert all(call[2:4] == ["reset-failed", "--"] for call in resets)
+    assert sum(len(call) - 5 for call in resets) == len(own)
+
+
+def test_without_slices_systemd_is_not_asked(tmp_path: Path) -> None:
+    """The cgroupfs driver leaves no units."""
+    assert (
+        Gated(tmp_path, "v2", POD).kernel.reset_failed(group_without_systemd(tmp_path / "x")) == 0
+    )
+
+
+def group_without_systemd(root: Path) -> PodGroup:
+    """Return a pod's group of a machine without systemd."""
+    return Host(root, unified=True, v1=False).pod(POD)
+
+
+needs_tree = pytest.mark.skipif(
+    bool(own_groups.why_not("")), reason=own_groups.why_not("") or "it can"
+)
+
+
+@pytest.mark.real
+@needs_tree
+def test_the_kernel_refuses_a_container_where_the_limit_stands() -> None:
+    """The mkdir fails as a runtime's would; without the limit it succeeds, and nothing is left."""
+    with OwnGroups() as groups:
+        groups.make(POD, ("",))
+        place = groups.directory(POD, "")
+        assert not refuses_children(place)
+        assert not (place / PROBE).exists()
+        (place / "cgroup.max.descendants").write_text("0")
+        assert refuses_children(place)
+        (place / "cgroup.max.descendants").write_text("1")
+        (place / PROBE).mkdir()  # left by a look that was cut short
+        assert not refuses_children(place)
+        assert not (place / PROBE).exists()
+        (place / ID).mkdir()  # what runs already is not counted against the probe
+        (place / "cgroup.max.descendants").write_text("0")
+        assert refuses_children(place)
+
+
+def test_a_probe_that_fails_for_another_reason_proves_nothing(tmp_path: Path) -> None:
+    """Gone, or a file in its way: the gate is not claimed."""
+    assert not refuses_children(tmp_path / "gone")
+    (tmp_path / PROBE).touch()
+    assert not refuses_children(tmp_path)
+    assert [left.name for left in tmp_path.iterdir()] == [PROBE]
+
+
+def test_layouts_are_told_apart(tmp_path: Path) -> None:
+    """The trees that have the pod, and nothing else, say what kind of machine it is."""
+    layouts = [Gated(tmp_path / kind, kind, POD).group.layout for kind in KINDS]
+    assert layouts == [Layout.UNIFIED, Layout.LEGACY, Layout.HYBRID]

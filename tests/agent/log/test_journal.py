@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written can be read again: an entry that cannot would end every later start."""
+
+from pathlib import Path
+
+import pytest
+
+from breakglass.agent.clock import SystemClock
+from breakglass.agent.kernel.systemd import Systemctl
+from breakglass.agent.log.auditlog import AuditLog
+from breakglass.agent.log.journal import Journal
+from breakglass.core.bounds import MAX_ENTRY_BYTES
+from breakglass.core.checkpoint import LogSigner
+from breakglass.core.entries import Repaired
+from breakglass.errors import GateFailed, StateUnwritable
+
+SIGNER = LogSigner("breakglass/example/prod-a/n1", bytes(32))
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "\x1b[2J", "\u00e4", "x" * MAX_ENTRY_BYTES])
+async def test_text_that_no_entry_may_have_is_not_written(tmp_path: Path, text: str) -> None:
+    """The log is as it was, goes on, and is read again."""
+    log = AuditLog.open(tmp_path / "log", SIGNER)
+    journal = Journal(log, SystemClock())
+    with pytest.raises(StateUnwritable) as refused:
+        await journal.record(Repaired(segment=text, offset=0, size=0, copy=""))
+    assert refused.value.stable_code == "entry-unreadable"
+    await journal.record(Repaired(segment="0.segment", offset=0, size=0, copy=""))
+    log.close()
+    again = AuditLog.open(tmp_path / "log", SIGNER)
+    assert Journal(again, SystemClock()).state.size == journal.state.size == 1
+    again.close()
+
+
+def test_what_systemctl_says_is_told_in_one_printable_line(tmp_path: Path) -> None:
+    """Its words go into entries, and it may say anything, in any language, on many lines."""
+    program = tmp_path / "systemctl"
+    said = "Failed to list units: \\303\\244\\n\\033[1mSee the logs\\n"
+    program.write_text(f"#!/bin/sh\nprintf '{said}' >&2\nexit 1\n", encoding="ascii")
+    program.chmod(0o755)
+    with pytest.raises(GateFailed) as failed:
+        Systemctl(str(tmp_path)).reset_failed_scopes(f"kubepods-pod{'0' * 32}.slice")
+    message = failed.value.message
+    assert message.isascii()
+    assert message.isprintable()
+    assert "Failed to list units: \\xe4; \\x1b[1mSee the logs" in message

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drafts against this fleet and its trust, and asking many nodes at once."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from breakglass.core.command import Verb
+from breakglass.core.draft import Asked
+from breakglass.errors import RefusedError, UsageError
+from breakglass.fleet.home.inventory import Inventory, InventoryNode
+from breakglass.fleet.roads.fanout import fan_out, width
+from breakglass.fleet.rollout.draft import draft_for, governing
+from tests.support.fake_node import FakeNode
+from tests.support.organisation import NOW, Organisation, policy
+
+ASKED = Asked(
+    verb=Verb.STOP,
+    workload="monitoring/telemetry",
+    clusters=("prod-a",),
+    reason="it floods",
+    requester="olga",
+    max_nodes=1,
+)
+
+
+def inventory(organisation: Organisation, *names: str) -> Inventory:
+    """Return an inventory of these nodes."""
+    return Inventory(
+        nodes=tuple(FakeNode(organisation=organisation, name=name).row for name in names)
+    )
+
+
+def test_the_limit_is_what_the_inventory_has() -> None:
+    """Nobody signs a number that was guessed (P8)."""
+    organisation = Organisation()
+    nodes = inventory(organisation, "n1", "n2")
+    drafted = draft_for(ASKED, trust=organisation.trust, inventory=nodes, now=NOW)
+    assert drafted.command.caps.max_nodes == 2
+    assert drafted.nodes == nodes.nodes
+
+
+def test_a_cluster_that_the_inventory_does_not_know_is_refused() -> None:
+    """A typing error shows before anybody signs, with the clusters that there are."""
+    organisation = Organisation()
+    nodes = inventory(organisation, "n1")
+    asked = replace(ASKED, clusters=("prod-z",))
+    with pytest.raises(UsageError) as error:
+        draft_for(asked, trust=organisation.trust, inventory=nodes, now=NOW)
+    assert "prod-a" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("longest", "hold_s"), [(("24h",), 7200), (("1h",), 3600), (("24h", "30m"), 1800), (("0s",), 0)]
+)
+def test_a_hold_lasts_as_is_usual_or_as_the_policies_allow(
+    longest: tuple[str, ...], hold_s: int
+) -> None:
+    """The shortest of all that govern; whoever says nothing is never refused for it (P8)."""
+    clusters = tuple(f"prod-{place}" for place in range(len(longest)))
+    organisation = Organisation(
+        policies=tuple(
+            policy(cluster, clusters=cluster, max_hold=one)
+            for cluster, one in zip(clusters, longest, strict=True)
+        )
+    )
+    asked = replace(ASKED, clusters=clusters)
+    drafted = draft_for(asked, trust=organisation.trust, inventory=Inventory(), now=NOW)
+    assert drafted.command.action.hold_s == hold_s
+    assert len(governing(drafted.command, organisation.trust)) == len(longest)
+
+
+def test_an_extend_under_a_policy_without_holds_is_refused() -> None:
+    """With the policy's reason, not with one of the command line's."""
+    organisation = Organisation(policies=(policy(max_hold="0s"),))
+    asked = replace(ASKED, verb=Verb.EXTEND)
+    with pytest.raises(RefusedError) as error:
+        draft_for(asked, trust=organisation.trust, inventory=Inventory(), now=NOW)
+    assert error.value.stable_code == "hold-too-long"
+
+
+def test_a_hold_longer_than_the_policy_is_refused() -> None:
+    """The refusal says how long it may be."""
+    organisation = Organisation(policies=(policy(max_hold="1h"),))
+    asked = replace(ASKED, hold="2h")
+    with pytest.raises(RefusedError, match="at most 1h, got 2h") as error:
+        draft_for(asked, trust=organisation.trust, inventory=Inventory(), now=NOW)
+    assert error.value.stable_code == "hold-too-long"
+
+
+@pytest.mark.parametrize(
+    ("given", "code"), [({"clusters": "other"}, "no-policy"), ({"max_nodes": 1}, "too-many-nodes")]
+)
+def test_what_the_trust_would_never_let_through_is_refused(
+    given: dict[str, object], code: str
+) -> None:
+    """Here and now, and not on the nodes at night."""
+    organisation = Organisation(policies=(policy(**given),))  # type: ignore[arg-type]
+    nodes = inventory(organisation, "n1", "n2")
+    with pytest.raises(RefusedError) as error:
+        draft_for(ASKED, trust=organisation.trust, inventory=nodes, now=NOW)
+    assert error.value.stable_code == code
+
+
+def test_many_are_asked_so_many_at_a_time() -> None:
+    """Answers come in the nodes' order, never more than the width at once, each told once."""
+    organisation = Organisation()
+    nodes = inventory(organisation, *(f"n{count}" for count in range(9))).nodes
+    now, most = 0, 0
+    told: list[str] = []
+
+    async def ask(node: InventoryNode) -> str:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+        return node.name
+
+    answers = asyncio.run(fan_out(nodes, ask, parallel=3, on_answer=told.append))
+    assert answers == tuple(node.name for node in nodes)
+    assert sorted(told) == sorted(answers)
+    assert most == 3
+
+
+def test_the_width_never_exceeds_what_may_be_opened() -> None:
+    """Out of descriptors, healthy nodes would be reported unreached."""
+    assert 1 <= width(10_000_000) < 10_000_000
+    assert width(2) == 2

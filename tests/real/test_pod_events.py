@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Births in the kernel's own control groups, and inotify in a process as bare as the unit's."""
+
+import asyncio
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from breakglass.agent.clock import SystemClock
+from breakglass.agent.pods.events import Birth, InotifyBirths
+
+UID = "12345678-1234-4123-8123-123456789abc"
+PATIENCE_S = 10.0
+GROUPS = Path("/sys/fs/cgroup")
+TREES = tuple(
+    one
+    for one in (GROUPS, GROUPS / "pids", GROUPS / "unified")
+    if (one / "cgroup.procs").exists() and os.access(one, os.W_OK)
+)
+
+pytestmark = pytest.mark.real
+
+
+def remove(group: Path) -> None:
+    """Remove a control group and those in it; one that has gone is gone."""
+    if group.exists():
+        for one in group.iterdir():
+            if one.is_dir():
+                one.rmdir()
+        group.rmdir()
+
+
+@pytest.fixture(params=TREES, ids=str)
+def parent(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Give a control group of our own; it and what is below it are removed."""
+    parent = Path(request.param) / f"breakglass-test-{os.getpid()}"
+    parent.mkdir()
+    yield parent
+    remove(parent)
+
+
+@pytest.mark.skipif(not TREES, reason="no control-group tree that can be written")
+@pytest.mark.parametrize(
+    "name", [f"pod{UID}", f"kubepods-burstable-pod{UID.replace('-', '_')}.slice"]
+)
+async def test_a_control_group_of_the_kernel_is_a_birth(
+    parent: Path, name: str, tmp_path: Path
+) -> None:
+    """Made, told, removed, made again: each time it is told, on v1, v2 and hybrids."""
+    births = InotifyBirths(tmp_path / "none", lambda: (parent,), SystemClock())
+    births.open()
+    try:
+        for _ in range(2):
+            (parent / name).mkdir()
+            async with asyncio.timeout(PATIENCE_S):
+                heard = await births.wait(2 * PATIENCE_S)
+            assert heard == (Birth(uid=UID, namespace="", name=""),)
+            (parent / name).rmdir()
+        assert await births.wait(0) == ()
+    finally:
+        births.close()
+
+
+@pytest.mark.skipif(not TREES, reason="no control-group tree that can be written")
+async def test_a_parent_that_kubelet_makes_anew_is_heard_again(
+    parent: Path, tmp_path: Path
+) -> None:
+    """A removed control group ends the wait, and its successor is looked into."""
+    births = InotifyBirths(tmp_path / "none", lambda: (parent,), SystemClock())
+    births.open()
+    try:
+        remove(parent)
+        assert await births.wait(0) == ()
+        (parent / f"pod{UID}").mkdir(parents=True)
+        async with asyncio.timeout(PATIENCE_S):
+            heard = await births.wait(2 * PATIENCE_S)
+        assert heard == (Birth(uid=UID, namespace="", name=""),)
+    finally:
+        births.close()
+
+
+PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
+BARE = f"""
+import ctypes, os, sys
+if ctypes.CDLL(None).prctl({PR_SET_MDWE}, {PR_MDWE_REFUSE_EXEC_GAIN}, 0, 0, 0):
+    sys.exit(77)
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[1], sys.argv[2]])
+"""
+HEARS = """
+import asyncio, mmap, sys
+from pathlib import Path
+from breakglass.agent.pods.events import InotifyBirths
+from breakglass.agent.clock import SystemClock
+
+try:
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    sys.exit("writable and executable memory is not refused")
+except PermissionError:
+    pass
+
+async def main():
+    births = InotifyBirths(Path(sys.argv[1]), lambda: (), SystemClock())
+    births.open()
+    (Path(sys.argv[1]) / "a_b_0123456789abcdef0123456789abcdef").mkdir()
+    async with asyncio.timeout(10):
+        print(len(await births.wait(20)))
+    births.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "prctl"), reason="no prctl(2)")
+def test_inotify_needs_no_memory_that_is_writable_and_executable(tmp_path: Path) -> None:
+    """The kernel refuses such memory to the process, as the unit's MemoryDenyWriteExecute does."""
+    command = [sys.executable, "-c", BARE, HEARS, str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode == 77:
+        pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
+    assert (ran.returncode, ran.stdout) == (0, "1\n"), ran.stderr
