@@ -43,7 +43,9 @@ async def _main(socket: Path, workload: str, pods: int, seed: int) -> None:
                 (flooding, *neighbours(namespace, name)),
                 seed=seed,
                 latency_s=0.002,
-                offer=lambda kernel, births: KernelServer(kernel, births, kernel_socket(socket)),
+                offer=lambda kernel, pod_events: KernelServer(
+                    kernel, pod_events, kernel_socket(socket)
+                ),
                 ready=lambda: print("ready", flush=True),
             )
         )

@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from breakglass.core.gates import Layout, Oci
-from breakglass.core.pod_names import Birth
-from breakglass.sim.births import SimBirths
+from breakglass.core.pod_names import PodEvent
 from breakglass.sim.kernel import Host, SimKernel
+from breakglass.sim.pod_events import SimPodEvents
 
 _ANSWER_S = 5.0
 _CALLS: Final = frozenset(
@@ -28,14 +28,14 @@ _CALLS: Final = frozenset(
 class KernelServer:
     """A simulated kernel and its births behind a socket, from entering to leaving the context."""
 
-    def __init__(self, kernel: SimKernel, births: SimBirths, path: Path) -> None:
+    def __init__(self, kernel: SimKernel, pod_events: SimPodEvents, path: Path) -> None:
         self._kernel = kernel
-        self._births = births
+        self._pod_events = pod_events
         self._path = path
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._births.open()
+        self._pod_events.open()
         self._server = await asyncio.start_unix_server(self._answer, self._path)
         return self
 
@@ -60,10 +60,10 @@ class KernelServer:
                 host = self._kernel.host
                 return {"value": [host.layout, host.systemd, host.oci]}
             case "wait":
-                born = await self._births.wait(*arguments)
+                born = await self._pod_events.wait(*arguments)
                 return {"value": [[one.uid, one.namespace, one.name] for one in born]}
             case "present":
-                there = self._births.present()
+                there = self._pod_events.present()
                 return {"value": [[one.uid, one.namespace, one.name] for one in there]}
         if name not in _CALLS:
             raise ValueError(f"expected a call of a kernel, got {name}")
@@ -120,9 +120,9 @@ class RemoteFiles:
         """Reset a pod's failed scopes."""
         return int(self._ask("reset_failed", uid))
 
-    def present(self) -> tuple[Birth, ...]:
+    def present(self) -> tuple[PodEvent, ...]:
         """Return the pods' folders."""
-        return _births(self._ask("present"))
+        return _pod_events(self._ask("present"))
 
     def _ask(self, *call: object) -> Any:  # noqa: ANN401 - whatever JSON holds
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
@@ -145,7 +145,7 @@ class RemoteBirths:
     def close(self) -> None:
         """Do nothing."""
 
-    async def wait(self, timeout_s: float) -> tuple[Birth, ...]:
+    async def wait(self, timeout_s: float) -> tuple[PodEvent, ...]:
         """Return what appeared since the last call as soon as something does, or ()."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._path)
@@ -154,11 +154,11 @@ class RemoteBirths:
             return ()
         writer.write(json.dumps(["wait", timeout_s]).encode() + b"\n")
         try:
-            return _births(_value(await reader.readline()))
+            return _pod_events(_value(await reader.readline()))
         finally:
             writer.close()
 
-    def present(self) -> tuple[Birth, ...]:
+    def present(self) -> tuple[PodEvent, ...]:
         """Return the pods' folders."""
         return RemoteFiles(self._path).present()
 
@@ -170,5 +170,5 @@ def _value(line: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
     return answer["value"]
 
 
-def _births(rows: list[list[str]]) -> tuple[Birth, ...]:
-    return tuple(Birth(uid=uid, namespace=namespace, name=name) for uid, namespace, name in rows)
+def _pod_events(rows: list[list[str]]) -> tuple[PodEvent, ...]:
+    return tuple(PodEvent(uid=uid, namespace=namespace, name=name) for uid, namespace, name in rows)

@@ -23,13 +23,13 @@ MODULE_LINES, FUNCTION_LINES = 400, 50
 MUTABLE = {
     "breakglass.agent.command.procedure._Running",
     "breakglass.agent.log.replay.Replay",
-    "breakglass.fleet.evidence.receipts.Evidence",
+    "breakglass.fleet.evidence.receipts.NodeEvidence",
     "breakglass.fleet.rollout.deliver.Delivery",
     "breakglass.sim.faults.Fault",
     "breakglass.sim.kernel.Group",
     "breakglass.sim.kernel.KernelFault",
-    "breakglass.sim.records.Container",
-    "breakglass.sim.records.Sandbox",
+    "breakglass.sim.records.SimContainer",
+    "breakglass.sim.records.SimSandbox",
 }
 
 
@@ -95,6 +95,33 @@ def test_values_are_frozen_and_slotted() -> None:
     """A value cannot change once it is made; an exemption that nothing needs fails too."""
     mutable = {name for name, value in dataclasses_of_ours() if not is_frozen(value)}
     assert mutable == MUTABLE
+
+
+def definitions(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield each class, alias and constant of a module by its name, and what it is."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name, f"a class of {path}"
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    yield target.id, ast.unparse(node.value)
+
+
+def test_a_name_has_one_meaning_in_the_whole_package() -> None:
+    """No two classes or type aliases of one name; no bound with two values (units tell a bound)."""
+    meanings: dict[str, set[str]] = {}
+    for path in PRODUCT:
+        for name, meaning in definitions(path):
+            bare = name.lstrip("_")
+            is_type = bare[:1].isupper() and not bare.isupper()
+            is_bound = re.fullmatch(r"[A-Z][A-Z0-9_]*", bare) and (
+                bare.startswith("MAX_") or bare.endswith(("_S", "_MS", "_BYTES", "_CHARS"))
+            )
+            if is_type or is_bound:
+                meanings.setdefault(bare, set()).add(meaning)
+    assert {name: found for name, found in meanings.items() if len(found) > 1} == {}
 
 
 def tree(of: type[BreakglassError], depth: int = 0) -> Iterator[tuple[int, str]]:

@@ -8,20 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from breakglass.agent.capture.store import EvidenceStore
+from breakglass.agent.capture.store import CaptureStore
 from breakglass.agent.clock import Clock, SystemClock
-from breakglass.agent.command.execute import CarryOut
-from breakglass.agent.command.release import LettingGo
-from breakglass.agent.command.stop import Stopping
+from breakglass.agent.command.execute import Executor
+from breakglass.agent.command.release import ReleaseCommand
+from breakglass.agent.command.stop import StopCommand
 from breakglass.agent.config import Config
-from breakglass.agent.hold.leases import Holds
+from breakglass.agent.hold.leases import Leases
 from breakglass.agent.hold.watch import Watch
 from breakglass.agent.kernel.host import CgroupKernel
 from breakglass.agent.kernel.port import Kernel
 from breakglass.agent.log.auditlog import AuditLog
 from breakglass.agent.log.journal import Journal
-from breakglass.agent.pods.events import Births, InotifyBirths
-from breakglass.agent.pods.inventory import Sight
+from breakglass.agent.pods.events import InotifyPodEvents, PodEvents
+from breakglass.agent.pods.inventory import PodInventory
 from breakglass.agent.runtime.cri import CriRuntime
 from breakglass.agent.runtime.peer import RuntimePids
 from breakglass.agent.runtime.port import Runtime
@@ -41,7 +41,9 @@ class Ports:
     runtime: Callable[[Path], Runtime] = CriRuntime
     kernel: Callable[[Path], Kernel] = _kernel
     clock: Callable[[], Clock] = SystemClock
-    births: Callable[[Path, Callable[[], tuple[Path, ...]], Clock], Births] = InotifyBirths
+    pod_events: Callable[[Path, Callable[[], tuple[Path, ...]], Clock], PodEvents] = (
+        InotifyPodEvents
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,59 +51,64 @@ class Assembly:
     """The parts that the process and its service work with."""
 
     runtime: Runtime
-    sight: Sight
-    evidence: EvidenceStore
-    holds: Holds
+    inventory: PodInventory
+    evidence: CaptureStore
+    holds: Leases
     watch: Watch
-    carry_out: CarryOut
+    carry_out: Executor
+
+
+def _captures(config: Config, clock: Clock) -> CaptureStore:
+    directory = config.state_directory / "evidence"
+    return CaptureStore(directory, pod_logs=config.pod_logs, clock=clock)
 
 
 def assemble(config: Config, journal: Journal, clock: Clock, ports: Ports) -> Assembly:
     """Return the parts of an agent with these settings."""
     runtime = ports.runtime(config.runtime_endpoint)
     kernel = ports.kernel(config.runtime_endpoint)
-    births = ports.births(config.pod_logs, kernel.parents, clock)
-    sight = Sight(
+    pod_events = ports.pod_events(config.pod_logs, kernel.parents, clock)
+    inventory = PodInventory(
         runtime=runtime,
         kernel=kernel,
-        births=births,
+        pod_events=pod_events,
         clock=clock,
         directory=config.state_directory,
     )
-    holds = Holds(journal=journal, runtime=runtime, kernel=kernel, sight=sight, clock=clock)
+    holds = Leases(
+        journal=journal, runtime=runtime, kernel=kernel, inventory=inventory, clock=clock
+    )
     watch = Watch(
         holds=holds,
         journal=journal,
         runtime=runtime,
         kernel=kernel,
-        sight=sight,
-        births=births,
+        inventory=inventory,
+        pod_events=pod_events,
         clock=clock,
     )
-    evidence = EvidenceStore(
-        config.state_directory / "evidence", pod_logs=config.pod_logs, clock=clock
-    )
-    stopping = Stopping(
+    evidence = _captures(config, clock)
+    stopping = StopCommand(
         journal=journal,
         runtime=runtime,
         kernel=kernel,
-        sight=sight,
+        inventory=inventory,
         holds=holds,
-        tallies=watch.tallies,
+        counters=watch.counters,
         evidence=evidence,
         clock=clock,
     )
-    carry_out = CarryOut(
+    carry_out = Executor(
         journal=journal,
-        sight=sight,
+        inventory=inventory,
         holds=holds,
         stopping=stopping,
-        letting_go=LettingGo(holds=holds, tallies=watch.tallies, clock=clock),
+        letting_go=ReleaseCommand(holds=holds, counters=watch.counters, clock=clock),
         clock=clock,
     )
     return Assembly(
         runtime=runtime,
-        sight=sight,
+        inventory=inventory,
         evidence=evidence,
         holds=holds,
         watch=watch,

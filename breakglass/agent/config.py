@@ -56,7 +56,7 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class NodeIdentity:
     """What the files that a `Config` names hold, in bytes; never logged."""
 
     trust: Trust
@@ -167,7 +167,7 @@ def parse_protected(text: str) -> str:
     return f"{parse_pattern(namespace)}/{parse_pattern(name)}"
 
 
-def read_identity(config: Config) -> Identity:
+def read_identity(config: Config) -> NodeIdentity:
     """Return what the settings' files hold.
 
     Raises:
@@ -187,7 +187,7 @@ def read_identity(config: Config) -> Identity:
         )
     if trust.domain != config.domain:
         raise ConfigInvalid(f"expected the trust of domain {config.domain}, got {trust.domain}")
-    return Identity(
+    return NodeIdentity(
         trust=trust,
         trust_text=text,
         log_seed=_seed(config.log_key),

@@ -23,13 +23,13 @@ import structlog
 from breakglass import __version__
 from breakglass.agent.assembly import Ports, assemble
 from breakglass.agent.clock import Clock
-from breakglass.agent.command.procedure import Procedure, Site
-from breakglass.agent.config import Config, Identity, read_identity
+from breakglass.agent.command.procedure import NodeScope, Procedure
+from breakglass.agent.config import Config, NodeIdentity, read_identity
 from breakglass.agent.log.auditlog import AuditLog
 from breakglass.agent.log.journal import Journal
-from breakglass.agent.logging import Lines
+from breakglass.agent.logging import LogLines
 from breakglass.agent.runtime.port import Runtime
-from breakglass.agent.serve.listeners import open_door
+from breakglass.agent.serve.listeners import open_listeners
 from breakglass.agent.serve.metrics import export_metrics
 from breakglass.agent.serve.service import Parts, Service
 from breakglass.core import bounds
@@ -57,7 +57,7 @@ def forbid_name_resolution() -> None:
 
 def log_as_json() -> None:
     """Send structured log lines to stdout, one JSON object each, and never wait for its reader."""
-    lines = Lines(sys.stdout)
+    lines = LogLines(sys.stdout)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -108,7 +108,7 @@ def _first(group: ExceptionGroup[BreakglassError]) -> BreakglassError:
     return _first(first) if isinstance(first, ExceptionGroup) else first
 
 
-async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Ports) -> None:
+async def _serve(config: Config, identity: NodeIdentity, audit: AuditLog, ports: Ports) -> None:
     clock = ports.clock()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -116,10 +116,10 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
     journal = Journal(audit, clock)
     assembly = assemble(config, journal, clock, ports)
     await _look_at_runtime(assembly.runtime)
-    site = _site(config)
+    node_scope = _node_scope(config)
     async with asyncio.TaskGroup() as tasks:
         procedure = Procedure(
-            site=site,
+            node_scope=node_scope,
             trust=identity.trust,
             journal=journal,
             carry_out=assembly.carry_out,
@@ -127,14 +127,14 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
             tasks=tasks,
         )
         parts = Parts(
-            site=site,
+            node_scope=node_scope,
             trust=identity.trust,
             journal=journal,
             procedure=procedure,
             runtime=assembly.runtime,
-            sight=assembly.sight,
+            inventory=assembly.inventory,
             holds=assembly.holds,
-            tallies=assembly.watch.tallies,
+            counters=assembly.watch.counters,
             clock=clock,
             is_ready=lambda: not (stop.is_set() or journal.broken.is_set()),
         )
@@ -147,7 +147,7 @@ async def _serve(config: Config, identity: Identity, audit: AuditLog, ports: Por
             await assembly.watch.restore()
             procedure.resume()
 
-        door = open_door(config, identity, Service(parts), procedure.refusals, begin)
+        door = open_listeners(config, identity, Service(parts), procedure.refusals, begin)
         async with door as address:
             _say_ready(config, address, journal)
             watching = tasks.create_task(assembly.watch.run())
@@ -175,8 +175,8 @@ def _say_ready(config: Config, address: str, journal: Journal) -> None:
     notify(f"READY=1\nSTATUS={status}")
 
 
-def _site(config: Config) -> Site:
-    return Site(
+def _node_scope(config: Config) -> NodeScope:
+    return NodeScope(
         domain=config.domain,
         cluster=config.cluster,
         node=config.name,
@@ -197,7 +197,7 @@ async def _end(journal: Journal, procedure: Procedure, clock: Clock) -> None:
         task.cancel()
 
 
-async def _record_start(journal: Journal, config: Config, identity: Identity) -> None:
+async def _record_start(journal: Journal, config: Config, identity: NodeIdentity) -> None:
     await journal.record_repairs()
     trust = identity.trust
     known = journal.state.trust_sha256

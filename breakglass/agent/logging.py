@@ -14,10 +14,10 @@ from typing import TextIO
 
 MAX_LINES = 1_000
 _AT_THE_END_S = 1.0
-_LOOK_S = 0.005
+_FLUSH_POLL_S = 0.005
 
 
-class Lines:
+class LogLines:
     """What `structlog` writes to.
 
     Args:
@@ -44,7 +44,7 @@ class Lines:
         """Wait a moment until all lines are out."""
         end = time.monotonic() + _AT_THE_END_S
         while self._waiting.unfinished_tasks and time.monotonic() < end:
-            time.sleep(_LOOK_S)
+            time.sleep(_FLUSH_POLL_S)
 
     def _write(self) -> None:
         while True:

@@ -31,7 +31,7 @@ LOCKED = "log-locked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LetGo:
+class ReleaseAllResult:
     """What came of it.
 
     Attributes:
@@ -49,7 +49,7 @@ class LetGo:
     log_error: str = ""
 
 
-def release_all(config: Config, ports: Ports | None = None) -> LetGo:
+def release_all(config: Config, ports: Ports | None = None) -> ReleaseAllResult:
     """End every hold and open every gate of this node.
 
     Raises:
@@ -71,7 +71,7 @@ def _verify_alone(place: Path) -> None:
             raise StateUnwritable(error.message, code=LOCKED, hint=hint) from error
 
 
-def _by_the_log(config: Config, ports: Ports) -> LetGo:
+def _by_the_log(config: Config, ports: Ports) -> ReleaseAllResult:
     """End what the log says is held; a log that cannot be used is told, and not fatal."""
     try:
         identity = read_identity(config)
@@ -80,16 +80,16 @@ def _by_the_log(config: Config, ports: Ports) -> LetGo:
     except BreakglassError as error:
         if error.stable_code == LOCKED:  # it was started in between
             raise
-        return LetGo(log_error=error.message)
+        return ReleaseAllResult(log_error=error.message)
     try:
         return asyncio.run(_let_go(config, Journal(audit, ports.clock()), ports))
     except BreakglassError as error:
-        return LetGo(log_error=error.message)
+        return ReleaseAllResult(log_error=error.message)
     finally:
         audit.close()
 
 
-async def _let_go(config: Config, journal: Journal, ports: Ports) -> LetGo:
+async def _let_go(config: Config, journal: Journal, ports: Ports) -> ReleaseAllResult:
     holds = assemble(config, journal, ports.clock(), ports).holds
     await journal.record_repairs()
     ended = []
@@ -100,14 +100,14 @@ async def _let_go(config: Config, journal: Journal, ports: Ports) -> LetGo:
     before = {gated.uid: f"{gated.namespace}/{gated.name}" for gated in holds.gated}
     failed = await holds.lift_uncovered()
     still = {gated.uid for gated in holds.gated}
-    return LetGo(
+    return ReleaseAllResult(
         holds=tuple(ended),
         pods=tuple(name for uid, name in before.items() if uid not in still),
         failed=tuple(failed),
     )
 
 
-def _by_looking(kernel: Kernel, done: LetGo) -> LetGo:
+def _by_looking(kernel: Kernel, done: ReleaseAllResult) -> ReleaseAllResult:
     """Open what still reads as a gate of ours, whoever set it."""
     unrecorded, failed = list(done.unrecorded), list(done.failed)
     for group in kernel.pod_groups():

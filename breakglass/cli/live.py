@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterator
 
 from breakglass.cli.result import printable, talk
-from breakglass.fleet.rollout.deliver import Step, Watch
+from breakglass.fleet.rollout.deliver import Observer, ProgressLine
 from breakglass.fleet.rollout.rows import NodeRow, NodeState
 
 
 @contextlib.contextmanager
-def watching(total: int, mark: str, *, quiet: bool = False) -> Iterator[Watch]:
+def watching(total: int, mark: str, *, quiet: bool = False) -> Iterator[Observer]:
     """Yield what to tell; `mark` stands in every line of a drill.
 
     Args:
@@ -20,7 +20,7 @@ def watching(total: int, mark: str, *, quiet: bool = False) -> Iterator[Watch]:
         quiet: tell nothing, as for a program that reads JSON.
     """
     if quiet:
-        yield Watch()
+        yield Observer()
     elif sys.stderr.isatty():
         with _moving(total, mark) as watch:
             yield watch
@@ -28,15 +28,15 @@ def watching(total: int, mark: str, *, quiet: bool = False) -> Iterator[Watch]:
         yield _plain(f"{mark} " if mark else "")
 
 
-def _plain(start: str) -> Watch:
-    return Watch(
+def _plain(start: str) -> Observer:
+    return Observer(
         on_step=lambda step: talk(f"{start}{step.node}: {step.text}"),
         on_row=lambda row: talk(f"{start}{row.node}: {_ended(row)}"),
     )
 
 
 @contextlib.contextmanager
-def _moving(total: int, mark: str) -> Iterator[Watch]:
+def _moving(total: int, mark: str) -> Iterator[Observer]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -55,7 +55,7 @@ def _moving(total: int, mark: str) -> Iterator[Watch]:
     with Progress(*columns, console=console, transient=True, expand=True) as progress:
         task = progress.add_task("", total=total)
 
-        def step(told: Step) -> None:
+        def step(told: ProgressLine) -> None:
             text = escape(printable(f"{told.node}: {told.text}"))
             progress.update(task, description=text)
 
@@ -66,7 +66,7 @@ def _moving(total: int, mark: str) -> Iterator[Watch]:
                     escape(printable(f"{start}{ended.node}: {_ended(ended)}")), highlight=False
                 )
 
-        yield Watch(on_step=step, on_row=row)
+        yield Observer(on_step=step, on_row=row)
 
 
 def _ended(row: NodeRow) -> str:

@@ -15,7 +15,7 @@ from breakglass.cli.meaning import drilled, meaning
 from breakglass.cli.result import printable
 from breakglass.core import bounds, names
 from breakglass.core.command import Command, Mode, parse_command
-from breakglass.core.decide import Refused, Tally, count_people, objections
+from breakglass.core.decide import CheckedSignatures, Refused, count_people, objections
 from breakglass.core.signed_file import SignedFile, code, digest, parse_signed_file, repair
 from breakglass.core.targets import EVERY_NODE
 from breakglass.core.trust import Trust
@@ -44,7 +44,7 @@ class Review:
     trust: Trust | None
     command: Command | None
     problem: Malformed | None
-    tally: Tally | None
+    tally: CheckedSignatures | None
     objections: tuple[Refused, ...]
     now: datetime
 

@@ -19,7 +19,7 @@ from breakglass.fleet.rollout.rows import NodeRow, NodeState
 
 DRILL = "DRILL"
 CLOCK_OFF = timedelta(seconds=30)
-_SHOWN_CHARS = 160
+_MESSAGE_CHARS = 160
 _NO_STOP = frozenset({NodeState.RELEASED, NodeState.EXTENDED})
 
 
@@ -81,7 +81,7 @@ def note(row: NodeRow) -> str:
         parts.append("started again by kubelet")
     if row.unkept:
         parts.append(f"evidence not kept here: {row.unkept}")
-    return " ".join(part for part in parts if part)[:_SHOWN_CHARS]
+    return " ".join(part for part in parts if part)[:_MESSAGE_CHARS]
 
 
 def total(rows: Sequence[NodeRow], mode: Mode) -> str:

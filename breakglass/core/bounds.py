@@ -63,18 +63,18 @@ MAX_PARALLEL_STOPS = 16  # 30 pods: as fast as 8, and fewer wait for the grace o
 MAX_POD_FOLDERS = 4_096  # looked at in one folder; kubelet removes those of dead pods
 
 # Evidence of a pod, taken before its first kill.
-EVIDENCE_MAX_BYTES = 256 * 1024  # of one pod: 200 lines of 300 bytes from four containers
-EVIDENCE_TIMEOUT_S = 0.25  # the most that it may delay a kill; 10-40 ms when healthy (measured)
-EVIDENCE_LOG_LINES = 200
-EVIDENCE_STORE_BYTES = 256 * 1024 * 1024  # a thousand pods at their most
-EVIDENCE_DISK_LEFT_BYTES = 64 * 1024 * 1024  # evidence takes nothing of what the log may need
+CAPTURE_MAX_BYTES = 256 * 1024  # of one pod: 200 lines of 300 bytes from four containers
+CAPTURE_TIMEOUT_S = 0.25  # the most that it may delay a kill; 10-40 ms when healthy (measured)
+CAPTURE_LOG_LINES = 200
+CAPTURE_STORE_BYTES = 256 * 1024 * 1024  # a thousand pods at their most
+CAPTURE_DISK_LEFT_BYTES = 64 * 1024 * 1024  # evidence takes nothing of what the log may need
 
 # Holds.
 DEFAULT_HOLD_S = 2 * 3_600  # long enough to find out, short enough to be forgotten
 HOLD_TICK_S = 1.0  # the polling under every hold; kubelet tries again after 1, 10, 20 ... 300 s
 IDLE_TICK_S = 10.0  # the listing that is kept for a runtime that gets stuck
 BIRTH_LOOKS_S = 5.0  # looks every few milliseconds at a pod that may be covered
-MAX_NEWBORNS = 256  # looked at closely at once; kubelet starts a few at a time
+MAX_NEWBORN_PODS = 256  # looked at closely at once; kubelet starts a few at a time
 BIRTH_LOOK_INTERVAL_S = 0.002
 BIRTH_CHECK_S = 0.1  # kubelet's own podPidsLimit write comes 0.1 ms after ours, or later
 PROVE_EVERY_TICKS = 30

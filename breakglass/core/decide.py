@@ -43,10 +43,10 @@ from breakglass.errors import BadSignature, Malformed
 __all__ = [
     "Approval",
     "Approved",
-    "Defect",
+    "CheckedSignatures",
     "Reason",
     "Refused",
-    "Tally",
+    "SignatureDefect",
     "Verdict",
     "count_people",
     "decide",
@@ -68,7 +68,7 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Defect:
+class SignatureDefect:
     """One signature that does not count; `person` is "" when its key is nobody's."""
 
     reason: Reason
@@ -77,11 +77,11 @@ class Defect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class CheckedSignatures:
     """What the signatures of a file are worth, in the file's order."""
 
     approvals: tuple[Approval, ...]
-    defects: tuple[Defect, ...]
+    defects: tuple[SignatureDefect, ...]
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -162,17 +162,17 @@ def decide(
     )
 
 
-def count_people(text: bytes, armors: tuple[bytes, ...], trust: Trust) -> Tally:
+def count_people(text: bytes, armors: tuple[bytes, ...], trust: Trust) -> CheckedSignatures:
     """Return what each signature over `text` is worth under `trust`; it decides nothing."""
     found = tuple(_weigh(text, armor, trust) for armor in armors)
-    return Tally(
+    return CheckedSignatures(
         approvals=tuple(one for one in found if isinstance(one, Approval)),
-        defects=tuple(one for one in found if isinstance(one, Defect)),
+        defects=tuple(one for one in found if isinstance(one, SignatureDefect)),
     )
 
 
 def objections(
-    command: Command, tally: Tally, trust: Trust, now: datetime, *, skew_s: int
+    command: Command, tally: CheckedSignatures, trust: Trust, now: datetime, *, skew_s: int
 ) -> Iterator[Refused]:
     """Yield everything that stands against carrying out a command, the first reason first."""
     yield from _for_others(command, trust)  # (5)
@@ -196,17 +196,17 @@ def _beyond_bounds(text: bytes, armors: tuple[bytes, ...]) -> Iterator[Refused]:
         yield Refused(reason=Reason.UNSIGNED, needed="signatures of people", have="none")
 
 
-def _weigh(text: bytes, armor: bytes, trust: Trust) -> Approval | Defect:
+def _weigh(text: bytes, armor: bytes, trust: Trust) -> Approval | SignatureDefect:
     try:
         signature = parse_armor(armor)
     except Malformed as error:
-        return Defect(reason=Reason.SIGNATURE_MALFORMED, person="", message=error.message)
+        return SignatureDefect(reason=Reason.SIGNATURE_MALFORMED, person="", message=error.message)
     # The key inside a signature is its maker's claim.  It is only used to find the trusted key;
     # type, algorithm and demands all come from there.
     owner = trust.person_of(signature.key_blob)
     if owner is None:
         message = f"expected a key that the trust lists, got {fingerprint(signature.key_blob)}"
-        return Defect(reason=Reason.SIGNATURE_STRANGER, person="", message=message)
+        return SignatureDefect(reason=Reason.SIGNATURE_STRANGER, person="", message=message)
     person, trusted = owner
     try:
         verify_signature(
@@ -218,7 +218,7 @@ def _weigh(text: bytes, armor: bytes, trust: Trust) -> Approval | Defect:
         )
     except BadSignature as error:
         reason = reason_of(error.stable_code, otherwise=Reason.SIGNATURE_INVALID)
-        return Defect(reason=reason, person=person.name, message=error.message)
+        return SignatureDefect(reason=reason, person=person.name, message=error.message)
     return Approval(
         person=person.name,
         fingerprint=trusted.key.fingerprint,
@@ -228,7 +228,7 @@ def _weigh(text: bytes, armor: bytes, trust: Trust) -> Approval | Defect:
     )
 
 
-def _refused_by(defect: Defect) -> Refused:
+def _refused_by(defect: SignatureDefect) -> Refused:
     needed, have = needed_and_have(defect.message)
     whose = f" in the approval of {defect.person}" if defect.person else ""
     return Refused(reason=defect.reason, needed=needed, have=have + whose)
@@ -295,7 +295,9 @@ def _beyond_caps(command: Command, policy: Policy) -> Iterator[Refused]:
         )
 
 
-def _short(command: Command, policy: Policy, tally: Tally, trust: Trust) -> Iterator[Refused]:
+def _short(
+    command: Command, policy: Policy, tally: CheckedSignatures, trust: Trust
+) -> Iterator[Refused]:
     barred = "" if policy.requester_may_approve else command.requester
     for part in policy.quorum:
         members = trust.members(part.group)
@@ -312,7 +314,9 @@ def _short(command: Command, policy: Policy, tally: Tally, trust: Trust) -> Iter
             )
 
 
-def _why_short(part: QuorumPart, counted: tuple[str, ...], tally: Tally, *, barred: str) -> Reason:
+def _why_short(
+    part: QuorumPart, counted: tuple[str, ...], tally: CheckedSignatures, *, barred: str
+) -> Reason:
     """Return the most telling reason why a group's approvals are too few."""
     if tally.defects:
         return tally.defects[0].reason

@@ -32,7 +32,7 @@ _WILD = frozenset("*?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class DraftRequest:
     """What a person asked for, in the person's own spelling.
 
     Attributes:
@@ -68,7 +68,7 @@ class Asked:
 
 
 def draft_command(
-    asked: Asked, *, domain: str, trust: TrustPin, now: datetime, entropy: bytes
+    asked: DraftRequest, *, domain: str, trust: TrustPin, now: datetime, entropy: bytes
 ) -> Command:
     """Return the command that does what was asked for.
 
@@ -119,7 +119,7 @@ def draft_command(
     return parse_command(render_command(command))
 
 
-def _verify_targets(asked: Asked) -> None:
+def _verify_targets(asked: DraftRequest) -> None:
     if not asked.workload:
         raise UsageError(
             "expected a workload, got none",
@@ -148,7 +148,7 @@ def _verify_targets(asked: Asked) -> None:
             )
 
 
-def _action(asked: Asked, workload: str, revision: str) -> Action:
+def _action(asked: DraftRequest, workload: str, revision: str) -> Action:
     verb = asked.verb
     namespace, name = names.parse_workload(workload)
     grace = asked.grace if verb.stops else "0s"

@@ -53,7 +53,7 @@ class Phase(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-class Event(StrEnum):
+class CommandEvent(StrEnum):
     """What an entry does to a command."""
 
     ACCEPT = "accept"
@@ -63,15 +63,18 @@ class Event(StrEnum):
     INTERRUPT = "interrupt"
 
 
-LIFECYCLE: Mapping[tuple[Phase, Event], Phase] = MappingProxyType(
+LIFECYCLE: Mapping[tuple[Phase, CommandEvent], Phase] = MappingProxyType(
     {
-        (Phase.UNSEEN, Event.ACCEPT): Phase.ACCEPTED,
-        (Phase.ACCEPTED, Event.PLAN): Phase.PLANNED,
-        (Phase.ACCEPTED, Event.FINISH): Phase.FINISHED,  # refused beyond the caps, or no runtime
-        (Phase.ACCEPTED, Event.INTERRUPT): Phase.INTERRUPTED,
-        (Phase.PLANNED, Event.POD): Phase.PLANNED,
-        (Phase.PLANNED, Event.FINISH): Phase.FINISHED,
-        (Phase.PLANNED, Event.INTERRUPT): Phase.INTERRUPTED,
+        (Phase.UNSEEN, CommandEvent.ACCEPT): Phase.ACCEPTED,
+        (Phase.ACCEPTED, CommandEvent.PLAN): Phase.PLANNED,
+        (
+            Phase.ACCEPTED,
+            CommandEvent.FINISH,
+        ): Phase.FINISHED,  # refused beyond the caps, or no runtime
+        (Phase.ACCEPTED, CommandEvent.INTERRUPT): Phase.INTERRUPTED,
+        (Phase.PLANNED, CommandEvent.POD): Phase.PLANNED,
+        (Phase.PLANNED, CommandEvent.FINISH): Phase.FINISHED,
+        (Phase.PLANNED, CommandEvent.INTERRUPT): Phase.INTERRUPTED,
     }
 )
 
@@ -144,11 +147,11 @@ def fold(state: State, entry: Entry) -> State:
         case Accepted() as body:
             return _accept(state, body, index)
         case Planned(id=key, pods=pods):
-            return _advance(state, key, Event.PLAN, planned=pods)
+            return _advance(state, key, CommandEvent.PLAN, planned=pods)
         case PodEnded() as body:
             return _pod_ended(state, body, index)
         case Finished(id=key, result=result):
-            event = Event.INTERRUPT if result == INTERRUPTED else Event.FINISH
+            event = CommandEvent.INTERRUPT if result == INTERRUPTED else CommandEvent.FINISH
             return _advance(state, key, event, finished_at=index)
         case _:
             return _held(state, entry, index)
@@ -191,7 +194,7 @@ def _accept(state: State, body: Accepted, index: int) -> State:
         id=body.id,
         sha256=body.sha256,
         mode=body.mode,
-        phase=LIFECYCLE[Phase.UNSEEN, Event.ACCEPT],
+        phase=LIFECYCLE[Phase.UNSEEN, CommandEvent.ACCEPT],
         not_after=body.not_after,
         accepted_at=index,
     )
@@ -209,13 +212,13 @@ def _pod_ended(state: State, body: PodEnded, index: int) -> State:
     if body.gate and body.uid in state.gates:
         seen = GateSeen(uid=body.uid, gate=body.gate, note=body.gate_note)
         state = replace(state, gates=leases.prove(state.gates, seen))
-    return _advance(state, body.id, Event.POD, pods=(*before.pods, (body.uid, index)))
+    return _advance(state, body.id, CommandEvent.POD, pods=(*before.pods, (body.uid, index)))
 
 
 def _advance(
     state: State,
     key: str,
-    event: Event,
+    event: CommandEvent,
     *,
     planned: tuple[PlannedPod, ...] | None = None,
     pods: tuple[tuple[str, int], ...] | None = None,

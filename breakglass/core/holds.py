@@ -129,8 +129,8 @@ class GatedPod:
     note: str = ""
 
 
-Holds = Mapping[str, Hold]
-Gates = Mapping[str, GatedPod]
+HoldsById = Mapping[str, Hold]
+GatesByPod = Mapping[str, GatedPod]
 
 
 def coverage(holds: Iterable[Hold], pod: Pod) -> tuple[Covers, tuple[Hold, ...]]:
@@ -145,7 +145,7 @@ def coverage_of_name(
     return _best((hold, hold.covers_name(namespace, name)) for hold in holds if hold.is_active)
 
 
-def begin(holds: Holds, body: HoldBegun, stamp: Stamp, index: int) -> Holds:
+def begin(holds: HoldsById, body: HoldBegun, stamp: Stamp, index: int) -> HoldsById:
     """Return the holds with a new one; raise `LogTampered` when its command has one already."""
     if body.id in holds:
         raise LogTampered(f"expected one hold of command {body.id}, got a second")
@@ -162,7 +162,7 @@ def begin(holds: Holds, body: HoldBegun, stamp: Stamp, index: int) -> Holds:
     return _with(holds, hold.id, hold)
 
 
-def extend(holds: Holds, body: HoldExtended, stamp: Stamp) -> Holds:
+def extend(holds: HoldsById, body: HoldExtended, stamp: Stamp) -> HoldsById:
     """Return the holds with a later end of one; an extension never shortens, and counts once."""
     hold = _active(holds, body.id)
     if body.by in hold.extended_by:
@@ -172,12 +172,12 @@ def extend(holds: Holds, body: HoldExtended, stamp: Stamp) -> Holds:
     return _with(holds, hold.id, replace(hold, ends_mono_ms=ends, extended_by=extended_by))
 
 
-def end(holds: Holds, body: HoldEnded) -> Holds:
+def end(holds: HoldsById, body: HoldEnded) -> HoldsById:
     """Return the holds with one of them over."""
     return _with(holds, body.id, replace(_active(holds, body.id), ended=body.why, ended_by=body.by))
 
 
-def count(holds: Holds, body: Enforced, stamp: Stamp) -> Holds:
+def count(holds: HoldsById, body: Enforced, stamp: Stamp) -> HoldsById:
     """Return the holds with what enforcing one came to; its last count may follow its end."""
     hold = holds.get(body.id)
     if hold is None:
@@ -193,7 +193,7 @@ def count(holds: Holds, body: Enforced, stamp: Stamp) -> Holds:
     return _with(holds, hold.id, counted)
 
 
-def rebase(holds: Holds, last_mono_ms: int) -> Holds:
+def rebase(holds: HoldsById, last_mono_ms: int) -> HoldsById:
     """Return the holds in a new boot, when the last entry before it was at `last_mono_ms`."""
     moved = {
         key: replace(hold, ends_mono_ms=hold.left_ms(last_mono_ms)) for key, hold in holds.items()
@@ -201,7 +201,7 @@ def rebase(holds: Holds, last_mono_ms: int) -> Holds:
     return MappingProxyType(moved)
 
 
-def intend(gates: Gates, body: GateIntended) -> Gates:
+def intend(gates: GatesByPod, body: GateIntended) -> GatesByPod:
     """Return the gates with one that is about to be set, or set anew on a pod's new group."""
     limits = tuple(
         Limit(kind=Gate(one.kind), place=one.place, old=one.old, early=one.early)
@@ -220,12 +220,12 @@ def intend(gates: Gates, body: GateIntended) -> Gates:
     return _with(gates, pod.uid, pod)
 
 
-def prove(gates: Gates, body: GateSeen) -> Gates:
+def prove(gates: GatesByPod, body: GateSeen) -> GatesByPod:
     """Return the gates with what was proven of one."""
     return _with(gates, body.uid, replace(_gated(gates, body.uid), gate=body.gate, note=body.note))
 
 
-def lift(gates: Gates, body: GateLifted) -> Gates:
+def lift(gates: GatesByPod, body: GateLifted) -> GatesByPod:
     """Return the gates without one that was lifted or whose pod is gone."""
     _gated(gates, body.uid)
     return MappingProxyType({key: pod for key, pod in gates.items() if key != body.uid})
@@ -240,14 +240,14 @@ def _best(found: Iterable[tuple[Hold, Covers]]) -> tuple[Covers, tuple[Hold, ...
     return Covers.NO, ()
 
 
-def _active(holds: Holds, key: str) -> Hold:
+def _active(holds: HoldsById, key: str) -> Hold:
     hold = holds.get(key)
     if hold is None or not hold.is_active:
         raise LogTampered(f"expected an active hold, got an entry of {key}")
     return hold
 
 
-def _gated(gates: Gates, uid: str) -> GatedPod:
+def _gated(gates: GatesByPod, uid: str) -> GatedPod:
     if uid not in gates:
         raise LogTampered(f"expected a gated pod, got an entry of {uid}")
     return gates[uid]

@@ -25,14 +25,14 @@ _UUID7 = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-_SHOWN_CHARS = 80
+_QUOTED_CHARS = 80
 _UUID_BYTES = 16
 
 
 def quoted(text: str) -> str:
     """Return `text` in quotes, printable and bounded, for an error message."""
-    shown = ascii(text[:_SHOWN_CHARS])
-    return shown + "..." if len(text) > _SHOWN_CHARS else shown
+    shown = ascii(text[:_QUOTED_CHARS])
+    return shown + "..." if len(text) > _QUOTED_CHARS else shown
 
 
 def _matched(pattern: re.Pattern[str], text: str, expected: str) -> str:

@@ -26,7 +26,7 @@ _SLICE = re.compile(rf"[A-Za-z0-9_.\\-]+-pod({_ESCAPED}|{_HASH})\.slice", re.ASC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Birth:
+class PodEvent:
     """A trace of a pod, which may be a new one.
 
     Attributes:
@@ -40,12 +40,12 @@ class Birth:
     name: str
 
 
-def parse_pod_log_name(text: str) -> Birth | None:
+def parse_pod_log_name(text: str) -> PodEvent | None:
     """Return whose folder of logs has this name, or None when no pod's has."""
     match = _LOGS.fullmatch(text) if len(text) <= _FILE_CHARS else None
     if match is None or len(match[2]) > _NAME_CHARS:
         return None
-    return Birth(namespace=match[1], name=match[2], uid=match[3])
+    return PodEvent(namespace=match[1], name=match[2], uid=match[3])
 
 
 def uid_of_group_name(name: str) -> str | None:

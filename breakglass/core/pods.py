@@ -140,7 +140,7 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class DaemonSetIdentity:
     """Which DaemonSet a pod seems to be of.
 
     Attributes:
@@ -170,14 +170,14 @@ class Belongs:
         raise TypeError("a verdict has no truth value; look at its member")
 
 
-def identify(pod: Pod) -> Identity:
+def identify(pod: Pod) -> DaemonSetIdentity:
     """Return which DaemonSet a pod is of, as far as its sandbox shows."""
     why_not = _why_no_daemonset(pod)
     if why_not:
-        return Identity(daemonset=None, revision=None, exact=False, why_not=why_not)
+        return DaemonSetIdentity(daemonset=None, revision=None, exact=False, why_not=why_not)
     base = pod.name[:-_SUFFIX_CHARS]
     exact = len(base) < _BASE_CHARS
-    return Identity(
+    return DaemonSetIdentity(
         daemonset=base[:-1] if exact else base,
         revision=pod.label(_REVISION_LABEL),
         exact=exact,

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from breakglass.core import bounds
 from breakglass.core.edwards import POINT_BYTES, is_sound_point
 from breakglass.core.names import quoted
-from breakglass.core.wire import Reader
+from breakglass.core.wire import WireReader
 from breakglass.errors import BadSignature, Malformed
 
 PublicKey: TypeAlias = Ed25519PublicKey | ec.EllipticCurvePublicKey | rsa.RSAPublicKey
@@ -103,7 +103,7 @@ class SshKey:
             padded = raw_signature.rjust(size, b"\0")
             public.verify(padded, message, padding.PKCS1v15(), _RSA_HASHES[algorithm])
         else:
-            reader = Reader(raw_signature, "an ECDSA signature")
+            reader = WireReader(raw_signature, "an ECDSA signature")
             r, s = reader.integer(), reader.integer()
             reader.finish()
             digest = _CURVES[_ECDSA[self.kind]][1]
@@ -157,7 +157,7 @@ def parse_key_blob(blob: bytes) -> SshKey:
     """Return the key of a blob; raise `Malformed` for a type or a value outside the profile."""
     if len(blob) > bounds.MAX_PUBLIC_KEY_BYTES:
         raise Malformed(f"expected a key of at most {bounds.MAX_PUBLIC_KEY_BYTES} bytes, got more")
-    reader = Reader(blob, "a public key")
+    reader = WireReader(blob, "a public key")
     kind = reader.name()
     if kind in {ED25519, SK_ED25519}:
         material = reader.string()
@@ -202,7 +202,7 @@ def _ed25519(raw: bytes) -> Ed25519PublicKey:
     return Ed25519PublicKey.from_public_bytes(raw)
 
 
-def _ecdsa(reader: Reader, curve: str) -> tuple[bytes, ec.EllipticCurvePublicKey]:
+def _ecdsa(reader: WireReader, curve: str) -> tuple[bytes, ec.EllipticCurvePublicKey]:
     named = reader.name()
     if named != curve:
         raise Malformed(f"expected the curve {curve}, got {quoted(named)}")
@@ -215,7 +215,7 @@ def _ecdsa(reader: Reader, curve: str) -> tuple[bytes, ec.EllipticCurvePublicKey
         raise Malformed(f"expected a point of {curve}, got none") from error
 
 
-def _rsa(reader: Reader) -> tuple[bytes, rsa.RSAPublicKey]:
+def _rsa(reader: WireReader) -> tuple[bytes, rsa.RSAPublicKey]:
     exponent, modulus = reader.integer(), reader.integer()
     if not bounds.MIN_RSA_BITS <= modulus.bit_length() <= bounds.MAX_RSA_BITS:
         raise Malformed(

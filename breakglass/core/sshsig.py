@@ -23,7 +23,7 @@ from breakglass.core.sshkey import (
     decode_base64,
     unsupported,
 )
-from breakglass.core.wire import Reader, string
+from breakglass.core.wire import WireReader, string
 from breakglass.errors import BadSignature, Malformed
 
 _MAGIC = b"SSHSIG"
@@ -84,7 +84,7 @@ def parse_armor(armor: bytes) -> SshSignature:
 
 def parse_blob(blob: bytes) -> SshSignature:
     """Return the signature in a blob; raise `Malformed` when it is not exactly one."""
-    reader = Reader(blob, "a signature")
+    reader = WireReader(blob, "a signature")
     if reader.take(len(_MAGIC)) != _MAGIC:
         raise Malformed("expected an SSH signature, got another magic")
     version = reader.number()
@@ -97,7 +97,7 @@ def parse_blob(blob: bytes) -> SshSignature:
     if reader.string():
         raise Malformed("expected nothing in the reserved field, got something")
     hash_name = reader.name()
-    signature = Reader(reader.string(), "a signature's inner part")
+    signature = WireReader(reader.string(), "a signature's inner part")
     reader.finish()
     algorithm = signature.name()
     if algorithm not in _ALGORITHMS:
@@ -119,10 +119,10 @@ def parse_blob(blob: bytes) -> SshSignature:
     )
 
 
-def _key_blob(reader: Reader) -> bytes:
+def _key_blob(reader: WireReader) -> bytes:
     """Return the key that the signature claims, once its type is one that we know."""
     blob = reader.string()
-    kind = Reader(blob, "a signature's key").name()
+    kind = WireReader(blob, "a signature's key").name()
     if kind not in KINDS:
         raise unsupported(kind)
     return blob

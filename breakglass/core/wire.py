@@ -4,7 +4,7 @@
 from breakglass.errors import Malformed
 
 
-class Reader:
+class WireReader:
     """A reader of one SSH blob; every method raises `Malformed` where the bytes run out."""
 
     def __init__(self, raw: bytes, what: str) -> None:

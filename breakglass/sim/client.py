@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from breakglass.sim.cri_server import METHODS, SERVICE
 from breakglass.sim.faults import CriError
 
-_TIMEOUT_S = 120.0  # kubelet's runtimeRequestTimeout
+_KUBELET_TIMEOUT_S = 120.0  # kubelet's runtimeRequestTimeout
 _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -57,6 +57,6 @@ class CriClient:
             response_deserializer=replied.FromString,
         )
         try:
-            return await call(request, timeout=_TIMEOUT_S)
+            return await call(request, timeout=_KUBELET_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise CriError(error.code(), error.details() or "") from error

@@ -27,15 +27,15 @@ from typing import TypeAlias, TypeVar, cast
 from google.protobuf.message import Message
 
 from breakglass._pb.cri.v1 import api_pb2 as pb
-from breakglass.core.pod_names import Birth
-from breakglass.sim.births import SimBirths
+from breakglass.core.pod_names import PodEvent
 from breakglass.sim.clock import SimClock
 from breakglass.sim.faults import CriError
 from breakglass.sim.kernel import SimKernel
+from breakglass.sim.pod_events import SimPodEvents
 from breakglass.sim.records import copied
 from breakglass.sim.workloads import PodSpec
 
-Call: TypeAlias = Callable[[str, Message], Awaitable[Message]]
+CriCall: TypeAlias = Callable[[str, Message], Awaitable[Message]]
 
 RELIST_S = 1.0
 FIRST_BACKOFF_S = 10
@@ -86,7 +86,7 @@ class Machine:
     """
 
     kernel: SimKernel | None = None
-    births: SimBirths | None = None
+    pod_events: SimPodEvents | None = None
     volume_s: float = 0.0
     tasks: int = 0
     tasks_after_s: float = 0.0
@@ -105,7 +105,7 @@ class Kubelet:
 
     def __init__(
         self,
-        call: Call,
+        call: CriCall,
         clock: SimClock,
         pods: Iterable[PodSpec],
         machine: Machine | None = None,
@@ -157,8 +157,8 @@ class Kubelet:
             await self._until_done(partial(self._call, "RemovePodSandbox", remove))
         if self._machine.kernel is not None:
             self._machine.kernel.remove_group(uid)
-        if self._machine.births is not None:
-            self._machine.births.gone(uid)
+        if self._machine.pod_events is not None:
+            self._machine.pod_events.gone(uid)
 
     async def _until_done(self, act: Callable[[], Awaitable[_T]]) -> _T:
         """Try again every so often while the runtime refuses."""
@@ -260,18 +260,18 @@ class Kubelet:
 
     async def _make_ready(self, pod: PodSpec) -> None:
         """Make what must be there before a sandbox, each with its trace; again changes nothing."""
-        machine, kernel, births = self._machine, self._machine.kernel, self._machine.births
+        machine, kernel, pod_events = self._machine, self._machine.kernel, self._machine.pod_events
         if kernel is not None and not kernel.has_group(pod.uid):
             kernel.make_group(pod.uid)
-            if births is not None:
-                births.grouped(pod.uid)
+            if pod_events is not None:
+                pod_events.grouped(pod.uid)
             if machine.tasks:
                 await self._clock.sleep(machine.tasks_after_s)
                 kernel.limit_tasks(pod.uid, machine.tasks)
             await self._clock.sleep(machine.volume_s)
-        if births is not None:
+        if pod_events is not None:
             known = pod.sandbox.metadata
-            births.logged(Birth(uid=known.uid, namespace=known.namespace, name=known.name))
+            pod_events.logged(PodEvent(uid=known.uid, namespace=known.namespace, name=known.name))
 
     async def _start(
         self, pod: PodSpec, base: pb.ContainerConfig, sandbox_id: str, attempt: int

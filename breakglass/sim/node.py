@@ -24,9 +24,9 @@ from breakglass.sim.clock import SimClock, WallClock
 from breakglass.sim.faults import CriError
 from breakglass.sim.profiles import CONTAINERD_2_1, Profile
 from breakglass.sim.records import (
-    Container,
     Process,
-    Sandbox,
+    SimContainer,
+    SimSandbox,
     container_item,
     container_status,
     copied,
@@ -94,8 +94,8 @@ class SimNode:
         self._pids = itertools.count(_FIRST_PID)
         self._clock = clock or WallClock()
         self._random = random.Random(seed)  # noqa: S311 - names of simulated things
-        self._sandboxes: dict[str, Sandbox] = {}
-        self._containers: dict[str, Container] = {}
+        self._sandboxes: dict[str, SimSandbox] = {}
+        self._containers: dict[str, SimContainer] = {}
         self._calls = cast("Mapping[str, _Call]", self._table())
 
     async def call(self, method: str, request: Message) -> Message:
@@ -267,7 +267,7 @@ class SimNode:
         if refused:
             message = f"failed to create containerd task: failed to start sandbox: {refused}"
             raise CriError(grpc.StatusCode.UNKNOWN, message)
-        sandbox = Sandbox(
+        sandbox = SimSandbox(
             id=new_id,
             config=copied(request.config),
             created_ns=self._now(),
@@ -302,7 +302,7 @@ class SimNode:
         sandbox = found(self._sandboxes, request.pod_sandbox_id)
         if not sandbox.ready:
             raise CriError(grpc.StatusCode.UNKNOWN, "sandbox is not running")
-        container = Container(
+        container = SimContainer(
             id=self._new_id(),
             sandbox_id=sandbox.id,
             config=copied(request.config),
@@ -369,7 +369,7 @@ class SimNode:
                 self._kill(container)
             container.pass_time(now_ns, round(self.notice_s * _NS_PER_S))
 
-    def _terminate(self, container: Container) -> None:
+    def _terminate(self, container: SimContainer) -> None:
         if container.signalled:
             return  # once per container ever, as containerd has it
         container.signalled = True
@@ -379,12 +379,12 @@ class SimNode:
             takes_ns = int(annotations.get(TERM_MS, "0")) * _NS_PER_MS
             container.end_at(self._now() + takes_ns, _TERMINATED)
 
-    def _kill(self, container: Container) -> None:
+    def _kill(self, container: SimContainer) -> None:
         if container.running:
             container.log.append("KILL")
             container.end_at(self._now(), _KILLED)
 
-    def _of(self, sandbox: Sandbox) -> tuple[Container, ...]:
+    def _of(self, sandbox: SimSandbox) -> tuple[SimContainer, ...]:
         return tuple(one for one in self._containers.values() if one.sandbox_id == sandbox.id)
 
     def _known(self, table: "Mapping[str, _T]", wanted: str) -> "_T | None":

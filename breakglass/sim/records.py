@@ -20,7 +20,7 @@ _START_ERROR = 128
 
 
 @dataclass(slots=True, kw_only=True)
-class Sandbox:
+class SimSandbox:
     """A sandbox; it is never more than ready or not."""
 
     id: str
@@ -46,7 +46,7 @@ class Process:
 
 
 @dataclass(slots=True, kw_only=True)
-class Container:
+class SimContainer:
     """A container, with when and how its process will end as far as that is settled.
 
     Attributes:
@@ -121,7 +121,7 @@ def copied(message: _M) -> _M:
     return made
 
 
-def sandbox_item(sandbox: Sandbox) -> pb.PodSandbox:
+def sandbox_item(sandbox: SimSandbox) -> pb.PodSandbox:
     """Return a sandbox as a list shows it."""
     return pb.PodSandbox(
         id=sandbox.id,
@@ -134,7 +134,7 @@ def sandbox_item(sandbox: Sandbox) -> pb.PodSandbox:
     )
 
 
-def sandbox_status(sandbox: Sandbox) -> pb.PodSandboxStatus:
+def sandbox_status(sandbox: SimSandbox) -> pb.PodSandboxStatus:
     """Return a sandbox as its status shows it."""
     return pb.PodSandboxStatus(
         id=sandbox.id,
@@ -147,7 +147,7 @@ def sandbox_status(sandbox: Sandbox) -> pb.PodSandboxStatus:
     )
 
 
-def sandbox_info(sandbox: Sandbox, options: Mapping[str, str | bool]) -> str:
+def sandbox_info(sandbox: SimSandbox, options: Mapping[str, str | bool]) -> str:
     """Return what containerd tells of a sandbox when asked to be verbose."""
     config = sandbox.config
     return json.dumps(
@@ -171,7 +171,7 @@ def sandbox_info(sandbox: Sandbox, options: Mapping[str, str | bool]) -> str:
     )
 
 
-def container_item(one: Container) -> pb.Container:
+def container_item(one: SimContainer) -> pb.Container:
     """Return a container as a list shows it."""
     return pb.Container(
         id=one.id,
@@ -186,7 +186,7 @@ def container_item(one: Container) -> pb.Container:
     )
 
 
-def container_status(one: Container) -> pb.ContainerStatus:
+def container_status(one: SimContainer) -> pb.ContainerStatus:
     """Return a container as its status shows it."""
     return pb.ContainerStatus(
         id=one.id,

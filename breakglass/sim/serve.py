@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
-from breakglass.sim.births import SimBirths
 from breakglass.sim.clock import WallClock
 from breakglass.sim.cri_server import CriServer
 from breakglass.sim.faults import Faults
 from breakglass.sim.kernel import SimKernel
 from breakglass.sim.kubelet import Kubelet, Machine
 from breakglass.sim.node import SimNode
+from breakglass.sim.pod_events import SimPodEvents
 from breakglass.sim.profiles import CONTAINERD_2_1, Profile
 from breakglass.sim.workloads import WorkloadSpec, make_pod
 
 
-def _nothing(kernel: SimKernel, births: SimBirths) -> AbstractAsyncContextManager[object]:
-    del kernel, births
+def _nothing(kernel: SimKernel, pod_events: SimPodEvents) -> AbstractAsyncContextManager[object]:
+    del kernel, pod_events
     return nullcontext()
 
 
@@ -29,7 +29,7 @@ async def serve(
     profile: Profile = CONTAINERD_2_1,
     seed: int = 0,
     latency_s: float = 0.0,
-    offer: Callable[[SimKernel, SimBirths], AbstractAsyncContextManager[object]] = _nothing,
+    offer: Callable[[SimKernel, SimPodEvents], AbstractAsyncContextManager[object]] = _nothing,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Be a node until cancelled.
@@ -46,9 +46,9 @@ async def serve(
     clock, seeded = WallClock(), random.Random(seed)  # noqa: S311 - names of simulated things
     node = SimNode(profile=profile, clock=clock, seed=seed, latency_s=latency_s)
     pods = [make_pod(one, seeded, number=number) for one in workloads for number in range(one.pods)]
-    kernel, births = SimKernel(node), SimBirths(clock)
-    kubelet = Kubelet(node.call, clock, pods, Machine(kernel=kernel, births=births))
+    kernel, pod_events = SimKernel(node), SimPodEvents(clock)
+    kubelet = Kubelet(node.call, clock, pods, Machine(kernel=kernel, pod_events=pod_events))
     await kubelet.sync()
-    async with CriServer(node, socket, Faults(clock)), offer(kernel, births):
+    async with CriServer(node, socket, Faults(clock)), offer(kernel, pod_events):
         ready()
         await kubelet.run()

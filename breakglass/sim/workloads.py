@@ -21,7 +21,7 @@ from breakglass.sim.node import IGNORES_TERM, TERM_MS
 MAX_WORKLOADS_BYTES = 256 * 1024
 _MAX_WORKLOADS = 200
 _MAX_MS = 3_600_000
-_SUFFIX_CHARS = "bcdfghjklmnpqrstvwxz2456789"
+_SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _BASE_CHARS = 58
 _UID_BITS = 128
 
@@ -152,7 +152,7 @@ def _controller(text: str) -> Controller:
 
 
 def _pod_name(spec: WorkloadSpec, seeded: random.Random, number: int) -> str:
-    suffix = "".join(seeded.choice(_SUFFIX_CHARS) for _ in range(5))
+    suffix = "".join(seeded.choice(_SUFFIX_ALPHABET) for _ in range(5))
     match spec.controller:
         case Controller.DAEMONSET:
             return f"{spec.name}-"[:_BASE_CHARS] + suffix

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from breakglass.agent.logging import MAX_LINES, Lines
+from breakglass.agent.logging import MAX_LINES, LogLines
 
 LINE = "x" * 100
 PIPE_BYTES = 4096
@@ -17,7 +17,7 @@ PIPE_BYTES = 4096
 def test_lines_come_out_in_order(tmp_path: Path) -> None:
     """All of them, by the end."""
     with (tmp_path / "out").open("w") as out:
-        lines = Lines(out)
+        lines = LogLines(out)
         for number in range(100):
             lines.info(f"line {number}")
         lines.flush()
@@ -29,7 +29,7 @@ def test_a_reader_that_is_stuck_stops_nobody() -> None:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     with os.fdopen(writer, "w") as out:
-        lines = Lines(out)
+        lines = LogLines(out)
         for _ in range(MAX_LINES + 4 * PIPE_BYTES // len(LINE)):
             lines.warning(LINE)
         seen = b""
@@ -49,7 +49,7 @@ def test_a_reader_that_is_gone_is_no_error(end: str) -> None:
     """Nor is a stdout that was closed."""
     reader, writer = os.pipe()
     with os.fdopen(writer, "w") as out:
-        lines = Lines(out)
+        lines = LogLines(out)
         os.close(reader)
         if end == "writer":
             out.close()

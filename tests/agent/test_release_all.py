@@ -10,7 +10,7 @@ import pytest
 
 from breakglass.agent.assembly import Ports
 from breakglass.agent.config import Config
-from breakglass.agent.release_all import LetGo, release_all
+from breakglass.agent.release_all import ReleaseAllResult, release_all
 from breakglass.core.gates import Layout, Oci
 from breakglass.core.hold_entries import GateLifted, HoldEnded
 from breakglass.errors import NodeError
@@ -42,20 +42,20 @@ def settings(node: HeldNode, folder: Path) -> Config:
     )
 
 
-def let_go(node: HeldNode, folder: Path) -> LetGo:
+def let_go(node: HeldNode, folder: Path) -> ReleaseAllResult:
     """Do what root does, as a process of its own would: in another loop."""
     ports = Ports(
         runtime=lambda _: node.runtime,
         kernel=lambda _: SimulatedKernel(node.kernel, node.kernel.host),
         clock=lambda: node.agent_clock,
-        births=lambda *_: node.births,
+        pod_events=lambda *_: node.pod_events,
     )
     return in_a_thread(lambda: release_all(settings(node, folder), ports))
 
 
-def in_a_thread(act: Callable[[], LetGo]) -> LetGo:
+def in_a_thread(act: Callable[[], ReleaseAllResult]) -> ReleaseAllResult:
     """Return what a call returns that has a loop of its own, or raise what it raises."""
-    found: list[LetGo | Exception] = []
+    found: list[ReleaseAllResult | Exception] = []
 
     def run() -> None:
         try:
@@ -148,4 +148,4 @@ async def test_where_nothing_is_held_nothing_is_done(tmp_path: Path) -> None:
     """Running it twice, or for nothing, is no failure."""
     async with HeldNode(tmp_path) as node:
         await node.kill_agent()
-        assert let_go(node, tmp_path) == LetGo()
+        assert let_go(node, tmp_path) == ReleaseAllResult()

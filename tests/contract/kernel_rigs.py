@@ -17,7 +17,7 @@ from breakglass.agent.kernel.port import Kernel
 from breakglass.core.gates import Layout, Limit, Oci
 from breakglass.sim.kernel import Host, SimKernel
 from breakglass.sim.node import SimNode
-from breakglass.sim.records import Container, Sandbox
+from breakglass.sim.records import SimContainer, SimSandbox
 from lab import leftovers
 from lab.sim_kernel import SimulatedKernel
 from tests.support import own_groups
@@ -112,9 +112,9 @@ class SimulatedRig:
     def container(self, uid: str, container_id: str) -> int:
         """Let a container run in a pod whose sandbox has no process."""
         config = pb.PodSandboxConfig(metadata=pb.PodSandboxMetadata(uid=uid))
-        sandbox = Sandbox(id=f"of {uid}", config=config, created_ns=0, ready=False)
+        sandbox = SimSandbox(id=f"of {uid}", config=config, created_ns=0, ready=False)
         self._node._sandboxes[sandbox.id] = sandbox
-        made = Container(
+        made = SimContainer(
             id=container_id,
             sandbox_id=sandbox.id,
             config=pb.ContainerConfig(),

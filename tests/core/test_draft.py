@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from breakglass.core.command import Command, Mode, TrustPin, Verb, parse_command, render_command
-from breakglass.core.draft import Asked, draft_command
+from breakglass.core.draft import DraftRequest, draft_command
 from breakglass.errors import InputError, Malformed, UsageError
 from tests.support.organisation import NOW
 
@@ -24,7 +24,7 @@ def draft(**asked: Any) -> Command:  # noqa: ANN401 - any field
         "requester": "olga",
         "max_nodes": 3,
     }
-    one = Asked(**{**usual, **asked})
+    one = DraftRequest(**{**usual, **asked})
     return draft_command(one, domain="example", trust=PIN, now=NOW, entropy=bytes(10))
 
 

@@ -18,7 +18,7 @@ from breakglass.core.entries import (
     Stopped,
     TrustTaken,
 )
-from breakglass.core.fold import LIFECYCLE, Event, Phase, State, fold
+from breakglass.core.fold import LIFECYCLE, CommandEvent, Phase, State, fold
 from breakglass.errors import LogTampered
 
 STAMP = Stamp(time="2026-11-21T04:05:06.789Z", mono_ms=1, boot="b")
@@ -87,12 +87,12 @@ def finished(result: str = "done") -> Finished:
     )
 
 
-EVENTS: dict[Event, Body] = {
-    Event.ACCEPT: accepted(),
-    Event.PLAN: planned("u"),
-    Event.POD: ended("u"),
-    Event.FINISH: finished(),
-    Event.INTERRUPT: finished("interrupted"),
+EVENTS: dict[CommandEvent, Body] = {
+    CommandEvent.ACCEPT: accepted(),
+    CommandEvent.PLAN: planned("u"),
+    CommandEvent.POD: ended("u"),
+    CommandEvent.FINISH: finished(),
+    CommandEvent.INTERRUPT: finished("interrupted"),
 }
 WAYS: dict[Phase, tuple[Body, ...]] = {
     Phase.UNSEEN: (),
@@ -111,9 +111,11 @@ def after(*bodies: Body) -> State:
     return state
 
 
-@pytest.mark.parametrize("event", Event)
+@pytest.mark.parametrize("event", CommandEvent)
 @pytest.mark.parametrize("phase", Phase)
-def test_every_pair_of_phase_and_event_is_decided_by_the_table(phase: Phase, event: Event) -> None:
+def test_every_pair_of_phase_and_event_is_decided_by_the_table(
+    phase: Phase, event: CommandEvent
+) -> None:
     """A pair in the table moves the command on; any other raises and changes nothing."""
     state = after(*WAYS[phase])
     entry = Entry(stamp=STAMP, body=EVENTS[event])

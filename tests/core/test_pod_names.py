@@ -3,7 +3,7 @@
 
 import pytest
 
-from breakglass.core.pod_names import Birth, parse_pod_log_name, uid_of_group_name
+from breakglass.core.pod_names import PodEvent, parse_pod_log_name, uid_of_group_name
 
 UID = "12345678-1234-4123-8123-123456789abc"
 HASH = "0123456789abcdef" * 2
@@ -15,7 +15,7 @@ ESCAPED = UID.replace("-", "_")
 def test_a_folder_of_logs_tells_namespace_name_and_uid(name: str, uid: str) -> None:
     """What BuildPodLogsDirectory joins is taken apart again."""
     birth = parse_pod_log_name(f"kube-system_{name}_{uid}")
-    assert birth == Birth(namespace="kube-system", name=name, uid=uid)
+    assert birth == PodEvent(namespace="kube-system", name=name, uid=uid)
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breakglass.core.wire import Reader, string
+from breakglass.core.wire import WireReader, string
 from breakglass.errors import Malformed
 from tests.support.properties import property_test
 from tests.support.sshsig_parts import mpint
 
 
-def reader(raw: bytes) -> Reader:
+def reader(raw: bytes) -> WireReader:
     """Return a reader that names what it reads."""
-    return Reader(raw, "a test")
+    return WireReader(raw, "a test")
 
 
 def test_fields_come_out_in_their_order() -> None:

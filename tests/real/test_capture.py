@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from breakglass.agent.capture.store import EvidenceStore
+from breakglass.agent.capture.store import CaptureStore
 from breakglass.agent.clock import SystemClock
 from breakglass.core import bounds
 from breakglass.core.pods import Pod
@@ -80,7 +80,7 @@ def test_logs_on_a_dead_file_system_delay_nobody(tmp_path: Path, *, heals: bool)
     told = json.loads(ran.stdout)
     for note, waited_ms in told[:4]:
         assert note == "skipped: hung for 250 ms"
-        assert waited_ms >= bounds.EVIDENCE_TIMEOUT_S * 1_000
+        assert waited_ms >= bounds.CAPTURE_TIMEOUT_S * 1_000
     assert told[4] == ["skipped: earlier captures still hang", 0]
     if heals:
         assert "logs: " in told[5][0]
@@ -104,14 +104,14 @@ async def test_connections_are_those_of_the_pods_own_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process in another network namespace is asked, and its sockets alone are counted."""
-    monkeypatch.setattr(bounds, "EVIDENCE_TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr(bounds, "CAPTURE_TIMEOUT_S", PATIENCE_S)
     command = ("unshare", "--net", sys.executable, "-c", CONNECTED)
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     try:
         assert process.stdout is not None
         assert await process.stdout.readline() == b"connected\n"
-        store = EvidenceStore(tmp_path / "store", pod_logs=tmp_path, clock=SystemClock())
+        store = CaptureStore(tmp_path / "store", pod_logs=tmp_path, clock=SystemClock())
         kept = await store.capture(POD, command_id="c", pids=(process.pid,), group=None)
     finally:
         await process.communicate(b"")  # which closes its standard input

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from breakglass.agent.clock import SystemClock
-from breakglass.agent.pods.events import Birth, InotifyBirths
+from breakglass.agent.pods.events import InotifyPodEvents, PodEvent
 
 UID = "12345678-1234-4123-8123-123456789abc"
 PATIENCE_S = 10.0
@@ -52,18 +52,18 @@ async def test_a_control_group_of_the_kernel_is_a_birth(
     parent: Path, name: str, tmp_path: Path
 ) -> None:
     """Made, told, removed, made again: each time it is told, on v1, v2 and hybrids."""
-    births = InotifyBirths(tmp_path / "none", lambda: (parent,), SystemClock())
-    births.open()
+    pod_events = InotifyPodEvents(tmp_path / "none", lambda: (parent,), SystemClock())
+    pod_events.open()
     try:
         for _ in range(2):
             (parent / name).mkdir()
             async with asyncio.timeout(PATIENCE_S):
-                heard = await births.wait(2 * PATIENCE_S)
-            assert heard == (Birth(uid=UID, namespace="", name=""),)
+                heard = await pod_events.wait(2 * PATIENCE_S)
+            assert heard == (PodEvent(uid=UID, namespace="", name=""),)
             (parent / name).rmdir()
-        assert await births.wait(0) == ()
+        assert await pod_events.wait(0) == ()
     finally:
-        births.close()
+        pod_events.close()
 
 
 @pytest.mark.skipif(not TREES, reason="no control-group tree that can be written")
@@ -71,17 +71,17 @@ async def test_a_parent_that_kubelet_makes_anew_is_heard_again(
     parent: Path, tmp_path: Path
 ) -> None:
     """A removed control group ends the wait, and its successor is looked into."""
-    births = InotifyBirths(tmp_path / "none", lambda: (parent,), SystemClock())
-    births.open()
+    pod_events = InotifyPodEvents(tmp_path / "none", lambda: (parent,), SystemClock())
+    pod_events.open()
     try:
         remove(parent)
-        assert await births.wait(0) == ()
+        assert await pod_events.wait(0) == ()
         (parent / f"pod{UID}").mkdir(parents=True)
         async with asyncio.timeout(PATIENCE_S):
-            heard = await births.wait(2 * PATIENCE_S)
-        assert heard == (Birth(uid=UID, namespace="", name=""),)
+            heard = await pod_events.wait(2 * PATIENCE_S)
+        assert heard == (PodEvent(uid=UID, namespace="", name=""),)
     finally:
-        births.close()
+        pod_events.close()
 
 
 PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1

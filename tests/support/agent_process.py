@@ -27,7 +27,7 @@ from breakglass._pb.breakglass.v1 import agent_pb2 as pb
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import Entry, parse_entry
 from breakglass.fleet.home.identity import (
-    Identity,
+    TlsIdentity,
     make_ca,
     make_courier,
     make_node,
@@ -46,9 +46,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 class Tls:
     """A certificate authority, a node's identity and couriers by name."""
 
-    ca: Identity
-    node: Identity
-    couriers: dict[str, Identity]
+    ca: TlsIdentity
+    node: TlsIdentity
+    couriers: dict[str, TlsIdentity]
 
     @classmethod
     def make(cls, node: str = "n1", cluster: str = "prod-a", couriers: str = "bastion") -> "Tls":
@@ -227,7 +227,7 @@ class AgentProcess:
         options = (*_OPTIONS, ("grpc.default_authority", "localhost"))
         return Door(grpc.insecure_channel(f"unix:{self.files.socket}", options=options))
 
-    def remote(self, courier: Identity | None, *, ca: Identity | None = None) -> "Door":
+    def remote(self, courier: TlsIdentity | None, *, ca: TlsIdentity | None = None) -> "Door":
         """Return a client on the mTLS port with a courier's identity, or without any."""
         name = server_name(node=self.files.name, cluster=self.files.cluster)
         credentials = grpc.ssl_channel_credentials(

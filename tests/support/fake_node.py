@@ -39,12 +39,12 @@ from breakglass.fleet.roads.port import (
     LoggedEntry,
     NodeHold,
     NodePod,
+    NodeProgress,
     NotOnRecord,
     OnRecord,
     OpenRoad,
     Refusal,
     Road,
-    Told,
 )
 from tests.support.organisation import NOW, Organisation
 
@@ -227,12 +227,12 @@ class FakeRoad:
 
     node: FakeNode
 
-    async def submit(self, raw: bytes, *, silence_s: float) -> AsyncGenerator[Told, None]:
+    async def submit(self, raw: bytes, *, silence_s: float) -> AsyncGenerator[NodeProgress, None]:
         """Carry the file out at the first delivery; tell what is on record."""
         assert silence_s > 0
         node = self.node
         if node.refuses is not None:
-            yield Told(
+            yield NodeProgress(
                 kind="refused",
                 receipt=None,
                 refusal=node.refuses,
@@ -250,7 +250,7 @@ class FakeRoad:
         for told, index in enumerate(_indexes(node, approved.command.id)):
             if breaks_after is not None and told == breaks_after:
                 raise Unreached(f"expected an answer of {node.name}, got: reset")
-            yield Told(
+            yield NodeProgress(
                 kind=parse_entry(node.entries_made[index]).kind,
                 receipt=node.receipt(index),
                 refusal=None,

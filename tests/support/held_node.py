@@ -21,19 +21,19 @@ from breakglass._pb.cri.v1 import api_pb2 as pb
 from breakglass.agent import daemon
 from breakglass.agent.assembly import Assembly, Ports, assemble
 from breakglass.agent.command.procedure import Procedure, Told
-from breakglass.agent.config import Config, Identity
+from breakglass.agent.config import Config, NodeIdentity
 from breakglass.agent.log.auditlog import AuditLog
 from breakglass.agent.log.disk import Disk, RealDisk
 from breakglass.agent.log.journal import Journal
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import Entry, Finished, PodEnded
 from breakglass.errors import LogUnknown
-from breakglass.sim.births import SimBirths
 from breakglass.sim.clock import VirtualClock
 from breakglass.sim.faults import CriError
 from breakglass.sim.kernel import Group, Host, SimKernel
 from breakglass.sim.kubelet import Kubelet, Machine
 from breakglass.sim.node import SimNode
+from breakglass.sim.pod_events import SimPodEvents
 from breakglass.sim.workloads import PodSpec, WorkloadSpec, make_pod
 from lab.sim_kernel import SimulatedKernel
 from tests.support.faulty_disk import PowerCutError
@@ -86,7 +86,7 @@ class HeldNode:
         self.agent_clock = NodeClock(self.clock)
         self.node = SimNode(clock=self.clock, start_s=0.1)
         self.kernel = SimKernel(self.node, host)
-        self.births = SimBirths(self.clock)
+        self.pod_events = SimPodEvents(self.clock)
         self.runtime = SimRuntime(self.node, self.clock)
         self.organisation = Organisation("ana bo luc", now=self.agent_clock.now())
         self.disk: Disk = disk or RealDisk()
@@ -97,7 +97,11 @@ class HeldNode:
         self.agent: Agent | None = None
         self._folder = folder
         self._machine = Machine(
-            kernel=self.kernel, births=self.births, volume_s=0.3, tasks=tasks, tasks_after_s=0.0001
+            kernel=self.kernel,
+            pod_events=self.pod_events,
+            volume_s=0.3,
+            tasks=tasks,
+            tasks_after_s=0.0001,
         )
         self._kubelet: Kubelet | None = None
         self._kubelet_task: asyncio.Task[None] | None = None
@@ -188,7 +192,7 @@ class HeldNode:
             runtime=lambda _: self.runtime,
             kernel=lambda _: SimulatedKernel(self.kernel, self.kernel.host),
             clock=lambda: self.agent_clock,
-            births=lambda *_: self.births,
+            pod_events=lambda *_: self.pod_events,
         )
         made = assemble(self._config(), journal, self.agent_clock, ports)
         made.carry_out._stopping._evidence = NoEvidence()  # type: ignore[assignment]
@@ -201,7 +205,7 @@ class HeldNode:
     async def _serve(self, agent: Agent, ready: asyncio.Event) -> None:
         """Be the agent's process, in the daemon's own order."""
         config = self._config()
-        identity = Identity(
+        identity = NodeIdentity(
             trust=self.organisation.trust,
             trust_text=self.organisation.trust_text,
             log_seed=bytes(32),
@@ -211,7 +215,7 @@ class HeldNode:
         )
         async with asyncio.TaskGroup() as tasks:
             agent.procedure = Procedure(
-                site=daemon._site(config),
+                node_scope=daemon._node_scope(config),
                 trust=identity.trust,
                 journal=agent.journal,
                 carry_out=agent.assembly.carry_out,

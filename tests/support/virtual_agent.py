@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from breakglass.agent.capture.store import Evidence
+from breakglass.agent.capture.store import Capture
 from breakglass.sim.clock import VirtualClock
 from tests.support.sim_runtime import VirtualAgentClock
 
@@ -51,6 +51,6 @@ class NodeClock(VirtualAgentClock):
 class NoEvidence:
     """Takes no evidence: its threads know no virtual time."""
 
-    async def capture(self, *_: object, **__: object) -> Evidence:
+    async def capture(self, *_: object, **__: object) -> Capture:
         """Return nothing."""
-        return Evidence(sha256="", size=0, ms=0, note="not in virtual time")
+        return Capture(sha256="", size=0, ms=0, note="not in virtual time")

@@ -23,18 +23,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from breakglass.core import bounds
+from breakglass.core.canonical import Json
 from breakglass.core.pods import Container, Pod
-
-Json: TypeAlias = "str | int | bool | list[Json] | dict[str, Json] | None"
 
 _OPENED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MAX_CONTAINERS = 64
 _MAX_FILES = 256  # in one container's folder of logs; kubelet keeps 5 of one attempt
 _MAX_LINE_CHARS = 4_096
-_MAX_TEXT_CHARS = 256
+_MAX_CAPTURED_CHARS = 256
 _MAX_PIDS = 8  # asked for their connections until one answers: a pod has one network
 _MAX_TABLE_BYTES = 512 * 1024  # of /proc/PID/net/tcp: about 3,400 connections
 _MAX_SMALL_BYTES = 4_096
@@ -56,7 +54,7 @@ _PRINTABLE = bytes(
 )
 
 
-def printable(raw: bytes | str, max_chars: int = _MAX_TEXT_CHARS) -> str:
+def printable(raw: bytes | str, max_chars: int = _MAX_CAPTURED_CHARS) -> str:
     """Return text as printable ASCII; a tab becomes a space, anything else "?"."""
     if isinstance(raw, str):
         raw = raw[: max_chars + 1].encode("utf-8", "replace")
@@ -106,7 +104,7 @@ class Sources:
             "connections": self._connections(pids, cuts),
         }
         used = len(render(document)) + _MAX_SMALL_BYTES
-        document["logs"] = self._logs(pod, bounds.EVIDENCE_MAX_BYTES - used, cuts)
+        document["logs"] = self._logs(pod, bounds.CAPTURE_MAX_BYTES - used, cuts)
         return document, cuts
 
     def _pressure(self, group: Path | None) -> Json:
@@ -261,11 +259,11 @@ def _tail(pod_folder: int, container: str, budget: int, cuts: list[str]) -> list
             matches = [_LOG.fullmatch(name) for name in _names(folder, _MAX_FILES)]
             attempts = sorted((int(one[1]) for one in matches if one), reverse=True)
             for attempt in attempts[:2]:
-                if len(lines) == bounds.EVIDENCE_LOG_LINES:
+                if len(lines) == bounds.CAPTURE_LOG_LINES:
                     break
                 more, budget = _last_lines(
                     _tail_of(folder, f"{attempt}.log"),
-                    most=bounds.EVIDENCE_LOG_LINES - len(lines),
+                    most=bounds.CAPTURE_LOG_LINES - len(lines),
                     budget=budget,
                 )
                 lines = more + lines
@@ -288,8 +286,8 @@ def _tail_of(folder: int, name: str) -> bytes:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise OSError("not a regular file")
-        begin = max(0, found.st_size - bounds.EVIDENCE_MAX_BYTES)
-        raw = os.pread(handle, bounds.EVIDENCE_MAX_BYTES, begin)
+        begin = max(0, found.st_size - bounds.CAPTURE_MAX_BYTES)
+        raw = os.pread(handle, bounds.CAPTURE_MAX_BYTES, begin)
     _, newline, whole = raw.partition(b"\n")
     return whole if begin and newline and whole else raw
 

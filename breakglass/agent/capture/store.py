@@ -29,10 +29,10 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from breakglass.agent.capture.sources import Json, Sources, printable, render
+from breakglass.agent.capture.sources import Sources, printable, render
 from breakglass.agent.clock import Clock
 from breakglass.agent.log.disk import PRIVATE_FILE, PRIVATE_FOLDER
-from breakglass.core import bounds
+from breakglass.core import bounds, canonical
 from breakglass.core.entries import render_instant
 from breakglass.core.pods import Pod
 
@@ -45,7 +45,7 @@ _UNNAMED = ".new"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Capture:
     """What was kept of a pod.
 
     Attributes:
@@ -61,7 +61,7 @@ class Evidence:
     note: str
 
 
-class EvidenceStore:
+class CaptureStore:
     """Evidence in a folder, one file for each command and pod.
 
     Args:
@@ -88,7 +88,7 @@ class EvidenceStore:
 
     async def capture(
         self, pod: Pod, *, command_id: str, pids: tuple[int, ...], group: Path | None
-    ) -> Evidence:
+    ) -> Capture:
         """Return the evidence that was kept of a pod; it never raises, and ends at the timeout.
 
         Args:
@@ -99,7 +99,7 @@ class EvidenceStore:
         """
         begun_ms = self._clock.monotonic_ms()
         if self._hanging >= _MAX_THREADS:
-            return Evidence(sha256="", size=0, ms=0, note="skipped: earlier captures still hang")
+            return Capture(sha256="", size=0, ms=0, note="skipped: earlier captures still hang")
         job = _Job(pod=pod, command_id=command_id, pids=pids, group=group, begun_ms=begun_ms)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -111,11 +111,11 @@ class EvidenceStore:
         finally:
             self._abandon(job)
         waited_ms = self._clock.monotonic_ms() - begun_ms
-        return Evidence(sha256=kept.sha256, size=kept.size, ms=waited_ms, note=kept.note)
+        return Capture(sha256=kept.sha256, size=kept.size, ms=waited_ms, note=kept.note)
 
     async def _give_up(self, job: "_Job") -> None:
-        await self._clock.sleep(bounds.EVIDENCE_TIMEOUT_S)
-        waited_ms = round(bounds.EVIDENCE_TIMEOUT_S * 1_000)
+        await self._clock.sleep(bounds.CAPTURE_TIMEOUT_S)
+        waited_ms = round(bounds.CAPTURE_TIMEOUT_S * 1_000)
         if self._abandon(job):
             note = "hung" if job.started else "no thread was free"
             job.settle(_nothing(f"skipped: {note} for {waited_ms} ms"))
@@ -170,14 +170,14 @@ class EvidenceStore:
         earlier = self._shelf.earlier(*names)
         if earlier is not None:
             return earlier
-        reading_ms = round(bounds.EVIDENCE_TIMEOUT_S * _READING_SHARE * 1_000)
+        reading_ms = round(bounds.CAPTURE_TIMEOUT_S * _READING_SHARE * 1_000)
         until_ms = job.begun_ms + reading_ms
         sources = Sources(
             pod_logs=self._pod_logs,
             proc=self._proc,
             late=lambda: self._clock.monotonic_ms() >= until_ms,
         )
-        head: dict[str, Json] = {
+        head: dict[str, canonical.Json] = {
             "command": job.command_id,
             "taken": render_instant(self._clock.now()),
         }
@@ -252,7 +252,7 @@ class _Shelf:
         """Return what an earlier try of this command kept of the pod, or None."""
         try:
             with self._path(command_id, uid).open("rb") as file:
-                raw = file.read(bounds.EVIDENCE_MAX_BYTES)
+                raw = file.read(bounds.CAPTURE_MAX_BYTES)
         except FileNotFoundError:
             return None
         digest = hashlib.sha256(raw).hexdigest()
@@ -264,16 +264,16 @@ class _Shelf:
         Raises:
             OSError: it could not be written; nothing is left of it.
         """
-        if len(raw) > bounds.EVIDENCE_MAX_BYTES:
+        if len(raw) > bounds.CAPTURE_MAX_BYTES:
             return _nothing(f"not kept: {len(raw)} bytes are too many")
         path = self._path(command_id, uid)
         for folder in (self._directory, path.parent):
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         disk = os.statvfs(path.parent)
-        if disk.f_bavail * disk.f_frsize < bounds.EVIDENCE_DISK_LEFT_BYTES:
+        if disk.f_bavail * disk.f_frsize < bounds.CAPTURE_DISK_LEFT_BYTES:
             return _nothing("not kept: what is left of the disk is for the log")
         if not self._reserve(_taken(len(raw))):
-            return _nothing(f"not kept: the store is full at {bounds.EVIDENCE_STORE_BYTES} bytes")
+            return _nothing(f"not kept: the store is full at {bounds.CAPTURE_STORE_BYTES} bytes")
         unnamed = path.with_name(f".{uid}.{next(self._numbers)}{_UNNAMED}")
         try:
             handle = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
@@ -300,7 +300,7 @@ class _Shelf:
         self.measure()
         with self._turn:
             used_bytes = self._used_bytes or 0
-            if used_bytes + size > bounds.EVIDENCE_STORE_BYTES:
+            if used_bytes + size > bounds.CAPTURE_STORE_BYTES:
                 return False
             self._used_bytes = used_bytes + size
             return True

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from breakglass.agent.clock import Clock
-from breakglass.agent.command.release import LettingGo
+from breakglass.agent.command.release import ReleaseCommand
 from breakglass.agent.command.results import finished, observe
-from breakglass.agent.command.stop import Intent, Stopping
-from breakglass.agent.hold.leases import Holds
+from breakglass.agent.command.stop import PlannedStop, StopCommand
+from breakglass.agent.hold.leases import Leases
 from breakglass.agent.log.journal import Journal
-from breakglass.agent.pods.inventory import Sight
+from breakglass.agent.pods.inventory import PodInventory
 from breakglass.core.command import Command, Mode, parse_command
 from breakglass.core.entries import Accepted, Finished, from_lines
 from breakglass.core.fold import CommandState, Phase
@@ -32,21 +32,21 @@ class Done:
     index: int
 
 
-class CarryOut:
+class Executor:
     """The executor: it takes only commands that the log has accepted."""
 
     def __init__(
         self,
         *,
         journal: Journal,
-        sight: Sight,
-        holds: Holds,
-        stopping: Stopping,
-        letting_go: LettingGo,
+        inventory: PodInventory,
+        holds: Leases,
+        stopping: StopCommand,
+        letting_go: ReleaseCommand,
         clock: Clock,
     ) -> None:
         self._journal = journal
-        self._sight = sight
+        self._inventory = inventory
         self._holds = holds
         self._stopping = stopping
         self._letting_go = letting_go
@@ -64,21 +64,21 @@ class CarryOut:
             return
         # (6) A command that was planned before a crash keeps its plan.
         if state.phase is Phase.ACCEPTED:
-            intent = await self._stopping.planned(command, begun_ms)
+            planned_stop = await self._stopping.planned(command, begun_ms)
         else:
-            intent = await self._stopping.resumed(command, state)
-        if isinstance(intent, Finished):
-            yield await self._finish(intent)
+            planned_stop = await self._stopping.resumed(command, state)
+        if isinstance(planned_stop, Finished):
+            yield await self._finish(planned_stop)
             return
         if command.mode is Mode.DRY_RUN:
-            note = _would(command, intent)
+            note = _would(command, planned_stop)
             yield await self._finish(finished(command, self._clock, begun_ms, "planned", note=note))
             return
         # (7) Each outcome is on record before the next thing is told.
-        async for index in self._stopping.stop(command, intent, resumed=resumed):
+        async for index in self._stopping.stop(command, planned_stop, resumed=resumed):
             yield Done(kind="pod", index=index)
         # (8) and (9) The last look, and the end.
-        yield await self._finish(await self._ended(command, intent, begun_ms))
+        yield await self._finish(await self._ended(command, planned_stop, begun_ms))
 
     def _command(self, state: CommandState) -> Command:
         body = self._journal.entry(state.accepted_at).body
@@ -86,14 +86,19 @@ class CarryOut:
             raise Defect(f"expected an accepted entry at {state.accepted_at}, got another kind")
         return parse_command(parse_signed_file(from_lines(body.file)).text)
 
-    async def _ended(self, command: Command, intent: Intent, begun_ms: int) -> Finished:
+    async def _ended(self, command: Command, planned_stop: PlannedStop, begun_ms: int) -> Finished:
         if self._journal.state.commands[command.id].planned:
-            return await self._stopping.observed(command, begun_ms, intent.sighting)
-        note = "; ".join(part for part in (intent.sighting.error, intent.note) if part)
-        if intent.sighting.around:
+            return await self._stopping.observed(command, begun_ms, planned_stop.snapshot)
+        note = "; ".join(part for part in (planned_stop.snapshot.error, planned_stop.note) if part)
+        if planned_stop.snapshot.without_runtime:
             # Nothing is known to run, and nobody could be asked.
             return finished(
-                command, self._clock, begun_ms, "incomplete", code=intent.sighting.code, note=note
+                command,
+                self._clock,
+                begun_ms,
+                "incomplete",
+                code=planned_stop.snapshot.code,
+                note=note,
             )
         nothing = "no running pod of this workload here"
         if command.action.hold_s:
@@ -106,12 +111,12 @@ class CarryOut:
     async def _close(self, command: Command, begun_ms: int) -> Done:
         """Close a command whose window ended while this agent was away: look, touch nothing."""
         state = self._journal.state.commands[command.id]
-        sighting = await self._sight.patient()
+        snapshot = await self._inventory.patient()
         note = "its window ended while the agent was away; nothing was touched since"
-        if sighting.around:
-            note = f"{note}; {sighting.error}"
-        observed = observe(state.planned, sighting.pods)
-        if sighting.around and not sighting.pods:
+        if snapshot.without_runtime:
+            note = f"{note}; {snapshot.error}"
+        observed = observe(state.planned, snapshot.pods)
+        if snapshot.without_runtime and not snapshot.pods:
             observed = ()
         return await self._finish(
             finished(
@@ -133,10 +138,10 @@ class CarryOut:
         return Done(kind="finished", index=await self._journal.record(ended))
 
 
-def _would(command: Command, intent: Intent) -> str:
+def _would(command: Command, planned_stop: PlannedStop) -> str:
     """Return what a dry run would have done; the entry *planned* has the pods one by one."""
-    names = ", ".join(step.pod.name for step in intent.steps) or "none"
+    names = ", ".join(step.pod.name for step in planned_stop.steps) or "none"
     hold_s = command.action.hold_s
     hold = f", and hold the workload down for {render_duration(hold_s)}" if hold_s else ""
-    note = f"; not: {intent.note}" if intent.note else ""
-    return f"would {command.action.verb} {len(intent.steps)} pods: {names}{hold}{note}"
+    note = f"; not: {planned_stop.note}" if planned_stop.note else ""
+    return f"would {command.action.verb} {len(planned_stop.steps)} pods: {names}{hold}{note}"

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from breakglass.agent.clock import Clock
-from breakglass.agent.command.execute import CarryOut
+from breakglass.agent.command.execute import Executor
 from breakglass.agent.command.refusals import Refusals, refusal
 from breakglass.agent.log.journal import Journal
 from breakglass.core import bounds
@@ -52,7 +52,7 @@ _LAPSED = frozenset({Reason.EXPIRED, Reason.WRONG_TRUST})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class NodeScope:
     """What this node is, and what it lets nobody stop."""
 
     domain: str
@@ -100,24 +100,24 @@ class Procedure:
     def __init__(
         self,
         *,
-        site: Site,
+        node_scope: NodeScope,
         trust: Trust,
         journal: Journal,
-        carry_out: CarryOut,
+        carry_out: Executor,
         clock: Clock,
         tasks: asyncio.TaskGroup,
     ) -> None:
-        self._site = site
+        self._node_scope = node_scope
         self._trust = trust
         self._journal = journal
-        self._carry_out = carry_out
+        self._executor = carry_out
         self._clock = clock
         self._tasks = tasks
         self._door = asyncio.Lock()
         self._running: dict[str, _Running] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("procedure")
-        self.refusals = Refusals(journal, clock, site.skew_s)
+        self.refusals = Refusals(journal, clock, node_scope.skew_s)
 
     @property
     def active(self) -> int:
@@ -166,7 +166,7 @@ class Procedure:
         except Malformed as error:
             return await refuse(refused_as_malformed(error))
         # (2) One reading of the clock, for the verdict and for the entry that records it.
-        verdict = decide(file.text, file.armors, self._trust, now, skew_s=self._site.skew_s)
+        verdict = decide(file.text, file.armors, self._trust, now, skew_s=self._node_scope.skew_s)
         seen = self._journal.state.by_sha256(digest(file.text))
         if isinstance(verdict, Refused):
             if seen is not None and verdict.reason in _LAPSED:
@@ -191,14 +191,16 @@ class Procedure:
         return await self._accept(verdict, peer, raw)
 
     def _scope(self, approved: Approved) -> Refused | None:
-        site, command = self._site, approved.command
-        if site.cluster not in command.targets.clusters:
-            return refusal(Reason.WRONG_CLUSTER, ", ".join(command.targets.clusters), site.cluster)
-        if not command.targets.covers(site.cluster, site.node, site.pool):
-            return refusal(Reason.WRONG_NODE, "a node that the command names", site.node)
+        node_scope, command = self._node_scope, approved.command
+        if node_scope.cluster not in command.targets.clusters:
+            return refusal(
+                Reason.WRONG_CLUSTER, ", ".join(command.targets.clusters), node_scope.cluster
+            )
+        if not command.targets.covers(node_scope.cluster, node_scope.node, node_scope.pool):
+            return refusal(Reason.WRONG_NODE, "a node that the command names", node_scope.node)
         # Letting go of what the owner has protected since is never wrong.
         lets_go = command.action.verb is Verb.RELEASE
-        if not lets_go and is_protected(command.action.workload, site.protected):
+        if not lets_go and is_protected(command.action.workload, node_scope.protected):
             return refusal(
                 Reason.PROTECTED,
                 "a workload this node's owner lets go",
@@ -230,7 +232,7 @@ class Procedure:
             summary=command.summary,
             created=render_time(command.created),
             not_after=render_time(command.not_after),
-            skew_s=self._site.skew_s,
+            skew_s=self._node_scope.skew_s,
             policies=approved.policies,
             approvals=tuple(
                 ApprovalMade(
@@ -274,7 +276,7 @@ class Procedure:
         running = self._running[command.id]
         try:
             await self._tell(running, Told(kind="accepted", index=command.accepted_at))
-            async for told in self._carry_out.run(command, resumed=resumed):
+            async for told in self._executor.run(command, resumed=resumed):
                 await self._tell(running, Told(kind=told.kind, index=told.index))
         except NodeError as error:
             # The log cannot be written: nothing more is touched, and the next start resolves it.

@@ -10,8 +10,8 @@ An extension never shortens.  Neither touches a container.
 
 from breakglass.agent.clock import Clock
 from breakglass.agent.command.results import finished
-from breakglass.agent.hold.counters import Tallies
-from breakglass.agent.hold.leases import RELEASED, Holds
+from breakglass.agent.hold.counters import HoldCounters
+from breakglass.agent.hold.leases import RELEASED, Leases
 from breakglass.core.command import Command, Mode, Verb
 from breakglass.core.entries import Finished
 from breakglass.core.holds import Hold
@@ -20,12 +20,12 @@ from breakglass.core.reasons import Reason
 _BACK = "kubelet starts them again when its back-off is over, within 5 minutes"
 
 
-class LettingGo:
+class ReleaseCommand:
     """Releases and extends this node's holds."""
 
-    def __init__(self, *, holds: Holds, tallies: Tallies, clock: Clock) -> None:
+    def __init__(self, *, holds: Leases, counters: HoldCounters, clock: Clock) -> None:
         self._holds = holds
-        self._tallies = tallies
+        self._counters = counters
         self._clock = clock
 
     async def carry_out(self, command: Command) -> Finished:
@@ -73,7 +73,7 @@ class LettingGo:
                 note=f"expected at most {command.caps.max_pods_per_node} held pods, got {pods}",
             )
         for hold in meant:
-            await self._tallies.flush((hold,), at_once=True)
+            await self._counters.flush((hold,), at_once=True)
             await self._holds.end(hold, RELEASED, by=command.id)
         failed = await self._holds.lift_uncovered()
         let_go = pods - len(failed)

@@ -13,15 +13,15 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from breakglass.agent.capture.store import Evidence, EvidenceStore
+from breakglass.agent.capture.store import Capture, CaptureStore
 from breakglass.agent.clock import Clock
 from breakglass.agent.command.results import finished, observe
-from breakglass.agent.hold.counters import Tallies
-from breakglass.agent.hold.gates import Gating
-from breakglass.agent.hold.leases import Holds
+from breakglass.agent.hold.counters import HoldCounters
+from breakglass.agent.hold.gates import GateStatus
+from breakglass.agent.hold.leases import Leases
 from breakglass.agent.kernel.port import Kernel
 from breakglass.agent.log.journal import UNREADABLE, Journal
-from breakglass.agent.pods.inventory import Sight, Sighting
+from breakglass.agent.pods.inventory import PodInventory, Snapshot
 from breakglass.agent.runtime.port import Runtime
 from breakglass.agent.stop.ladder import Ladder, PodOutcome, side_by_side
 from breakglass.core import bounds
@@ -40,11 +40,11 @@ DOWN = frozenset({"down", "gone", "restarted"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
+class PlannedStop:
     """What is to be done to this node's pods, and how the pods were seen."""
 
     steps: tuple[Step, ...]
-    sighting: Sighting
+    snapshot: Snapshot
     note: str = ""
 
 
@@ -53,12 +53,12 @@ class _Ended:
     """One pod at its end."""
 
     outcome: PodOutcome
-    gating: Gating | None
+    gate_status: GateStatus | None
     sandbox: str
-    evidence: Evidence | None
+    evidence: Capture | None
 
 
-class Stopping:
+class StopCommand:
     """Stops and evicts the pods of one node."""
 
     def __init__(
@@ -67,25 +67,25 @@ class Stopping:
         journal: Journal,
         runtime: Runtime,
         kernel: Kernel,
-        sight: Sight,
-        holds: Holds,
-        tallies: Tallies,
-        evidence: EvidenceStore,
+        inventory: PodInventory,
+        holds: Leases,
+        counters: HoldCounters,
+        evidence: CaptureStore,
         clock: Clock,
     ) -> None:
         self._journal = journal
         self._runtime = runtime
         self._kernel = kernel
-        self._sight = sight
+        self._inventory = inventory
         self._holds = holds
-        self._tallies = tallies
+        self._counters = counters
         self._evidence = evidence
         self._clock = clock
 
-    async def planned(self, command: Command, begun_ms: int) -> Intent | Finished:
+    async def planned(self, command: Command, begun_ms: int) -> PlannedStop | Finished:
         """Take step (6): record the pods that will be stopped, or say why none will be."""
-        sighting = await self._sight.patient()
-        pods = await self._with_images(command, sighting)
+        snapshot = await self._inventory.patient()
+        pods = await self._with_images(command, snapshot)
         found = plan(command, pods)
         if isinstance(found, Refused):
             note = f"expected {found.needed}, got {found.have}"
@@ -95,7 +95,7 @@ class Stopping:
         planned = Planned(
             id=command.id,
             mode=str(command.mode),
-            pods=await self._planned_pods(command, found, sighting),
+            pods=await self._planned_pods(command, found, snapshot),
         )
         try:
             await self._journal.record(planned)
@@ -111,12 +111,12 @@ class Stopping:
                 code=str(Reason.TOO_MANY_PODS),
                 note=error.message,
             )
-        return Intent(steps=found.steps, sighting=sighting, note=found.note)
+        return PlannedStop(steps=found.steps, snapshot=snapshot, note=found.note)
 
-    async def resumed(self, command: Command, state: CommandState) -> Intent:
+    async def resumed(self, command: Command, state: CommandState) -> PlannedStop:
         """Return the steps of planned pods without an outcome, as the pods are now."""
-        sighting = await self._sight.patient()
-        now = {pod.uid: pod for pod in sighting.pods}
+        snapshot = await self._inventory.patient()
+        now = {pod.uid: pod for pod in snapshot.pods}
         steps: list[Step] = []
         for was in state.unresolved:
             pod = now.get(was.uid)
@@ -126,26 +126,33 @@ class Stopping:
                 uid=was.uid, namespace=was.namespace, name=was.name, sandbox_id=was.sandbox
             )
             steps.append(Step(pod=seen, containers=ours, grace_s=command.action.grace_s))
-        return Intent(steps=tuple(steps), sighting=sighting)
+        return PlannedStop(steps=tuple(steps), snapshot=snapshot)
 
-    async def stop(self, command: Command, intent: Intent, *, resumed: bool) -> AsyncIterator[int]:
+    async def stop(
+        self, command: Command, planned_stop: PlannedStop, *, resumed: bool
+    ) -> AsyncIterator[int]:
         """Take step (7): hold and stop; yield the index of each pod's entry as it is recorded."""
         hold = await self._holds.begin(command) if command.action.hold_s else None
-        ladder = Ladder(self._runtime, self._kernel, self._clock, around=intent.sighting.around)
+        ladder = Ladder(
+            self._runtime,
+            self._kernel,
+            self._clock,
+            without_runtime=planned_stop.snapshot.without_runtime,
+        )
 
         async def bring_down(step: Step) -> _Ended:
             self._holds.busy.add(step.pod.uid)
             try:
-                return await self._bring_down(command, step, hold, ladder, intent.sighting)
+                return await self._bring_down(command, step, hold, ladder, planned_stop.snapshot)
             finally:
                 self._holds.busy.discard(step.pod.uid)
 
-        ends = side_by_side(intent.steps, bring_down)
+        ends = side_by_side(planned_stop.steps, bring_down)
         async with aclosing(ends):
             async for ended in ends:
                 yield await self._journal.record(_entry(command, ended, resumed=resumed))
 
-    async def observed(self, command: Command, begun_ms: int, was: Sighting) -> Finished:
+    async def observed(self, command: Command, begun_ms: int, was: Snapshot) -> Finished:
         """Take step (8): look again, and count what is down by the entries and by this look.
 
         Args:
@@ -159,20 +166,22 @@ class Stopping:
         down = sum(body.seen in DOWN for body in ended)
         gated = frozenset(body.uid for body in ended if body.gate not in {"", str(Gate.WATCH_ONLY)})
         # A runtime that was gone around is not asked again: the kernel's word is what there is.
-        sighting = self._sight.again(was) if was.around else await self._sight.patient()
-        if sighting.around and not was.around:
+        snapshot = (
+            self._inventory.again(was) if was.without_runtime else await self._inventory.patient()
+        )
+        if snapshot.without_runtime and not was.without_runtime:
             return finished(
                 command,
                 self._clock,
                 begun_ms,
                 "incomplete",
-                code=sighting.code,
-                note=sighting.error,
+                code=snapshot.code,
+                note=snapshot.error,
                 pods=len(ended),
                 down=down,
                 held=len(gated),
             )
-        observed = observe(state.planned, sighting.pods, gated=gated)
+        observed = observe(state.planned, snapshot.pods, gated=gated)
         restarted = sum(one.seen == "restarted" for one in observed)
         still = sum(one.seen == "running" for one in observed)
         loose = restarted if command.action.hold_s else 0
@@ -183,7 +192,7 @@ class Stopping:
             begun_ms,
             "done" if whole else "incomplete",
             code="" if whole else "not-down",
-            note=_note(command, restarted=restarted, sighting=sighting),
+            note=_note(command, restarted=restarted, snapshot=snapshot),
             pods=len(state.planned),
             down=down if whole else min(down, len(state.planned) - still),
             held=len(gated),
@@ -192,14 +201,14 @@ class Stopping:
         )
 
     async def _planned_pods(
-        self, command: Command, found: Plan, sighting: Sighting
+        self, command: Command, found: Plan, snapshot: Snapshot
     ) -> tuple[PlannedPod, ...]:
         pods = []
         for step in found.steps:
             gate = ""
             # For a dry run this is the answer; else it is told when the gate is set.
             if command.action.hold_s and command.mode is Mode.DRY_RUN:
-                gate = await self._holds.gates.describe(step.pod, ask=not sighting.around)
+                gate = await self._holds.gates.describe(step.pod, ask=not snapshot.without_runtime)
             pods.append(
                 PlannedPod(
                     uid=step.pod.uid,
@@ -212,14 +221,14 @@ class Stopping:
             )
         return tuple(pods)
 
-    async def _with_images(self, command: Command, sighting: Sighting) -> tuple[Pod, ...]:
+    async def _with_images(self, command: Command, snapshot: Snapshot) -> tuple[Pod, ...]:
         """Return the pods with their images' digests, where the command asks for one."""
-        if not command.action.image or sighting.around:
-            return sighting.pods
+        if not command.action.image or snapshot.without_runtime:
+            return snapshot.pods
         return tuple(
             [
                 await self._with_image(pod) if pod.namespace == command.action.namespace else pod
-                for pod in sighting.pods
+                for pod in snapshot.pods
             ]
         )
 
@@ -241,28 +250,30 @@ class Stopping:
         step: Step,
         hold: Hold | None,
         ladder: Ladder,
-        sighting: Sighting,
+        snapshot: Snapshot,
     ) -> _Ended:
         """Take one pod through its gate, the evidence, the ladder, and what has to come last."""
-        pod, around = step.pod, sighting.around
+        pod, without_runtime = step.pod, snapshot.without_runtime
         pids, group = self._processes(pod)
         # Looking disturbs nothing, so it goes on while the gate is set.
         looking = asyncio.create_task(
             self._evidence.capture(pod, command_id=command.id, pids=pids, group=group)
         )
         try:
-            gating = await self._holds.gates.gate(pod, hold, ask=not around) if hold else None
+            gate_status = (
+                await self._holds.gates.gate(pod, hold, ask=not without_runtime) if hold else None
+            )
         finally:
             kept = await looking
         outcome = await ladder.climb(step)
         if hold is not None:
-            self._tallies.know(pod.uid, [one.id for one in pod.containers])
-            self._tallies.know(pod.uid, [one.id for one in outcome.containers])
-            if gating is not None and pod.uid in self._journal.state.gates:
-                gating = await self._holds.gates.tighten(pod.uid)
+            self._counters.know(pod.uid, [one.id for one in pod.containers])
+            self._counters.know(pod.uid, [one.id for one in outcome.containers])
+            if gate_status is not None and pod.uid in self._journal.state.gates:
+                gate_status = await self._holds.gates.tighten(pod.uid)
         evicts = command.action.verb is Verb.EVICT
-        sandbox = await self._end_sandbox(pod, around=around) if evicts else ""
-        return _Ended(outcome=outcome, gating=gating, sandbox=sandbox, evidence=kept)
+        sandbox = await self._end_sandbox(pod, without_runtime=without_runtime) if evicts else ""
+        return _Ended(outcome=outcome, gate_status=gate_status, sandbox=sandbox, evidence=kept)
 
     def _processes(self, pod: Pod) -> tuple[tuple[int, ...], Path | None]:
         """Return a pod's processes and its group in the cgroup2 tree, as far as there is one."""
@@ -274,9 +285,9 @@ class Stopping:
             return (), None
         return pids, dict(group.trees).get("") if group else None
 
-    async def _end_sandbox(self, pod: Pod, *, around: bool) -> str:
+    async def _end_sandbox(self, pod: Pod, *, without_runtime: bool) -> str:
         """End a pod's sandbox, and return what was seen of it."""
-        if around or not pod.sandbox_id:
+        if without_runtime or not pod.sandbox_id:
             return "not asked: the runtime does not answer"
         said = ""
         try:
@@ -292,9 +303,9 @@ class Stopping:
         return f"not seen down: {ascii(said)[1:-1]}"[: bounds.MAX_TEXT_CHARS]
 
 
-def _note(command: Command, *, restarted: int, sighting: Sighting) -> str:
-    if sighting.around:
-        return f"seen by the kernel alone: {sighting.error}"
+def _note(command: Command, *, restarted: int, snapshot: Snapshot) -> str:
+    if snapshot.without_runtime:
+        return f"seen by the kernel alone: {snapshot.error}"
     if not restarted:
         return ""
     if command.action.hold_s:
@@ -303,7 +314,7 @@ def _note(command: Command, *, restarted: int, sighting: Sighting) -> str:
 
 
 def _entry(command: Command, ended: _Ended, *, resumed: bool) -> PodEnded:
-    outcome, gating, evidence = ended.outcome, ended.gating, ended.evidence
+    outcome, gate_status, evidence = ended.outcome, ended.gate_status, ended.evidence
     return PodEnded(
         id=command.id,
         mode=str(command.mode),
@@ -313,8 +324,8 @@ def _entry(command: Command, ended: _Ended, *, resumed: bool) -> PodEnded:
         seen=str(outcome.seen),
         resumed=resumed,
         ms=outcome.ms,
-        gate=str(gating.gate) if gating else "",
-        gate_note=_printable(gating.note) if gating else "",
+        gate=str(gate_status.gate) if gate_status else "",
+        gate_note=_printable(gate_status.note) if gate_status else "",
         sandbox=ended.sandbox,
         evidence=evidence.sha256 if evidence else "",
         evidence_note=_printable(evidence.note) if evidence else "",

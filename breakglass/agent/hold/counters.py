@@ -35,7 +35,7 @@ _NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Counts:
     """Counts of one hold since they were recorded last."""
 
     attempts: int = 0
@@ -48,18 +48,18 @@ class Tally:
         """Whether there is nothing to record."""
         return not (self.attempts or self.stops or self.resets or self.leaked_ms)
 
-    def plus(self, other: "Tally") -> "Tally":
+    def plus(self, other: "Counts") -> "Counts":
         """Return both together."""
-        return Tally(
+        return Counts(
             attempts=self.attempts + other.attempts,
             stops=self.stops + other.stops,
             resets=self.resets + other.resets,
             leaked_ms=self.leaked_ms + other.leaked_ms,
         )
 
-    def minus(self, recorded: "Tally") -> "Tally":
+    def minus(self, recorded: "Counts") -> "Counts":
         """Return what is left without what is on record by now."""
-        return Tally(
+        return Counts(
             attempts=self.attempts - recorded.attempts,
             stops=self.stops - recorded.stops,
             resets=self.resets - recorded.resets,
@@ -67,23 +67,23 @@ class Tally:
         )
 
 
-class Tallies:
+class HoldCounters:
     """The counts of all holds, and which containers they know already."""
 
     def __init__(self, journal: Journal, runtime: Runtime, clock: Clock) -> None:
         self._journal = journal
         self._runtime = runtime
         self._clock = clock
-        self._of_hold: defaultdict[str, Tally] = defaultdict(Tally)
+        self._of_hold: defaultdict[str, Counts] = defaultdict(Counts)
         self._known: dict[str, set[str]] = {}
         self._counted_ns: dict[str, int] = {}  # until when an earlier agent has counted a pod's
         self._flushed_ms: defaultdict[str, int] = defaultdict(int)
         self._recording: set[str] = set()
         self._log = structlog.get_logger("tallies")
 
-    def now(self, hold: Hold) -> Tally:
+    def now(self, hold: Hold) -> Counts:
         """Return a hold's whole counts, those not recorded yet included."""
-        recorded = Tally(
+        recorded = Counts(
             attempts=hold.attempts,
             stops=hold.stops,
             resets=hold.resets,
@@ -102,14 +102,14 @@ class Tallies:
 
     def reset(self, hold_id: str, count: int) -> None:
         """Count limits that somebody else had changed."""
-        self._add(hold_id, Tally(resets=count))
+        self._add(hold_id, Counts(resets=count))
 
-    def _add(self, hold_id: str, more: Tally) -> None:
+    def _add(self, hold_id: str, more: Counts) -> None:
         self._of_hold[hold_id] = self._of_hold[hold_id].plus(more)
 
-    async def count(self, pod: Pod, hold: Hold, *, around: bool) -> tuple[Container, ...]:
+    async def count(self, pod: Pod, hold: Hold, *, without_runtime: bool) -> tuple[Container, ...]:
         """Count what is new in a held pod; return the containers that must be stopped."""
-        if not around and pod.uid not in self._known:
+        if not without_runtime and pod.uid not in self._known:
             since_ns = _ns(parse_instant(hold.since))
             self.know(pod.uid, (one.id for one in pod.containers if one.created_ns <= since_ns))
             self._counted_ns[pod.uid] = _ns(parse_instant(hold.counted_to))
@@ -118,7 +118,7 @@ class Tallies:
         for one in pod.containers:
             if one.live:
                 live.append(one)
-            elif one.id not in known and not around:
+            elif one.id not in known and not without_runtime:
                 ended = await self._ended(one, self._counted_ns.get(pod.uid, 0))
                 if ended is not None:
                     known.add(one.id)
@@ -158,18 +158,18 @@ class Tallies:
         finally:
             self._recording.discard(hold.id)
 
-    async def _ended(self, container: Container, counted_ns: int) -> Tally | None:
+    async def _ended(self, container: Container, counted_ns: int) -> Counts | None:
         """Return what a container that has ended counts for, None when nobody can tell."""
         try:
             look = await self._runtime.container(container.id)
         except (RuntimeUnavailable, RuntimeTooOld):
             return None
         if look is None or (look.finished_ns or container.created_ns) <= counted_ns:
-            return Tally()
+            return Counts()
         if look.started_ns <= 0:
-            return Tally(attempts=1)
+            return Counts(attempts=1)
         ran_ms = max(0, look.finished_ns - look.started_ns) // _NS_PER_MS
-        return Tally(stops=1, leaked_ms=ran_ms)
+        return Counts(stops=1, leaked_ms=ran_ms)
 
 
 def _ns(time: datetime) -> int:

@@ -20,7 +20,7 @@ import structlog
 
 from breakglass.agent.kernel.port import Kernel, PodGroup
 from breakglass.agent.log.journal import Journal
-from breakglass.agent.runtime.oci import Programs
+from breakglass.agent.runtime.oci import OciRuntimes
 from breakglass.core.gates import Gate, Limit, Oci
 from breakglass.core.hold_entries import GateIntended, GateLifted, GateLimit, GateSeen
 from breakglass.core.holds import GatedPod, Hold
@@ -29,18 +29,18 @@ from breakglass.errors import GateFailed
 
 RELEASED, GONE = "released", "gone"
 
-Turns: TypeAlias = MutableMapping[str, asyncio.Lock]
+Locks: TypeAlias = MutableMapping[str, asyncio.Lock]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gating:
+class GateStatus:
     """What holds a pod now, and what is wrong with it; "" when nothing is."""
 
     gate: Gate
     note: str = ""
 
 
-class Gates:
+class PodGates:
     """The gates of this node's pods.
 
     Args:
@@ -56,14 +56,14 @@ class Gates:
         *,
         journal: Journal,
         kernel: Kernel,
-        programs: Programs,
-        turns: Turns,
+        programs: OciRuntimes,
+        locks: Locks,
         keeper: Callable[[GatedPod], Hold | None],
     ) -> None:
         self._journal = journal
         self._kernel = kernel
         self._programs = programs
-        self._turns = turns
+        self._locks = locks
         self._keeper = keeper
         self._tight: set[str] = set()  # pods whose late limits were set, since this agent runs
         self._complete: set[str] = set()  # pods whose late limits were looked up
@@ -81,7 +81,7 @@ class Gates:
             return str(Gate.WATCH_ONLY)
         return f"{', '.join(limit.kind for limit in limits)} on {group.path}"
 
-    async def gate(self, pod: Pod, hold: Hold, *, ask: bool = True) -> Gating:
+    async def gate(self, pod: Pod, hold: Hold, *, ask: bool = True) -> GateStatus:
         """Set the early limits of a pod's gate, and return what is proven to hold it.
 
         Args:
@@ -93,28 +93,28 @@ class Gates:
             NodeError: the intent could not be recorded; nothing was set.
         """
         oci, hint = await self._programs.of(pod, ask=ask)
-        async with self._turns[pod.uid]:
+        async with self._locks[pod.uid]:
             try:
                 group = self._kernel.pod_group(pod.uid, hint)
                 if group is None:
-                    return Gating(gate=Gate.WATCH_ONLY, note="no control group")
+                    return GateStatus(gate=Gate.WATCH_ONLY, note="no control group")
                 limits = await self._intended(pod, hold, group, oci, early=not ask)
                 if limits is None:
-                    return Gating(gate=Gate.WATCH_ONLY, note="its hold has ended")
+                    return GateStatus(gate=Gate.WATCH_ONLY, note="its hold has ended")
                 if not limits:
-                    return Gating(gate=Gate.WATCH_ONLY, note=f"no gate holds {oci} here")
+                    return GateStatus(gate=Gate.WATCH_ONLY, note=f"no gate holds {oci} here")
             except GateFailed as error:
-                return Gating(gate=Gate.WATCH_ONLY, note=error.message)
+                return GateStatus(gate=Gate.WATCH_ONLY, note=error.message)
             failed = await self._set(group, tuple(limit for limit in limits if limit.early))
             return await self._proven(group, limits, oci, *failed)
 
-    async def tighten(self, uid: str) -> Gating:
+    async def tighten(self, uid: str) -> GateStatus:
         """Set what does not stand yet of a pod that is down, and return what holds it."""
-        async with self._turns[uid]:
+        async with self._locks[uid]:
             gated = self._journal.state.gates.get(uid)
             group = self._group(gated) if gated else None
             if gated is None or group is None:
-                return Gating(gate=Gate.WATCH_ONLY, note="no control group")
+                return GateStatus(gate=Gate.WATCH_ONLY, note="no control group")
             try:
                 missing = self._kernel.changed(group, gated.limits)
             except GateFailed:
@@ -128,7 +128,7 @@ class Gates:
         oci, _ = await self._programs.of(pod, ask=True)
         if oci is Oci.UNKNOWN:
             return
-        async with self._turns[gated.uid]:
+        async with self._locks[gated.uid]:
             if self._journal.state.gates.get(gated.uid) == gated:
                 await self._intend(replace(gated, oci=oci))
 
@@ -136,7 +136,7 @@ class Gates:
         """Add to a gate the limits that there was no time to look up at its pod's birth."""
         if gated.uid in self._complete or any(not one.early for one in gated.limits):
             return
-        async with self._turns[gated.uid]:
+        async with self._locks[gated.uid]:
             group = self._group(gated)
             if group is None or self._journal.state.gates.get(gated.uid) != gated:
                 return
@@ -153,14 +153,14 @@ class Gates:
 
     async def mend(self, gated: GatedPod, *, prove: bool) -> int:
         """Set what does not stand; return how many limits somebody else had changed."""
-        async with self._turns[gated.uid]:
+        async with self._locks[gated.uid]:
             group = self._group(gated)
             if group is None or not self._is_ours(gated):
                 return 0
             try:
                 changed = self._kernel.changed(group, gated.limits)
             except GateFailed as error:
-                await self.note(gated, Gating(gate=Gate.WATCH_ONLY, note=error.message))
+                await self.note(gated, GateStatus(gate=Gate.WATCH_ONLY, note=error.message))
                 return 0
             gated = await self._with_their_values(gated, group, changed)
             resets, failed = 0, []
@@ -197,7 +197,7 @@ class Gates:
             await self._intend(fresh)
         return fresh
 
-    async def note(self, gated: GatedPod, seen: Gating) -> None:
+    async def note(self, gated: GatedPod, seen: GateStatus) -> None:
         """Record what holds a pod, where that is news."""
         if (gated.gate, gated.note) != (seen.gate, seen.note):
             body = GateSeen(uid=gated.uid, gate=str(seen.gate), note=ascii(seen.note)[1:-1])
@@ -213,7 +213,7 @@ class Gates:
         A pod whose group is gone has nothing to put back: its limits went with it.  One that has
         come under another hold while this waited for its turn keeps its gate.
         """
-        async with self._turns[gated.uid]:
+        async with self._locks[gated.uid]:
             if not self._is_gated(gated):
                 return ""
             group = self._group(gated)
@@ -227,7 +227,7 @@ class Gates:
                     await asyncio.to_thread(self._kernel.lift, group, limit)
             except GateFailed as error:
                 await self.note(
-                    gated, Gating(gate=Gate(gated.gate or Gate.WATCH_ONLY), note=error.message)
+                    gated, GateStatus(gate=Gate(gated.gate or Gate.WATCH_ONLY), note=error.message)
                 )
                 return error.message
             note = await self._reset_scopes(group)
@@ -282,7 +282,7 @@ class Gates:
             if keeper is None:
                 return False
             gated = replace(gated, hold=keeper.id)
-        async with self._turns[gated.hold]:
+        async with self._locks[gated.hold]:
             if not self._journal.state.holds[gated.hold].is_active:
                 return False
             await self._journal.record(_intent(gated))
@@ -303,7 +303,7 @@ class Gates:
 
     async def _proven(
         self, group: PodGroup, limits: tuple[Limit, ...], oci: Oci, *failed: str
-    ) -> Gating:
+    ) -> GateStatus:
         """Return what holds a pod, and what is wrong with that: what failed before, above all."""
         try:
             if any(limit.kind is Gate.PROPERTY for limit in limits):
@@ -312,9 +312,9 @@ class Gates:
             else:
                 gate = self._kernel.standing(group, limits, oci)
         except GateFailed as error:
-            return Gating(gate=Gate.WATCH_ONLY, note="; ".join([*failed, error.message]))
+            return GateStatus(gate=Gate.WATCH_ONLY, note="; ".join([*failed, error.message]))
         stands = [] if gate is not Gate.WATCH_ONLY else ["no limit is proven to stand"]
-        return Gating(gate=gate, note="; ".join([*failed, *stands]))
+        return GateStatus(gate=gate, note="; ".join([*failed, *stands]))
 
     def _group(self, gated: GatedPod) -> PodGroup | None:
         """Return the group that was gated, or None when that one is gone."""

@@ -15,11 +15,11 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from breakglass.agent.clock import Clock
-from breakglass.agent.hold.gates import Gates, Turns
+from breakglass.agent.hold.gates import Locks, PodGates
 from breakglass.agent.kernel.port import Kernel
 from breakglass.agent.log.journal import Journal
-from breakglass.agent.pods.inventory import Sight
-from breakglass.agent.runtime.oci import Programs
+from breakglass.agent.pods.inventory import PodInventory
+from breakglass.agent.runtime.oci import OciRuntimes
 from breakglass.agent.runtime.port import Runtime
 from breakglass.core.command import Command
 from breakglass.core.entries import render_instant
@@ -32,21 +32,27 @@ from breakglass.errors import StateUnwritable
 EXPIRED, RELEASED, LET_GO = "expired", "released", "let-go"
 
 
-class Holds:
+class Leases:
     """This node's holds and gates."""
 
     def __init__(
-        self, *, journal: Journal, runtime: Runtime, kernel: Kernel, sight: Sight, clock: Clock
+        self,
+        *,
+        journal: Journal,
+        runtime: Runtime,
+        kernel: Kernel,
+        inventory: PodInventory,
+        clock: Clock,
     ) -> None:
         self._journal = journal
-        self._sight = sight
+        self._inventory = inventory
         self._clock = clock
-        self._turns: Turns = defaultdict(asyncio.Lock)
-        self.gates = Gates(
+        self._locks: Locks = defaultdict(asyncio.Lock)
+        self.gates = PodGates(
             journal=journal,
             kernel=kernel,
-            programs=Programs(runtime),
-            turns=self._turns,
+            programs=OciRuntimes(runtime),
+            locks=self._locks,
             keeper=self._keeper,
         )
         self.busy: set[str] = set()  # pods that a command is bringing down: not `watch`'s
@@ -109,7 +115,7 @@ class Holds:
         """Make a hold last as long from now as a command says, if that is longer."""
         hold_s = command.action.hold_s
         body = HoldExtended(id=hold.id, by=command.id, hold_s=hold_s, until=self._in(hold_s))
-        async with self._turns[hold.id]:
+        async with self._locks[hold.id]:
             now = self._journal.state.holds[hold.id]
             # It may have ended meanwhile; and a crash does not make an extension count twice.
             if now.is_active and command.id not in now.extended_by:
@@ -117,7 +123,7 @@ class Holds:
 
     async def end(self, hold: Hold, why: str, *, by: str = "") -> None:
         """Record the end of a hold; `lift_uncovered` then puts back what no other hold needs."""
-        async with self._turns[hold.id]:
+        async with self._locks[hold.id]:
             now = self._journal.state.holds[hold.id]
             # A release meets the lease's end; or the lease was extended while this waited.
             is_kept = why == EXPIRED and now.left_ms(self._clock.monotonic_ms()) > 0
@@ -146,7 +152,7 @@ class Holds:
         return next(iter(held), None)
 
     def _is_covered(self, gated: GatedPod, holds: Iterable[Hold] | None = None) -> bool:
-        pod = self._sight.last(gated.uid) or Pod(
+        pod = self._inventory.last(gated.uid) or Pod(
             uid=gated.uid,
             name=gated.name,
             namespace=gated.namespace,

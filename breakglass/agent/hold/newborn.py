@@ -17,10 +17,10 @@ from typing import Protocol
 import structlog
 
 from breakglass.agent.clock import Clock
-from breakglass.agent.hold.leases import Holds
+from breakglass.agent.hold.leases import Leases
 from breakglass.agent.log.journal import Journal
-from breakglass.agent.pods.events import Birth
-from breakglass.agent.pods.inventory import Sight
+from breakglass.agent.pods.events import PodEvent
+from breakglass.agent.pods.inventory import PodInventory
 from breakglass.agent.runtime.port import Runtime
 from breakglass.core import bounds
 from breakglass.core.holds import Covers, GatedPod, Hold, coverage
@@ -47,37 +47,37 @@ class _Newborn:
     gated: bool = False
 
 
-class Nursery:
+class NewbornPods:
     """The pods that are looked at closely, by one task as long as there are any."""
 
     def __init__(
         self,
         *,
-        holds: Holds,
+        holds: Leases,
         journal: Journal,
         runtime: Runtime,
-        sight: Sight,
+        inventory: PodInventory,
         clock: Clock,
         mend: Mend,
     ) -> None:
         self._holds = holds
         self._journal = journal
         self._runtime = runtime
-        self._sight = sight
+        self._inventory = inventory
         self._clock = clock
         self._mend = mend
         self._pods: dict[str, _Newborn] = {}
         self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("nursery")
 
-    async def receive(self, born: Iterable[Birth], tasks: asyncio.TaskGroup) -> None:
+    async def receive(self, born: Iterable[PodEvent], tasks: asyncio.TaskGroup) -> None:
         """Gate newborn pods whose names are covered; look closely at those that may be."""
         for place, birth in enumerate(born):
             if place % _BREATH == _BREATH - 1:
                 await asyncio.sleep(0)  # a folder full of inventions keeps nobody else waiting
-            if len(self._pods) >= bounds.MAX_NEWBORNS and birth.uid not in self._pods:
+            if len(self._pods) >= bounds.MAX_NEWBORN_PODS and birth.uid not in self._pods:
                 continue  # the tick's
-            pod = self._sight.expected(birth) or Pod(
+            pod = self._inventory.expected(birth) or Pod(
                 uid=birth.uid, name="", namespace="", sandbox_id="", by_name=True
             )
             known = self._pods.get(birth.uid)
@@ -137,7 +137,7 @@ class Nursery:
     async def _gate(self, newborn: _Newborn, hold: Hold) -> None:
         pod = newborn.pod
         try:
-            gating = await self._holds.gates.gate(pod, hold, ask=False)
+            gate_status = await self._holds.gates.gate(pod, hold, ask=False)
         except NodeError as error:
             self._log.error("not gated", pod=pod.name, code=error.stable_code)
             return
@@ -145,7 +145,7 @@ class Nursery:
             return  # no group yet: the next look
         until_ms = self._in(bounds.BIRTH_CHECK_S)
         self._pods[pod.uid] = _Newborn(pod=pod, until_ms=until_ms, gated=True)
-        self._log.info("gated at birth", pod=pod.name, gate=str(gating.gate))
+        self._log.info("gated at birth", pod=pod.name, gate=str(gate_status.gate))
 
     def _in(self, seconds: float) -> int:
         return self._clock.monotonic_ms() + round(seconds * 1_000)

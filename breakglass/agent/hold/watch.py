@@ -19,13 +19,13 @@ from collections.abc import Iterator
 import structlog
 
 from breakglass.agent.clock import Clock
-from breakglass.agent.hold.counters import Tallies
-from breakglass.agent.hold.leases import EXPIRED, Holds
-from breakglass.agent.hold.newborn import Nursery
+from breakglass.agent.hold.counters import HoldCounters
+from breakglass.agent.hold.leases import EXPIRED, Leases
+from breakglass.agent.hold.newborn import NewbornPods
 from breakglass.agent.kernel.port import Kernel
 from breakglass.agent.log.journal import Journal
-from breakglass.agent.pods.events import Birth, Births
-from breakglass.agent.pods.inventory import Sight, Sighting
+from breakglass.agent.pods.events import PodEvent, PodEvents
+from breakglass.agent.pods.inventory import PodInventory, Snapshot
 from breakglass.agent.runtime.port import Runtime
 from breakglass.agent.stop.ladder import Ladder
 from breakglass.core import bounds
@@ -42,37 +42,37 @@ class Watch:
     def __init__(
         self,
         *,
-        holds: Holds,
+        holds: Leases,
         journal: Journal,
         runtime: Runtime,
         kernel: Kernel,
-        sight: Sight,
-        births: Births,
+        inventory: PodInventory,
+        pod_events: PodEvents,
         clock: Clock,
     ) -> None:
         self._holds = holds
         self._journal = journal
         self._runtime = runtime
         self._kernel = kernel
-        self._sight = sight
-        self._births = births
+        self._inventory = inventory
+        self._pod_events = pod_events
         self._clock = clock
-        self._nursery = Nursery(
+        self._newborn = NewbornPods(
             holds=holds,
             journal=journal,
             runtime=runtime,
-            sight=sight,
+            inventory=inventory,
             clock=clock,
             mend=self._mend_one,
         )
         self._stopping: set[str] = set()
         self._ticks = 0
         self._log = structlog.get_logger("watch")
-        self.tallies = Tallies(journal, runtime, clock)
+        self.counters = HoldCounters(journal, runtime, clock)
 
     async def restore(self) -> None:
         """Set again everything that active holds need, before the agent calls itself ready."""
-        self._births.open()
+        self._pod_events.open()
         await self._try_tick(
             None
         )  # without a hold it only notes the pods, for a runtime that gets stuck
@@ -86,21 +86,21 @@ class Watch:
                 tasks.create_task(self._hear(tasks))
                 await self._loop(tasks)
         finally:
-            self._births.close()
+            self._pod_events.close()
 
     async def _hear(self, tasks: asyncio.TaskGroup) -> None:
         """Receive births as they come: a tick may wait for a runtime that is slow, they cannot."""
         while True:
-            born = await self._births.wait(self._interval_s())
+            born = await self._pod_events.wait(self._interval_s())
             if self._holds.active:
-                await self._nursery.receive(born, tasks)
+                await self._newborn.receive(born, tasks)
 
     async def _loop(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             await self._rest(self._interval_s())
             if self._holds.bell.is_set():
                 self._holds.bell.clear()
-                await self._nursery.receive(self._expected(), tasks)
+                await self._newborn.receive(self._expected(), tasks)
             await self._try_tick(tasks)
 
     def _interval_s(self) -> float:
@@ -114,14 +114,15 @@ class Watch:
             # A log that cannot be written: the daemon decides whether that is the end.
             self._log.error("tick", code=error.stable_code, error=error.message)
 
-    def _expected(self) -> tuple[Birth, ...]:
+    def _expected(self) -> tuple[PodEvent, ...]:
         """Return the pods that are just being born: a name and a group, and not listed yet."""
         if not self._holds.active:
             return ()
         return tuple(
             birth
-            for birth in self._births.present()
-            if self._sight.last(birth.uid) is None and self._kernel.pod_group(birth.uid) is not None
+            for birth in self._pod_events.present()
+            if self._inventory.last(birth.uid) is None
+            and self._kernel.pod_group(birth.uid) is not None
         )
 
     async def _rest(self, seconds: float) -> None:
@@ -137,37 +138,41 @@ class Watch:
         """Look once at everything, and do what the holds need."""
         self._ticks += 1
         await self._expire()
-        sighting = await self._sight.look()
+        snapshot = await self._inventory.look()
         if self._holds.active or self._holds.gated:
-            await self._keep(sighting, tasks)
-            if not sighting.around:
-                self.tallies.keep_only({pod.uid for pod in sighting.pods})
+            await self._keep(snapshot, tasks)
+            if not snapshot.without_runtime:
+                self.counters.keep_only({pod.uid for pod in snapshot.pods})
             await self._mend()
             await self._drop_gone()
             await self._holds.lift_uncovered()
-        await self.tallies.flush(self._holds.active)
+        await self.counters.flush(self._holds.active)
 
     async def _expire(self) -> None:
         for hold in self._holds.active:
             if not hold.left_ms(self._clock.monotonic_ms()):
-                await self.tallies.flush((hold,), at_once=True)
+                await self.counters.flush((hold,), at_once=True)
                 await self._holds.end(hold, EXPIRED)
                 self._log.info("hold expired", id=hold.id)
 
-    async def _keep(self, sighting: Sighting, tasks: asyncio.TaskGroup | None) -> None:
+    async def _keep(self, snapshot: Snapshot, tasks: asyncio.TaskGroup | None) -> None:
         """Gate every covered pod, and stop at sight what runs in one."""
-        for pod in sighting.pods:
+        for pod in snapshot.pods:
             covers, holds = coverage(self._holds.active, pod)
             if covers is not Covers.YES or pod.uid in self._holds.busy:
                 continue
             with self._each("not gated", pod.name):
-                await self._gate(pod, holds[0], ask=not sighting.around)
-            running = await self.tallies.count(pod, holds[0], around=sighting.around)
+                await self._gate(pod, holds[0], ask=not snapshot.without_runtime)
+            running = await self.counters.count(
+                pod, holds[0], without_runtime=snapshot.without_runtime
+            )
             # A release may have come meanwhile.
             is_held = coverage(self._holds.active, pod)[0] is Covers.YES
             if running and is_held and tasks is not None and pod.uid not in self._stopping:
                 self._stopping.add(pod.uid)
-                tasks.create_task(self._stop(pod, running, around=sighting.around))
+                tasks.create_task(
+                    self._stop(pod, running, without_runtime=snapshot.without_runtime)
+                )
 
     async def _gate(self, pod: Pod, hold: Hold, *, ask: bool) -> None:
         """Gate a pod, or learn more of a gated one."""
@@ -188,9 +193,11 @@ class Watch:
         except (GateFailed, StateUnwritable) as error:
             self._log.error(what, pod=pod, code=error.stable_code)
 
-    async def _stop(self, pod: Pod, containers: tuple[Container, ...], *, around: bool) -> None:
+    async def _stop(
+        self, pod: Pod, containers: tuple[Container, ...], *, without_runtime: bool
+    ) -> None:
         """Bring down at once what runs in a held pod."""
-        ladder = Ladder(self._runtime, self._kernel, self._clock, around=around)
+        ladder = Ladder(self._runtime, self._kernel, self._clock, without_runtime=without_runtime)
         try:
             self._log.warning("runs although held: stopped", pod=pod.name)
             await ladder.climb(Step(pod=pod, containers=containers, grace_s=0))
@@ -214,7 +221,7 @@ class Watch:
             _, holds = coverage_of_name(self._holds.active, gated.namespace, gated.name)
             ids = [hold.id for hold in holds]
             first = gated.hold if gated.hold in ids or not ids else ids[0]
-            self.tallies.reset(first, resets)
+            self.counters.reset(first, resets)
 
     async def _drop_gone(self) -> None:
         """Record that gated groups are gone: with a deleted pod, or with the boot before."""

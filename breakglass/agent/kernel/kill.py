@@ -28,11 +28,11 @@ from breakglass.agent.kernel.hierarchy import FREEZER, UNIFIED, Hierarchies
 from breakglass.agent.kernel.port import Leaf
 from breakglass.errors import GateFailed
 
-KILL_TIMEOUT_S = 0.5  # 10-40 ms when healthy
+KERNEL_KILL_TIMEOUT_S = 0.5  # 10-40 ms when healthy
 _STEP_S = 0.15
 _FREEZE_S = 0.1
 _ROUND_S = 0.02  # whoever forks is signalled again before it gets far
-_LOOK_S = 0.002
+_KILL_POLL_S = 0.002
 _MAX_THAWED = 4_096
 _MAX_ANCESTORS = 64
 _KUBELET = "kubelet"
@@ -82,7 +82,7 @@ class Killer:
         groups = self._admitted(leaf, spared)
         if not groups:
             return
-        end = time.monotonic() + KILL_TIMEOUT_S
+        end = time.monotonic() + KERNEL_KILL_TIMEOUT_S
         reached = False
         for way in (_kill_whole, self._kill_frozen, self._signal_all):
             reached = way(groups, spared) or reached
@@ -156,7 +156,7 @@ class Killer:
         while any(self._pids_below(directory) for _, directory in groups):
             if time.monotonic() >= until:
                 return False
-            time.sleep(_LOOK_S)
+            time.sleep(_KILL_POLL_S)
         return True
 
     def _kill_frozen(self, groups: Groups, spared: frozenset[int]) -> bool:
@@ -168,7 +168,7 @@ class Killer:
             if _write(top / "freezer.state", "FROZEN"):
                 end = time.monotonic() + _FREEZE_S
                 while _read(top / "freezer.state") == "FREEZING" and time.monotonic() < end:
-                    time.sleep(_LOOK_S)
+                    time.sleep(_KILL_POLL_S)
             return self._signal_all(groups, spared)
         finally:
             _thaw(top)

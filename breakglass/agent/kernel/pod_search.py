@@ -29,7 +29,7 @@ from breakglass.errors import GateFailed
 _LOOKS_PER_WALK = 30
 _MAX_WALKED = 4_096  # directories; a busy node has about 300 above its pods
 _MAX_DEPTH = 12
-_MAX_PODS = 10_000  # listed in one look; kubelet runs 110 unless told otherwise
+_MAX_POD_GROUPS = 10_000  # listed in one look; kubelet runs 110 unless told otherwise
 _MAX_LEARNED = 16
 _ROOT = "kubepods"
 _CLASSES = ("besteffort", "burstable")  # guaranteed pods live in kubepods itself
@@ -60,7 +60,7 @@ class PodSearch:
                 group = self._seen.get(path)
                 if group is None or group.inode != inode:
                     group = self._group(PurePosixPath(path))
-                if group is None or len(found) == _MAX_PODS:
+                if group is None or len(found) == _MAX_POD_GROUPS:
                     continue
                 found.append(group)
                 # One that is not in all the trees of its parent yet is being made: look again.
@@ -95,7 +95,7 @@ class PodSearch:
         if group is not None:
             parent = PurePosixPath(group.path).parent
             if len(group.trees) == len(self._hierarchies.at(parent)):
-                if len(self._seen) >= _MAX_PODS:
+                if len(self._seen) >= _MAX_POD_GROUPS:
                     self._seen.clear()
                 self._seen[group.path] = group
         return group

@@ -23,10 +23,10 @@ from breakglass.errors import GateFailed
 
 INFINITY = "infinity"
 _PLACES = "/usr/bin:/bin"
-_TIMEOUT_S = 2.0  # set-property takes 10-30 ms
+_REPLY_TIMEOUT_S = 2.0  # set-property takes 10-30 ms
 _MAX_SCOPES = 1_000
 _SCOPES_PER_CALL = 100
-_MAX_TEXT = 200
+_MAX_QUOTED_CHARS = 200
 _UNLIMITED = {INFINITY, "18446744073709551615"}
 _VALUE = re.compile(r"[1-9][0-9]{0,19}|infinity")
 _SCOPE = re.compile(r"(?:cri-containerd|crio)-[0-9a-f]{64}\.scope")
@@ -51,7 +51,7 @@ class Systemctl:
         value = self._run("show", "--property=TasksMax", "--value", "--", _pod_slice(name)).strip()
         if not _VALUE.fullmatch(value):
             raise GateFailed(
-                f"expected the TasksMax of {name}, got {value[:_MAX_TEXT]!a}",
+                f"expected the TasksMax of {name}, got {value[:_MAX_QUOTED_CHARS]!a}",
                 code="gate-unwritable",
             )
         return INFINITY if value in _UNLIMITED else value
@@ -64,7 +64,7 @@ class Systemctl:
         """
         if not _VALUE.fullmatch(value):
             raise GateFailed(
-                f"expected a TasksMax, got {value[:_MAX_TEXT]!r}", code="gate-unwritable"
+                f"expected a TasksMax, got {value[:_MAX_QUOTED_CHARS]!r}", code="gate-unwritable"
             )
         self._run("set-property", "--runtime", "--", _pod_slice(name), f"TasksMax={value}")
 
@@ -106,17 +106,17 @@ class Systemctl:
                 check=False,
                 env={},
                 cwd="/",
-                timeout=_TIMEOUT_S,
+                timeout=_REPLY_TIMEOUT_S,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             why = "none" if isinstance(error, subprocess.TimeoutExpired) else error.strerror
             raise GateFailed(
-                f"expected systemctl {arguments[0]} to answer within {_TIMEOUT_S:g} s, got {why}",
+                f"expected systemctl {arguments[0]} to answer in {_REPLY_TIMEOUT_S:g} s, got {why}",
                 code="gate-unwritable",
             ) from error
         if done.returncode:
             # Told in one printable line: an entry of the log has nothing else.
-            said = ascii("; ".join(done.stderr.split("\n")).strip("; ")[:_MAX_TEXT])[1:-1]
+            said = ascii("; ".join(done.stderr.split("\n")).strip("; ")[:_MAX_QUOTED_CHARS])[1:-1]
             raise GateFailed(
                 f"expected systemctl {arguments[0]} to succeed, got {said or done.returncode}",
                 code="gate-unwritable",

@@ -41,9 +41,9 @@ from breakglass.agent.log.disk import (
 )
 from breakglass.agent.log.replay import HINT, Replay, read_entry, replay
 from breakglass.agent.log.segments import (
-    MAX_NOTE_BYTES,
+    MAX_FRAME_NOTE_BYTES,
     Place,
-    Reader,
+    SegmentReader,
     Torn,
     render_frame,
     segment_path,
@@ -86,7 +86,7 @@ class AuditLog:
         self._signer = signer
         self._disk = disk
         self._lock = self._hint = -1
-        self._reader = Reader(directory)
+        self._reader = SegmentReader(directory)
         found = replay(directory, signer.vkey)
         self._tree, self._places = found.tree, found.places
         # Replaced as one value: readers in another thread see a size with its own checkpoint.
@@ -292,4 +292,4 @@ class AuditLog:
         """Remember the newest checkpoint for the next start; not durable, never waited for."""
         if self._hint >= 0:
             with contextlib.suppress(OSError):
-                self._disk.pwrite(self._hint, self.checkpoint.ljust(MAX_NOTE_BYTES, b"\0"), 0)
+                self._disk.pwrite(self._hint, self.checkpoint.ljust(MAX_FRAME_NOTE_BYTES, b"\0"), 0)

@@ -16,7 +16,7 @@ from breakglass.errors import StateUnwritable
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
-_CHUNK_BYTES = 1 << 16
+_ZEROS_CHUNK_BYTES = 1 << 16
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -106,8 +106,8 @@ def make_file(disk: Disk, path: Path, raw: bytes, *, size: int) -> None:
         handle = disk.create(new, size)
         try:
             write_all(disk, handle, raw, 0)
-            for offset in range(len(raw), size, _CHUNK_BYTES):
-                write_all(disk, handle, bytes(min(_CHUNK_BYTES, size - offset)), offset)
+            for offset in range(len(raw), size, _ZEROS_CHUNK_BYTES):
+                write_all(disk, handle, bytes(min(_ZEROS_CHUNK_BYTES, size - offset)), offset)
             disk.fsync(handle)
         finally:
             os.close(handle)

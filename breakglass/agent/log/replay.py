@@ -18,7 +18,7 @@ from breakglass.agent.log.segments import (
     Frame,
     Place,
     Places,
-    Reader,
+    SegmentReader,
     Torn,
     parse_segment,
     segment_paths,
@@ -50,7 +50,7 @@ class Replay:
 
     def entries(self) -> Iterator[bytes]:
         """Yield all entries in order, each compared with its leaf again."""
-        reader = Reader(self.directory)
+        reader = SegmentReader(self.directory)
         try:
             for index in range(self.tree.size):
                 yield read_entry(reader, self.tree, self.places, index)
@@ -89,7 +89,7 @@ def replay(directory: Path, vkey: str) -> Replay:
     return found
 
 
-def read_entry(reader: Reader, tree: Tree, places: Places, index: int) -> bytes:
+def read_entry(reader: SegmentReader, tree: Tree, places: Places, index: int) -> bytes:
     """Return the bytes of an entry; raise `LogTampered` when they changed since they were read."""
     entry = reader.read(places[index])
     if leaf_hash(entry) != tree.leaf(index):

@@ -34,8 +34,8 @@ _CRC = struct.Struct(">I")
 _LENGTHS_AT = len(MAGIC)
 HEADER_BYTES = _HEADER.size
 _ALIGN = 8
-MAX_NOTE_BYTES = 1024
-MAX_FRAME_BYTES = HEADER_BYTES + bounds.MAX_ENTRY_BYTES + MAX_NOTE_BYTES + _ALIGN
+MAX_FRAME_NOTE_BYTES = 1024
+MAX_FRAME_BYTES = HEADER_BYTES + bounds.MAX_ENTRY_BYTES + MAX_FRAME_NOTE_BYTES + _ALIGN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class Places:
         return Place(segment=segment, offset=offset, entry_bytes=entry_bytes)
 
 
-class Reader:
+class SegmentReader:
     """Reads entries back by their places, for any thread; keeps one segment open."""
 
     def __init__(self, directory: Path) -> None:
@@ -137,7 +137,7 @@ def parse_frame(raw: bytes, offset: int) -> Frame | None:
     if begin > len(raw):
         return None
     magic, entry_bytes, note_bytes, crc = _HEADER.unpack_from(raw, offset)
-    if magic != MAGIC or entry_bytes > bounds.MAX_ENTRY_BYTES or note_bytes > MAX_NOTE_BYTES:
+    if magic != MAGIC or entry_bytes > bounds.MAX_ENTRY_BYTES or note_bytes > MAX_FRAME_NOTE_BYTES:
         return None
     middle = begin + entry_bytes
     end = middle + note_bytes

@@ -22,12 +22,12 @@ from typing import Protocol
 from breakglass.agent.clock import Clock
 from breakglass.agent.pods.inotify import Inotify
 from breakglass.core import bounds
-from breakglass.core.pod_names import Birth, parse_pod_log_name, uid_of_group_name
+from breakglass.core.pod_names import PodEvent, parse_pod_log_name, uid_of_group_name
 
-__all__ = ["Birth", "Births", "InotifyBirths"]
+__all__ = ["InotifyPodEvents", "PodEvent", "PodEvents"]
 
 
-class Births(Protocol):
+class PodEvents(Protocol):
     """What tells when a pod may be being born."""
 
     def open(self) -> None:
@@ -38,16 +38,16 @@ class Births(Protocol):
         """Stop listening."""
         ...
 
-    async def wait(self, timeout_s: float) -> tuple[Birth, ...]:
+    async def wait(self, timeout_s: float) -> tuple[PodEvent, ...]:
         """Return what appeared since the last call as soon as something does, or () in the end."""
         ...
 
-    def present(self) -> tuple[Birth, ...]:
+    def present(self) -> tuple[PodEvent, ...]:
         """Return all pod log folders as they are now; () when the folder of them is missing."""
         ...
 
 
-class InotifyBirths:
+class InotifyPodEvents:
     """Births by inotify on kubelet's pod logs and on the control groups that pods are made in.
 
     Args:
@@ -67,7 +67,7 @@ class InotifyBirths:
         self._clock = clock
         self._inotify = Inotify(self._appeared, self._look_again)
         self._told = asyncio.Event()
-        self._born: dict[Birth, None] = {}
+        self._born: dict[PodEvent, None] = {}
         self._unseen: set[Path] = set()
 
     def open(self) -> None:
@@ -84,7 +84,7 @@ class InotifyBirths:
         """Stop listening."""
         self._inotify.close()
 
-    async def wait(self, timeout_s: float) -> tuple[Birth, ...]:
+    async def wait(self, timeout_s: float) -> tuple[PodEvent, ...]:
         """Return what appeared since the last call as soon as something does, or () in the end."""
         self._follow()
         async with asyncio.TaskGroup() as group:
@@ -98,7 +98,7 @@ class InotifyBirths:
             born.update(dict.fromkeys(self._there(directory)))
         return tuple(born)
 
-    def present(self) -> tuple[Birth, ...]:
+    def present(self) -> tuple[PodEvent, ...]:
         """Return all pod log folders as they are now; () when the folder of them is missing."""
         return tuple(self._there(self._pod_logs))
 
@@ -126,7 +126,7 @@ class InotifyBirths:
         self._unseen.add(directory)
         self._told.set()
 
-    def _there(self, directory: Path) -> Iterator[Birth]:
+    def _there(self, directory: Path) -> Iterator[PodEvent]:
         """Yield what the names in a folder tell now; nothing when it cannot be read."""
         with contextlib.suppress(OSError), os.scandir(directory) as entries:
             for entry in itertools.islice(entries, bounds.MAX_POD_FOLDERS):
@@ -134,8 +134,8 @@ class InotifyBirths:
                 if birth is not None and entry.is_dir(follow_symlinks=False):
                     yield birth
 
-    def _birth(self, directory: Path, name: str) -> Birth | None:
+    def _birth(self, directory: Path, name: str) -> PodEvent | None:
         if directory == self._pod_logs:
             return parse_pod_log_name(name)
         uid = uid_of_group_name(name)
-        return None if uid is None else Birth(uid=uid, namespace="", name="")
+        return None if uid is None else PodEvent(uid=uid, namespace="", name="")

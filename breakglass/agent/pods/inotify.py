@@ -47,7 +47,7 @@ _EMPTY = frozenset({errno.EAGAIN, errno.EINTR})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class InotifyEvent:
     """One event; `watch` is -1 and `name` empty where the queue overflowed."""
 
     watch: int
@@ -55,7 +55,7 @@ class Event:
     name: bytes
 
 
-def parse_events(raw: bytes) -> tuple[Event, ...]:
+def parse_events(raw: bytes) -> tuple[InotifyEvent, ...]:
     """Return the events of what one read(2) gave.
 
     Raises:
@@ -63,7 +63,7 @@ def parse_events(raw: bytes) -> tuple[Event, ...]:
     """
     if len(raw) > _READ_BYTES:
         raise Malformed(f"expected at most {_READ_BYTES} bytes of events, got {len(raw)}")
-    found: list[Event] = []
+    found: list[InotifyEvent] = []
     place = 0
     while place < len(raw):
         if len(raw) - place < _HEADER.size:
@@ -76,7 +76,7 @@ def parse_events(raw: bytes) -> tuple[Event, ...]:
         if len(name) == size > 0 or padding.strip(b"\0") or b"/" in name:
             raise Malformed("expected a name that ends in NUL bytes, got another")
         place += size
-        found.append(Event(watch=watch, mask=mask, name=name))
+        found.append(InotifyEvent(watch=watch, mask=mask, name=name))
     return tuple(found)
 
 
@@ -156,7 +156,7 @@ class Inotify:
         for event in events:
             self._take(event)
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: InotifyEvent) -> None:
         if event.mask & IN_Q_OVERFLOW:
             for directory in tuple(self._watches.values()):
                 self._look_again(directory)

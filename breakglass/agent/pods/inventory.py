@@ -21,7 +21,7 @@ from pathlib import Path
 
 from breakglass.agent.clock import Clock
 from breakglass.agent.kernel.port import Kernel, Leaf, PodGroup
-from breakglass.agent.pods.events import Birth, Births
+from breakglass.agent.pods.events import PodEvent, PodEvents
 from breakglass.agent.runtime.port import TIMEOUT, Runtime
 from breakglass.core import bounds
 from breakglass.core.canonical import Fields, Json, parse_object
@@ -29,12 +29,12 @@ from breakglass.core.pods import TELLING, Container, ContainerState, Pairs, Pod
 from breakglass.errors import Malformed, RuntimeTooOld, RuntimeUnavailable
 
 _FILE = "listing.json"
-_MAX_TEXT = 64 * 1024
-_MAX_PODS = 2_000
+_MAX_IMAGE_CHARS = 64 * 1024
+_MAX_LISTED_PODS = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class Snapshot:
     """This node's pods; `error` is why the runtime did not show them, "" where it did."""
 
     pods: tuple[Pod, ...]
@@ -42,12 +42,12 @@ class Sighting:
     code: str = ""
 
     @property
-    def around(self) -> bool:
+    def without_runtime(self) -> bool:
         """Whether they were seen around the runtime."""
         return bool(self.code)
 
 
-class Sight:
+class PodInventory:
     """The node's pods, whoever can show them.
 
     Args:
@@ -55,11 +55,17 @@ class Sight:
     """
 
     def __init__(
-        self, *, runtime: Runtime, kernel: Kernel, births: Births, clock: Clock, directory: Path
+        self,
+        *,
+        runtime: Runtime,
+        kernel: Kernel,
+        pod_events: PodEvents,
+        clock: Clock,
+        directory: Path,
     ) -> None:
         self._runtime = runtime
         self._kernel = kernel
-        self._births = births
+        self._pod_events = pod_events
         self._clock = clock
         self._file = directory / _FILE
         self._listed: dict[str, Pod] = {pod.uid: pod for pod in _read(self._file)}
@@ -70,7 +76,7 @@ class Sight:
         """Return a pod as the runtime showed it last, whenever that was."""
         return self._listed.get(uid)
 
-    def expected(self, birth: Birth) -> Pod | None:
+    def expected(self, birth: PodEvent) -> Pod | None:
         """Return the pod that a birth is of, as far as anything but the runtime's answer tells.
 
         A group tells its UID alone; after a reboot its folder of logs is there already and tells
@@ -78,7 +84,7 @@ class Sight:
         """
         if last := self._listed.get(birth.uid):
             return last
-        named = (birth,) if birth.name else self._births.present()
+        named = (birth,) if birth.name else self._pod_events.present()
         return _named(named).get(birth.uid)
 
     @property
@@ -96,14 +102,14 @@ class Sight:
         self._remember(pods)
         return pods
 
-    async def look(self) -> Sighting:
+    async def look(self) -> Snapshot:
         """Return the pods by one question to the runtime, or around it at once."""
         try:
-            return Sighting(pods=await self.pods())
+            return Snapshot(pods=await self.pods())
         except (RuntimeUnavailable, RuntimeTooOld) as error:
-            return self.around(error)
+            return self.without_runtime(error)
 
-    async def patient(self) -> Sighting:
+    async def patient(self) -> Snapshot:
         """Return the pods by the runtime, waiting a while for one that restarts; or around it.
 
         A socket that nobody listens on is a restart, mostly; one that is listened on and gives no
@@ -112,33 +118,33 @@ class Sight:
         begun_ms, silent = self._clock.monotonic_ms(), 0
         while True:
             try:
-                return Sighting(pods=await self.pods())
+                return Snapshot(pods=await self.pods())
             except RuntimeTooOld as error:
-                return self.around(error)
+                return self.without_runtime(error)
             except RuntimeUnavailable as error:
                 silent += error.stable_code == TIMEOUT
                 waited_s = (self._clock.monotonic_ms() - begun_ms) / 1_000
                 if silent >= bounds.MAX_SILENT_LOOKS or waited_s >= bounds.RUNTIME_PATIENCE_S:
-                    return self.around(error)
+                    return self.without_runtime(error)
                 await self._clock.sleep(bounds.LOOK_INTERVAL_S)
 
-    def around(self, error: RuntimeUnavailable | RuntimeTooOld) -> Sighting:
+    def without_runtime(self, error: RuntimeUnavailable | RuntimeTooOld) -> Snapshot:
         """Return the pods without the runtime: by the last listing, log folders and kernel."""
         return self._around(error.message, error.stable_code)
 
-    def _around(self, error: str, code: str) -> Sighting:
+    def _around(self, error: str, code: str) -> Snapshot:
         groups = {group.uid: group for group in self._kernel.pod_groups()}
-        named = _named(self._births.present())
+        named = _named(self._pod_events.present())
         pods: list[Pod] = []
         for uid, group in groups.items():
             known = self._listed.get(uid) or named.get(uid)
             if known is not None:
                 pods.append(self._by_kernel(known, group))
-        return Sighting(pods=tuple(pods), error=error, code=code)
+        return Snapshot(pods=tuple(pods), error=error, code=code)
 
-    def again(self, sighting: Sighting) -> Sighting:
+    def again(self, snapshot: Snapshot) -> Snapshot:
         """Return the pods as the kernel shows them now, after a sighting around the runtime."""
-        return self._around(sighting.error, sighting.code)
+        return self._around(snapshot.error, snapshot.code)
 
     def _by_kernel(self, pod: Pod, group: PodGroup) -> Pod:
         """Return a pod with the containers that the kernel shows, those unknown to us included."""
@@ -178,7 +184,7 @@ class Sight:
             self._is_writing = False
 
 
-def _named(births: Iterable[Birth]) -> dict[str, Pod]:
+def _named(pod_events: Iterable[PodEvent]) -> dict[str, Pod]:
     """Return pods by their log folders' names; a UID that has two names is nobody's.
 
     kubelet makes one folder of a pod.  Whoever else may write there (a log collector, mounting it
@@ -186,7 +192,7 @@ def _named(births: Iterable[Birth]) -> dict[str, Pod]:
     """
     pods: dict[str, Pod] = {}
     twice: set[str] = set()
-    for one in births:
+    for one in pod_events:
         pod = Pod(uid=one.uid, name=one.name, namespace=one.namespace, sandbox_id="", by_name=True)
         if pods.setdefault(one.uid, pod) != pod:
             twice.add(one.uid)
@@ -194,7 +200,7 @@ def _named(births: Iterable[Birth]) -> dict[str, Pod]:
 
 
 def _write(path: Path, pods: tuple[Pod, ...]) -> None:
-    document = {"pods": [_document(pod) for pod in pods[:_MAX_PODS]]}
+    document = {"pods": [_document(pod) for pod in pods[:_MAX_LISTED_PODS]]}
     fresh = path.with_suffix(".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -227,7 +233,7 @@ def _read(path: Path) -> tuple[Pod, ...]:
         with path.open("rb") as file:
             raw = file.read(bounds.MAX_LISTING_BYTES + 1)
         fields = Fields(parse_object(raw, max_bytes=bounds.MAX_LISTING_BYTES))
-        return tuple(_pod(one) for one in fields.objects("pods", max_items=_MAX_PODS))
+        return tuple(_pod(one) for one in fields.objects("pods", max_items=_MAX_LISTED_PODS))
     except (OSError, Malformed):
         return ()
 
@@ -249,9 +255,9 @@ def _pod(fields: Fields) -> Pod:
                 id=one.text("id"),
                 name=one.text("name"),
                 state=ContainerState.UNKNOWN,
-                image=one.text("image", max_chars=_MAX_TEXT),
-                image_ref=one.text("image_ref", max_chars=_MAX_TEXT),
+                image=one.text("image", max_chars=_MAX_IMAGE_CHARS),
+                image_ref=one.text("image_ref", max_chars=_MAX_IMAGE_CHARS),
             )
-            for one in fields.objects("containers", max_items=_MAX_PODS)
+            for one in fields.objects("containers", max_items=_MAX_LISTED_PODS)
         ),
     )

@@ -70,7 +70,7 @@ _VIRTUAL = ("kata", "runsc", "gvisor", "firecracker", "hyperv")
 _GRACE = "io.kubernetes.pod.terminationGracePeriod"
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MAX_DETAILS_CHARS = 300
-_Call: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[Message, Message]"
+_UnaryCall: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[Message, Message]"
 
 
 class CriRuntime:
@@ -85,7 +85,7 @@ class CriRuntime:
     def __init__(self, endpoint: Path | str) -> None:
         self._path = str(endpoint).removeprefix("unix://")
         self._channel: grpc.aio.Channel | None = None
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, _UnaryCall] = {}
 
     async def pods(self) -> tuple[Pod, ...]:
         """Return all pods with all their containers, from the runtime's two lists."""
@@ -187,11 +187,11 @@ class CriRuntime:
 
     def _ask(
         self, method: str, request: Message, *, deadline_s: float = bounds.RUNTIME_CALL_TIMEOUT_S
-    ) -> "_Asked":
+    ) -> "_PendingCall":
         call = self._multicallable(method)(request, timeout=deadline_s)
-        return _Asked(method=method, call=call, deadline_s=deadline_s)
+        return _PendingCall(method=method, call=call, deadline_s=deadline_s)
 
-    def _multicallable(self, method: str) -> _Call:
+    def _multicallable(self, method: str) -> _UnaryCall:
         if self._channel is None:
             self._channel = grpc.aio.insecure_channel(f"unix:{self._path}", CHANNEL_OPTIONS)
         if method not in self._calls:
@@ -205,7 +205,7 @@ class CriRuntime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _PendingCall:
     """A call on its way."""
 
     method: str
@@ -213,7 +213,7 @@ class _Asked:
     deadline_s: float
 
 
-async def _answer(asked: _Asked) -> Message:
+async def _answer(asked: _PendingCall) -> Message:
     try:
         return await asked.call
     except grpc.aio.AioRpcError as error:

@@ -14,7 +14,7 @@ _MAX_KNOWN = 10_000
 _UNKNOWN = Oci.UNKNOWN, ""
 
 
-class Programs:
+class OciRuntimes:
     """What the runtime has told of its sandboxes."""
 
     def __init__(self, runtime: Runtime) -> None:

@@ -12,14 +12,14 @@ import struct
 from pathlib import Path
 
 _PROC = Path("/proc")
-_TIMEOUT_S = 0.2
+_ACCEPT_TIMEOUT_S = 0.2
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 
 
 def runtime_pid_of(socket_path: Path) -> int | None:
     """Return the process id of whoever listens on a unix socket; None when nobody does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(_TIMEOUT_S)
+        line.settimeout(_ACCEPT_TIMEOUT_S)
         try:
             line.connect(str(socket_path))
             raw = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
-from breakglass.agent.hold.counters import Tally
+from breakglass.agent.hold.counters import Counts
 from breakglass.agent.log.journal import Journal
-from breakglass.agent.pods.inventory import Sight
+from breakglass.agent.pods.inventory import PodInventory
 from breakglass.core.command import parse_command
 from breakglass.core.entries import Accepted, from_lines, render_instant
 from breakglass.core.gates import Gate
-from breakglass.core.holds import Covers, GatedPod, Gates, Hold, coverage
+from breakglass.core.holds import Covers, GatedPod, GatesByPod, Hold, coverage
 from breakglass.core.pods import Pod
 from breakglass.core.signed_file import parse_signed_file
 from breakglass.errors import Defect
@@ -22,7 +22,7 @@ _WATCHED = "no gate: what starts is stopped at sight"
 def hold_message(
     hold: Hold,
     journal: Journal,
-    tally: Tally,
+    tally: Counts,
     now: datetime,
     mono_ms: int,
     *,
@@ -54,28 +54,30 @@ def hold_message(
     )
 
 
-def held_pods(hold: Hold, gates: Gates, sight: Sight) -> list[pb.HeldPod]:
+def held_pods(hold: Hold, gates: GatesByPod, inventory: PodInventory) -> list[pb.HeldPod]:
     """Return the pods that a hold keeps down: behind a gate, or by the watch alone."""
     gated = [
         pb.HeldPod(uid=one.uid, name=one.name, gate=one.gate, note=one.note)
         for one in gates.values()
-        if hold.covers(sight.last(one.uid) or _by_name(one)) is not Covers.NO
+        if hold.covers(inventory.last(one.uid) or _by_name(one)) is not Covers.NO
     ]
     watched = [
         pb.HeldPod(uid=one.uid, name=one.name, gate=str(Gate.WATCH_ONLY), note=_WATCHED)
-        for one in ungated_pods((hold,), gates, sight)
+        for one in ungated_pods((hold,), gates, inventory)
     ]
     return gated + watched
 
 
-def ungated_pods(holds: Iterable[Hold], gates: Gates, sight: Sight) -> tuple[Pod, ...]:
+def ungated_pods(
+    holds: Iterable[Hold], gates: GatesByPod, inventory: PodInventory
+) -> tuple[Pod, ...]:
     """Return the held pods whose groups carry no limit of ours: a virtual machine, or no group.
 
     What has neither a sandbox nor anything live has nothing that could be gated.
     """
     return tuple(
         pod
-        for pod in sight.listed
+        for pod in inventory.listed
         if pod.uid not in gates
         and (pod.ready or pod.live)
         and coverage(holds, pod)[0] is Covers.YES

@@ -23,7 +23,7 @@ import grpc
 import structlog
 
 from breakglass.agent.command.refusals import Refusals, refusal
-from breakglass.agent.config import Config, Identity
+from breakglass.agent.config import Config, NodeIdentity
 from breakglass.agent.serve.service import Service, handlers
 from breakglass.core import bounds
 from breakglass.core.reasons import Reason
@@ -52,7 +52,7 @@ _SERVER_OPTIONS = (
 )
 
 
-class HandshakeWatch:
+class HandshakeReader:
     """A reader of what gRPC says of failed handshakes; it owns standard error while it runs."""
 
     def __init__(self, refusals: Refusals) -> None:
@@ -104,7 +104,7 @@ class HandshakeWatch:
 class _Remote:
     """The mTLS door.  Its address may come later: at boot the network may not be there yet."""
 
-    def __init__(self, config: Config, identity: Identity, service: Service) -> None:
+    def __init__(self, config: Config, identity: NodeIdentity, service: Service) -> None:
         self._config = config
         self._identity = identity
         self._service = service
@@ -159,9 +159,9 @@ class _Remote:
 
 
 @contextlib.asynccontextmanager
-async def open_door(
+async def open_listeners(
     config: Config,
-    identity: Identity,
+    identity: NodeIdentity,
     service: Service,
     refusals: Refusals,
     begin: Callable[[], Awaitable[None]],
@@ -182,7 +182,7 @@ async def open_door(
     finally:
         os.umask(mask)
     remote.take()
-    async with HandshakeWatch(refusals).running():
+    async with HandshakeReader(refusals).running():
         await begin()
         await local.start()
         serving = asyncio.create_task(remote.serve())

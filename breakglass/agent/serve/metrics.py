@@ -15,7 +15,7 @@ from typing import Protocol
 
 from breakglass import __version__
 from breakglass.agent.clock import Clock
-from breakglass.agent.hold.counters import Tally
+from breakglass.agent.hold.counters import Counts
 from breakglass.core.fold import State
 from breakglass.core.gates import Gate
 from breakglass.core.holds import Hold
@@ -34,7 +34,7 @@ class Figures(Protocol):
 
 def render_metrics(
     state: State,
-    tallies: Mapping[str, Tally],
+    counters: Mapping[str, Counts],
     *,
     active: int,
     mono_ms: int,
@@ -44,16 +44,16 @@ def render_metrics(
 
     Args:
         state: what the log says.
-        tallies: each active hold's counts, by its command's id.
+        counters: each active hold's counts, by its command's id.
         active: how many commands are under way.
         mono_ms: time since boot, for what is left of the holds.
         ungated: how many held pods have no limit of ours at all, and so are only watched.
     """
-    return "\n".join(_lines(state, tallies, active, mono_ms, ungated)) + "\n"
+    return "\n".join(_lines(state, counters, active, mono_ms, ungated)) + "\n"
 
 
 def _lines(
-    state: State, tallies: Mapping[str, Tally], active: int, mono_ms: int, ungated: int
+    state: State, counters: Mapping[str, Counts], active: int, mono_ms: int, ungated: int
 ) -> Iterator[str]:
     yield from _metric("agent_info", "gauge", "The running agent.", {f'version="{__version__}"': 1})
     yield from _metric("log_entries", "gauge", "Entries of the audit log.", {"": state.size})
@@ -78,14 +78,14 @@ def _lines(
         "What is left of each hold.",
         {_labels(hold): hold.left_ms(mono_ms) / 1_000 for hold in holds},
     )
-    counted: tuple[tuple[str, str, Callable[[Tally], float]], ...] = (
+    counted: tuple[tuple[str, str, Callable[[Counts], float]], ...] = (
         ("attempts", "Starts that the gate made fail.", lambda one: one.attempts),
         ("stops", "Containers that ran although held.", lambda one: one.stops),
         ("resets", "Limits set again after somebody else.", lambda one: one.resets),
         ("leaked_seconds", "User code that ran although held.", lambda one: one.leaked_ms / 1_000),
     )
     for name, words, of in counted:
-        counts = {_labels(hold): of(tallies.get(hold.id, Tally())) for hold in holds}
+        counts = {_labels(hold): of(counters.get(hold.id, Counts())) for hold in holds}
         yield from _metric(f"hold_{name}_total", "counter", words, counts)
 
 

@@ -25,12 +25,12 @@ from breakglass import __version__
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
 from breakglass._pb.health.v1 import health_pb2
 from breakglass.agent.clock import Clock
-from breakglass.agent.command.procedure import Procedure, Site, Told
+from breakglass.agent.command.procedure import NodeScope, Procedure, Told
 from breakglass.agent.command.refusals import refusal
-from breakglass.agent.hold.counters import Tallies
-from breakglass.agent.hold.leases import Holds
+from breakglass.agent.hold.counters import HoldCounters
+from breakglass.agent.hold.leases import Leases
 from breakglass.agent.log.journal import Journal
-from breakglass.agent.pods.inventory import Sight
+from breakglass.agent.pods.inventory import PodInventory
 from breakglass.agent.runtime.port import Runtime
 from breakglass.agent.serve.answers import held_pods, hold_message, ungated_pods
 from breakglass.agent.serve.metrics import render_metrics
@@ -66,21 +66,21 @@ RULES = {
     f"/{HEALTH}/Check": Needs.COURIER,
 }
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+CallContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What the service is made of."""
 
-    site: Site
+    node_scope: NodeScope
     trust: Trust
     journal: Journal
     procedure: Procedure
     runtime: Runtime
-    sight: Sight
-    holds: Holds
-    tallies: Tallies
+    inventory: PodInventory
+    holds: Leases
+    counters: HoldCounters
     clock: Clock
     is_ready: Callable[[], bool]
 
@@ -88,10 +88,10 @@ class Parts:
         """Return this node's figures as Prometheus text."""
         return render_metrics(
             self.journal.state,
-            {hold.id: self.tallies.now(hold) for hold in self.holds.active},
+            {hold.id: self.counters.now(hold) for hold in self.holds.active},
             active=self.procedure.active,
             mono_ms=self.clock.monotonic_ms(),
-            ungated=len(ungated_pods(self.holds.active, self.journal.state.gates, self.sight)),
+            ungated=len(ungated_pods(self.holds.active, self.journal.state.gates, self.inventory)),
         )
 
 
@@ -104,7 +104,7 @@ class Service:
         self._log = structlog.get_logger("service")
 
     async def submit(
-        self, request: pb.SubmitRequest, context: Context
+        self, request: pb.SubmitRequest, context: CallContext
     ) -> AsyncIterator[pb.Progress]:
         """Deliver a signed file and tell what happens to it."""
         raw = request.signed_file
@@ -113,7 +113,7 @@ class Service:
             self._note(told, peer)
             yield self._progress(told)
 
-    async def describe(self, _: pb.DescribeRequest, context: Context) -> pb.DescribeResponse:
+    async def describe(self, _: pb.DescribeRequest, context: CallContext) -> pb.DescribeResponse:
         """Tell who this node is, what it trusts, and how it is."""
         await self._admit(context)
         parts, state = self._parts, self._parts.journal.state
@@ -124,10 +124,10 @@ class Service:
             runtime, ready = f"{error.stable_code}: {error.message}", False
         return pb.DescribeResponse(
             version=__version__,
-            domain=parts.site.domain,
-            cluster=parts.site.cluster,
-            node=parts.site.node,
-            pool=parts.site.pool,
+            domain=parts.node_scope.domain,
+            cluster=parts.node_scope.cluster,
+            node=parts.node_scope.node,
+            pool=parts.node_scope.pool,
             node_time=self._now(),
             trust_version=parts.trust.version,
             trust_sha256=parts.trust.sha256,
@@ -135,12 +135,12 @@ class Service:
             checkpoint=parts.journal.log.checkpoint,
             runtime=runtime,
             runtime_ready=ready,
-            protected=parts.site.protected,
+            protected=parts.node_scope.protected,
             active_commands=parts.procedure.active,
             time_floor=render_time(state.time_floor) if state.time_floor else "",
         )
 
-    async def pods(self, _: pb.PodsRequest, context: Context) -> pb.PodsResponse:
+    async def pods(self, _: pb.PodsRequest, context: CallContext) -> pb.PodsResponse:
         """List the pods of this node, and which of them a command could name."""
         await self._admit(context)
         try:
@@ -164,13 +164,14 @@ class Service:
                     state="running" if pod.live else "stopped",
                     containers=len(pod.containers),
                     running=sum(one.live for one in pod.containers),
-                    protected=bool(workload) and is_protected(workload, self._parts.site.protected),
+                    protected=bool(workload)
+                    and is_protected(workload, self._parts.node_scope.protected),
                     why_not=identity.why_not,
                 )
             )
         return pb.PodsResponse(pods=found, node_time=self._now())
 
-    async def outcome(self, request: pb.OutcomeRequest, context: Context) -> pb.OutcomeResponse:
+    async def outcome(self, request: pb.OutcomeRequest, context: CallContext) -> pb.OutcomeResponse:
         """Return what is on record of one command."""
         await self._admit(context)
         journal = self._parts.journal
@@ -194,7 +195,7 @@ class Service:
         )
 
     async def entries(
-        self, request: pb.EntriesRequest, context: Context
+        self, request: pb.EntriesRequest, context: CallContext
     ) -> AsyncIterator[pb.Entry]:
         """Stream raw entries; the last one carries the checkpoint over all of them."""
         await self._admit(context)
@@ -208,7 +209,7 @@ class Service:
             yield pb.Entry(index=index, entry=log.read(index), checkpoint=last)
 
     async def consistency(
-        self, request: pb.ConsistencyRequest, context: Context
+        self, request: pb.ConsistencyRequest, context: CallContext
     ) -> pb.ConsistencyResponse:
         """Prove that the log has only grown since it had `old_size` entries."""
         await self._admit(context)
@@ -222,7 +223,7 @@ class Service:
             raise
         return pb.ConsistencyResponse(proof=proof, checkpoint=checkpoint)
 
-    async def holds(self, _: pb.HoldsRequest, context: Context) -> pb.HoldsResponse:
+    async def holds(self, _: pb.HoldsRequest, context: CallContext) -> pb.HoldsResponse:
         """Tell what is held down here now, why, until when, and what that came to."""
         await self._admit(context)
         parts = self._parts
@@ -231,22 +232,22 @@ class Service:
             hold_message(
                 hold,
                 parts.journal,
-                parts.tallies.now(hold),
+                parts.counters.now(hold),
                 parts.clock.now(),
                 mono_ms,
-                pods=held_pods(hold, parts.journal.state.gates, parts.sight),
+                pods=held_pods(hold, parts.journal.state.gates, parts.inventory),
             )
             for hold in parts.holds.active
         ]
         return pb.HoldsResponse(holds=held, node_time=self._now())
 
-    async def metrics(self, _: pb.MetricsRequest, context: Context) -> pb.MetricsResponse:
+    async def metrics(self, _: pb.MetricsRequest, context: CallContext) -> pb.MetricsResponse:
         """Give this node's figures as Prometheus text."""
         await self._admit(context)
         return pb.MetricsResponse(text=self._parts.metrics_text())
 
     async def check(
-        self, request: health_pb2.HealthCheckRequest, context: Context
+        self, request: health_pb2.HealthCheckRequest, context: CallContext
     ) -> health_pb2.HealthCheckResponse:
         """Answer the standard health check; an unknown service is NOT_FOUND."""
         await self._admit(context)
@@ -259,7 +260,7 @@ class Service:
             status=status.SERVING if self._parts.is_ready() else status.NOT_SERVING
         )
 
-    async def _admit(self, context: Context, raw: bytes = b"") -> str:
+    async def _admit(self, context: CallContext, raw: bytes = b"") -> str:
         """Return the caller's name for the record; end the call for one the trust does not list."""
         if context.peer().startswith("unix:"):
             return "local"
@@ -280,7 +281,7 @@ class Service:
         return f"courier {name}"
 
     async def _turn_away(
-        self, context: Context, raw: bytes, reason: Reason, needed: str, have: str, spki: str
+        self, context: CallContext, raw: bytes, reason: Reason, needed: str, have: str, spki: str
     ) -> None:
         refused = refusal(reason, needed, have)
         await self._parts.procedure.refusals.record(refused, raw, peer=f"stranger {spki[:16]}")
@@ -335,7 +336,7 @@ def _spki_sha256(pem: bytes) -> str:
 
 
 def _unary(
-    method: Callable[[Any, Context], Awaitable[Message]],
+    method: Callable[[Any, CallContext], Awaitable[Message]],
     request: type[Message],
     response: type[Message],
 ) -> "grpc.RpcMethodHandler[Any, Any]":
@@ -347,7 +348,7 @@ def _unary(
 
 
 def _stream(
-    method: Callable[[Any, Context], AsyncIterator[Message]],
+    method: Callable[[Any, CallContext], AsyncIterator[Message]],
     request: type[Message],
     response: type[Message],
 ) -> "grpc.RpcMethodHandler[Any, Any]":

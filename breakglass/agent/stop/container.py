@@ -82,7 +82,7 @@ class _Settled:
     started: bool = False
 
 
-class Rungs:
+class ContainerStopper:
     """The way down for the containers of one command, a bounded number of stops at a time."""
 
     def __init__(self, runtime: Runtime, kernel: Kernel, clock: Clock, looks: Looks) -> None:
@@ -93,7 +93,7 @@ class Rungs:
         self._width = asyncio.Semaphore(bounds.MAX_PARALLEL_STOPS)
 
     async def bring_down(
-        self, pod: Pod, container: Container, *, grace_s: int, around: bool = False
+        self, pod: Pod, container: Container, *, grace_s: int, without_runtime: bool = False
     ) -> tuple[ContainerOutcome, Look | None]:
         """Return what became of one container, and the look that showed it.
 
@@ -101,19 +101,23 @@ class Rungs:
             pod: the container's pod.
             container: what is to end.
             grace_s: the signed grace.
-            around: whether the runtime is known not to answer, and is not asked.
+            without_runtime: whether the runtime is known not to answer, and is not asked.
         """
         begun_ms = self._clock.monotonic_ms()
-        leaf, before = await self._before(pod, container.id, around=around)  # (a)
+        leaf, before = await self._before(pod, container.id, without_runtime=without_runtime)  # (a)
         climbed = Climbed(rung=0, seen=before, error="", look=None)
-        if not before.ended and not around:
+        if not before.ended and not without_runtime:
             climbed = await self._climb(pod, container.id, grace_s)
         leaf = leaf or self._leaf(pod, container.id)  # of one that was only created then
         if not climbed.seen.ended:
-            climbed = await self._kill(pod, container.id, leaf, climbed, around=around)  # (d)
+            climbed = await self._kill(
+                pod, container.id, leaf, climbed, without_runtime=without_runtime
+            )  # (d)
         kernel, left = await self._kernel_look(leaf, climbed.seen)
         if kernel is KernelSeen.ALIVE and climbed.rung < _BY_KERNEL and climbed.seen.ended:
-            climbed = await self._kill(pod, container.id, leaf, climbed, around=around)  # (d)
+            climbed = await self._kill(
+                pod, container.id, leaf, climbed, without_runtime=without_runtime
+            )  # (d)
             kernel, left = await self._kernel_look(leaf, climbed.seen)  # (f)
         seen = climbed.seen
         if seen is Seen.UNKNOWN and kernel is KernelSeen.GONE:
@@ -130,10 +134,10 @@ class Rungs:
         return outcome, climbed.look
 
     async def _before(
-        self, pod: Pod, container_id: str, *, around: bool
+        self, pod: Pod, container_id: str, *, without_runtime: bool
     ) -> tuple[Leaf | None, Seen]:
         """Return the kernel's group of a container, and how the container is before any stop."""
-        if around:
+        if without_runtime:
             return self._leaf(pod, container_id), Seen.UNKNOWN
         try:
             now = await self._runtime.container(container_id)
@@ -178,7 +182,13 @@ class Rungs:
         return Climbed(rung=rung, seen=settled.seen, error=error, look=settled.look)
 
     async def _kill(
-        self, pod: Pod, container_id: str, leaf: Leaf | None, so_far: Climbed, *, around: bool
+        self,
+        pod: Pod,
+        container_id: str,
+        leaf: Leaf | None,
+        so_far: Climbed,
+        *,
+        without_runtime: bool,
     ) -> Climbed:
         """Take rung 3, where the kernel has a group of this container."""
         if leaf is None or so_far.seen is Seen.CREATED:
@@ -189,7 +199,7 @@ class Rungs:
         except (GateFailed, OSError) as error:
             refused = error.message if isinstance(error, GateFailed) else str(error.strerror)
         said = "; ".join(part for part in (so_far.error, refused) if part)
-        if around or so_far.seen is Seen.UNKNOWN:
+        if without_runtime or so_far.seen is Seen.UNKNOWN:
             return Climbed(rung=_BY_KERNEL, seen=Seen.UNKNOWN, error=said, look=None)
         settled = await self._settle(pod, container_id)
         return Climbed(rung=_BY_KERNEL, seen=settled.seen, error=said, look=settled.look)

@@ -20,7 +20,7 @@ from typing import TypeVar
 from breakglass.agent.clock import Clock
 from breakglass.agent.kernel.port import Kernel, Leaf
 from breakglass.agent.runtime.port import Runtime
-from breakglass.agent.stop.container import ContainerOutcome, KernelSeen, Rungs
+from breakglass.agent.stop.container import ContainerOutcome, ContainerStopper, KernelSeen
 from breakglass.agent.stop.looks import Look, Looks, Seen
 from breakglass.core import bounds
 from breakglass.core.plan import Step
@@ -118,17 +118,17 @@ class Ladder:
 
     Args:
         runtime, kernel, clock: what pods are brought down through.
-        around: whether the runtime is known not to answer: then only the kernel is asked.
+        without_runtime: whether the runtime is known not to answer: then only the kernel is asked.
     """
 
     def __init__(
-        self, runtime: Runtime, kernel: Kernel, clock: Clock, *, around: bool = False
+        self, runtime: Runtime, kernel: Kernel, clock: Clock, *, without_runtime: bool = False
     ) -> None:
         self._clock = clock
         self._kernel = kernel
-        self._around = around
+        self._around = without_runtime
         self._looks = Looks(runtime, clock)
-        self._rungs = Rungs(runtime, kernel, clock, self._looks)
+        self._rungs = ContainerStopper(runtime, kernel, clock, self._looks)
 
     async def climb(self, step: Step) -> PodOutcome:
         """Bring one pod down and return what was seen of it."""
@@ -184,7 +184,9 @@ class Ladder:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
-                    self._rungs.bring_down(step.pod, one, grace_s=step.grace_s, around=self._around)
+                    self._rungs.bring_down(
+                        step.pod, one, grace_s=step.grace_s, without_runtime=self._around
+                    )
                 )
                 for one in containers
             ]

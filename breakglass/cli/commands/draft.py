@@ -18,7 +18,7 @@ from breakglass.errors import FileUnreadable, Malformed, UsageError
 if TYPE_CHECKING:
     from breakglass.cli.review import Review
     from breakglass.core.command import Verb
-    from breakglass.core.draft import Asked
+    from breakglass.core.draft import DraftRequest
     from breakglass.fleet.rollout.draft import Drafted
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -44,7 +44,7 @@ class _Common(TypedDict):
     out: Path
 
 
-class _Stopping(_Common):
+class _StopOptions(_Common):
     """What a stop and an evict are given beside."""
 
     hold: str
@@ -175,7 +175,7 @@ def command() -> None:
 @command.command("stop")
 @_options(*_STOPPING)
 @click.pass_obj
-def stop(session: Session, **given: Unpack[_Stopping]) -> Result:
+def stop(session: Session, **given: Unpack[_StopOptions]) -> Result:
     """Write a command that stops a DaemonSet's pods and keeps them down.
 
     Without --node and --pool it is for every node of the named clusters, and its text says so.
@@ -188,7 +188,7 @@ def stop(session: Session, **given: Unpack[_Stopping]) -> Result:
 @command.command("evict")
 @_options(*_STOPPING)
 @click.pass_obj
-def evict(session: Session, **given: Unpack[_Stopping]) -> Result:
+def evict(session: Session, **given: Unpack[_StopOptions]) -> Result:
     """Write a command that stops pods, keeps them down and takes their sandboxes down.
 
     The network of a pod goes with its sandbox; where that fails the pod is down all the same.
@@ -239,7 +239,7 @@ def extend(session: Session, **given: Unpack[_Extending]) -> Result:
     return _draft(session, given, replace(asked, holds_of=given["holds_of"], hold=given["hold"]))
 
 
-def _stopping(verb: "Verb", given: _Stopping) -> "Asked":
+def _stopping(verb: "Verb", given: _StopOptions) -> "DraftRequest":
     from dataclasses import replace
 
     return replace(
@@ -247,14 +247,14 @@ def _stopping(verb: "Verb", given: _Stopping) -> "Asked":
     )
 
 
-def _asked(verb: "Verb", given: _Common) -> "Asked":
+def _asked(verb: "Verb", given: _Common) -> "DraftRequest":
     """Return what the options of every verb ask for."""
     from breakglass.core import bounds
     from breakglass.core.command import Mode
-    from breakglass.core.draft import DEFAULT_MAX_PODS, Asked
+    from breakglass.core.draft import DEFAULT_MAX_PODS, DraftRequest
 
     max_pods = DEFAULT_MAX_PODS if verb.stops else bounds.MAX_PODS_PER_NODE
-    return Asked(
+    return DraftRequest(
         verb=verb,
         workload=given["workload"],
         clusters=given["clusters"],
@@ -272,7 +272,7 @@ def _asked(verb: "Verb", given: _Common) -> "Asked":
     )
 
 
-def _draft(session: Session, given: _Common, asked: "Asked") -> Result:
+def _draft(session: Session, given: _Common, asked: "DraftRequest") -> Result:
     """Write the draft of what was asked for and tell what comes next."""
     from breakglass.cli.review import document, review
     from breakglass.core.command import render_command
@@ -302,7 +302,7 @@ def _draft(session: Session, given: _Common, asked: "Asked") -> Result:
     )
 
 
-def _hold_notes(drafted: "Drafted", asked: "Asked") -> tuple[str, ...]:
+def _hold_notes(drafted: "Drafted", asked: "DraftRequest") -> tuple[str, ...]:
     """Return how long what is stopped stays down, and how to end that."""
     from breakglass.core.command import Mode
     from breakglass.core.names import render_duration
@@ -319,7 +319,7 @@ def _hold_notes(drafted: "Drafted", asked: "Asked") -> tuple[str, ...]:
     )
 
 
-def _same_targets(asked: "Asked") -> str:
+def _same_targets(asked: "DraftRequest") -> str:
     """Return the words that name the same workload on the same nodes."""
     import shlex
 

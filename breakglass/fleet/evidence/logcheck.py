@@ -31,7 +31,7 @@ from breakglass.errors import (
     Unreached,
 )
 from breakglass.fleet.evidence import store
-from breakglass.fleet.evidence.store import Seen
+from breakglass.fleet.evidence.store import VerifiedCheckpoint
 from breakglass.fleet.home.inventory import InventoryNode
 from breakglass.fleet.roads.port import OpenRoad, Road
 
@@ -117,7 +117,7 @@ async def _check(
     )
 
 
-async def _read(road: Road, node: InventoryNode, fresh: Path) -> tuple[Tree, Seen]:
+async def _read(road: Road, node: InventoryNode, fresh: Path) -> tuple[Tree, VerifiedCheckpoint]:
     """Put every entry into `fresh`; return their tree and the checkpoint, which agree."""
     tree, total, newest = Tree(), 0, None
     with _writing(fresh) as file:
@@ -161,9 +161,9 @@ def _verify_entry(index: int, expected: int, entry: bytes, total: int) -> None:
         raise LogTampered(f"expected entries of one line within bounds, got another at {index}")
 
 
-def _seen(note: bytes, log_key: str) -> Seen:
+def _seen(note: bytes, log_key: str) -> VerifiedCheckpoint:
     try:
-        return Seen(checkpoint=verify_checkpoint(note, log_key), note=note)
+        return VerifiedCheckpoint(checkpoint=verify_checkpoint(note, log_key), note=note)
     except Malformed as error:
         raise LogTampered(error.message, code=error.stable_code) from error
 
@@ -208,7 +208,7 @@ def _entries_of(fresh: Path) -> Iterator[bytes]:
             yield line.removesuffix(b"\n")
 
 
-def _keep(folder: Path, log_key: str, fresh: Path, newest: Seen) -> str:
+def _keep(folder: Path, log_key: str, fresh: Path, newest: VerifiedCheckpoint) -> str:
     try:
         fresh.replace(folder / LOG)
     except OSError as error:

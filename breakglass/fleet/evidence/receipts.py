@@ -14,7 +14,7 @@ from breakglass.core.merkle import verify_consistency
 from breakglass.core.receipt import Receipt, verify_receipt
 from breakglass.errors import FileUnreadable, LogTampered, Malformed
 from breakglass.fleet.evidence.store import (
-    Seen,
+    VerifiedCheckpoint,
     keep_checkpoint,
     make_folder,
     not_evidence,
@@ -26,7 +26,7 @@ from breakglass.fleet.roads.port import Road
 
 
 @dataclass(slots=True, kw_only=True)
-class Evidence:
+class NodeEvidence:
     """The evidence of one conversation with one node.
 
     Attributes:
@@ -37,7 +37,7 @@ class Evidence:
     folder: Path
     log_key: str
     _receipts: list[Receipt] = field(default_factory=list)
-    _seen: list[Seen] = field(default_factory=list)
+    _seen: list[VerifiedCheckpoint] = field(default_factory=list)
 
     def take(self, receipt: Receipt) -> Entry:
         """Return the entry of a receipt that verifies; raise `EvidenceError`."""
@@ -47,7 +47,7 @@ class Evidence:
         except Malformed as error:
             raise not_evidence(error) from error
         self._receipts.append(receipt)
-        self._seen.append(Seen(checkpoint=checkpoint, note=receipt.checkpoint))
+        self._seen.append(VerifiedCheckpoint(checkpoint=checkpoint, note=receipt.checkpoint))
         return entry
 
     @property
@@ -73,7 +73,9 @@ class Evidence:
                 newest = await self._grown(road, old, newest)
         return await asyncio.to_thread(self._keep, newest)
 
-    async def _grown(self, road: Road, old: Seen, newest: Seen) -> Seen:
+    async def _grown(
+        self, road: Road, old: VerifiedCheckpoint, newest: VerifiedCheckpoint
+    ) -> VerifiedCheckpoint:
         """Return the newest checkpoint of a log that is `old` with more behind it."""
         before, after = old.checkpoint, newest.checkpoint
         if before.size > after.size:
@@ -91,7 +93,7 @@ class Evidence:
         if latest.size < after.size:
             raise _shrunk(after.size, latest.size)
         verify_consistency(before.size, latest.size, proof, before.root, latest.root)
-        return Seen(checkpoint=latest, note=note)
+        return VerifiedCheckpoint(checkpoint=latest, note=note)
 
     def keep_receipts(self) -> str:
         """Keep what was taken, of a node that does not answer any more; return why not, or ""."""
@@ -106,7 +108,7 @@ class Evidence:
             return error.message
         return ""
 
-    def _keep(self, newest: Seen) -> str:
+    def _keep(self, newest: VerifiedCheckpoint) -> str:
         return self.keep_receipts() or keep_checkpoint(self.folder, self.log_key, newest)
 
 

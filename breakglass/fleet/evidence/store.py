@@ -26,26 +26,26 @@ MAX_RECEIPTS_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class VerifiedCheckpoint:
     """A verified checkpoint and the note that it was read from."""
 
     checkpoint: Checkpoint
     note: bytes
 
 
-def stored_checkpoint(folder: Path, log_key: str) -> Seen | None:
+def stored_checkpoint(folder: Path, log_key: str) -> VerifiedCheckpoint | None:
     """Return the newest checkpoint kept of a node; raise `EvidenceError` if it is none."""
     path = folder / CHECKPOINT
     if not path.exists():
         return None
     note = files.read_bounded(path, max_bytes=bounds.MAX_ENTRY_BYTES)
     try:
-        return Seen(checkpoint=verify_checkpoint(note, log_key), note=note)
+        return VerifiedCheckpoint(checkpoint=verify_checkpoint(note, log_key), note=note)
     except Malformed as error:
         raise not_evidence(error) from error
 
 
-def keep_checkpoint(folder: Path, log_key: str, newest: Seen) -> str:
+def keep_checkpoint(folder: Path, log_key: str, newest: VerifiedCheckpoint) -> str:
     """Keep a checkpoint unless a newer one is there; return why that was impossible, or ""."""
     try:
         make_folder(folder)

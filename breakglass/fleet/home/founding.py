@@ -33,7 +33,7 @@ from breakglass.fleet.home.home import Home
 
 GROUP = "people"
 POLICY = "default"
-MAX_HOLD_S = 24 * 3_600
+FIRST_POLICY_MAX_HOLD_S = 24 * 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +133,6 @@ def _policy(quorum: int) -> Policy:
         namespaces=("*",),
         quorum=(QuorumPart(group=GROUP, approvals=quorum),),
         requester_may_approve=False,
-        max_hold_s=MAX_HOLD_S,
+        max_hold_s=FIRST_POLICY_MAX_HOLD_S,
         max_nodes=bounds.MAX_NODES,
     )

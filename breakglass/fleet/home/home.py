@@ -24,7 +24,7 @@ from breakglass.core import bounds
 from breakglass.core.trust import Trust, parse_trust
 from breakglass.errors import ConfigInvalid, Malformed
 from breakglass.fleet.home import files
-from breakglass.fleet.home.identity import Identity
+from breakglass.fleet.home.identity import TlsIdentity
 from breakglass.fleet.home.inventory import (
     Inventory,
     InventoryNode,
@@ -43,7 +43,7 @@ _TRUST_FILE = re.compile(r"([1-9][0-9]{0,8})\.json", re.ASCII)
 class NodeKeys:
     """What only a node should hold in the end: its TLS identity and its log's seed (in hex)."""
 
-    tls: Identity
+    tls: TlsIdentity
     log_seed: bytes
 
 
@@ -65,7 +65,7 @@ class Home:
         return cls(path=path)
 
     @classmethod
-    def create(cls, path: Path, *, trust: bytes, ca: Identity, courier: Identity) -> "Home":
+    def create(cls, path: Path, *, trust: bytes, ca: TlsIdentity, courier: TlsIdentity) -> "Home":
         """Make a new home in one step; raise `FileUnreadable` ("exists") over an existing one."""
         files.write_folder(
             path,
@@ -108,7 +108,7 @@ class Home:
                 hint="put the trust that the nodes are pinned to into the home's trust folder",
             ) from error
 
-    def ca(self) -> Identity:
+    def ca(self) -> TlsIdentity:
         """Return the authority that issues TLS identities."""
         return self._identity(self.path / "ca")
 
@@ -116,7 +116,7 @@ class Home:
         """Return the authority's certificate, which needs no key beside it."""
         return self._read(self.path / "ca/cert.pem")
 
-    def courier(self) -> Identity:
+    def courier(self) -> TlsIdentity:
         """Return this machine's own TLS identity."""
         return self._identity(self.path / "courier")
 
@@ -163,9 +163,9 @@ class Home:
     def _node_folder(self, node: InventoryNode) -> Path:
         return self.path / "nodes" / node.cluster / node.name
 
-    def _identity(self, folder: Path) -> Identity:
+    def _identity(self, folder: Path) -> TlsIdentity:
         key, certificate = (self._read(folder / name) for name in ("key.pem", "cert.pem"))
-        return Identity(key=key, certificate=certificate)
+        return TlsIdentity(key=key, certificate=certificate)
 
     def _read(self, path: Path) -> bytes:
         return files.read_bounded(path, max_bytes=MAX_KEY_FILE_BYTES)

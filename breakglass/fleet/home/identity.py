@@ -32,14 +32,14 @@ MAX_COMMON_NAME_CHARS = 64  # RFC 5280, appendix A.1: ub-common-name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class TlsIdentity:
     """A private key and its certificate, both in PEM."""
 
     key: bytes = field(repr=False)
     certificate: bytes
 
 
-def make_ca(domain: str, *, now: datetime) -> Identity:
+def make_ca(domain: str, *, now: datetime) -> TlsIdentity:
     """Return a new certificate authority for a domain; it signs leaves and nothing below them."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"breakglass CA {domain}")
@@ -52,12 +52,12 @@ def make_ca(domain: str, *, now: datetime) -> Identity:
     return _identity(key, certificate)
 
 
-def make_courier(ca: Identity, name: str, *, now: datetime) -> Identity:
+def make_courier(ca: TlsIdentity, name: str, *, now: datetime) -> TlsIdentity:
     """Return a new TLS client identity."""
     return _leaf(ca, f"courier {name}", (), ExtendedKeyUsageOID.CLIENT_AUTH, now)
 
 
-def make_node(ca: Identity, *, node: str, cluster: str, ip: str, now: datetime) -> Identity:
+def make_node(ca: TlsIdentity, *, node: str, cluster: str, ip: str, now: datetime) -> TlsIdentity:
     """Return a new TLS server identity for a node, by our own name and its IP address."""
     names = (
         x509.DNSName(server_name(node=node, cluster=cluster)),
@@ -88,12 +88,12 @@ def spki_sha256(certificate: bytes) -> str:
 
 
 def _leaf(
-    ca: Identity,
+    ca: TlsIdentity,
     name: str,
     alternatives: tuple[x509.GeneralName, ...],
     purpose: x509.ObjectIdentifier,
     now: datetime,
-) -> Identity:
+) -> TlsIdentity:
     ca_key = serialization.load_pem_private_key(ca.key, password=None)
     if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
         raise ConfigInvalid("expected the CA's P-256 key, got another kind of key")
@@ -142,8 +142,8 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _identity(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> Identity:
-    return Identity(
+def _identity(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> TlsIdentity:
+    return TlsIdentity(
         key=key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,

@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator
 import grpc
 import grpc.aio
 
-from breakglass.fleet.home.identity import Identity, server_name
+from breakglass.fleet.home.identity import TlsIdentity, server_name
 from breakglass.fleet.home.inventory import InventoryNode
 from breakglass.fleet.roads.grpc import CHANNEL_OPTIONS, GrpcRoad
 from breakglass.fleet.roads.port import OpenRoad, Road
 
 
-def direct_road(courier: Identity) -> OpenRoad:
+def direct_road(courier: TlsIdentity) -> OpenRoad:
     """Return what opens a straight road to a node as this courier."""
 
     @contextlib.asynccontextmanager

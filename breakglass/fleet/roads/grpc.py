@@ -24,10 +24,10 @@ from breakglass.fleet.roads.port import (
     LoggedEntry,
     NodeHold,
     NodePod,
+    NodeProgress,
     NotOnRecord,
     OnRecord,
     Refusal,
-    Told,
 )
 
 _SERVICE = "/breakglass.v1.Agent/"
@@ -37,7 +37,7 @@ _TLS_WORDS = ("ssl", "tls", "certificate", "handshake", "peer")
 
 T = TypeVar("T")
 
-Call: TypeAlias = "grpc.aio.UnaryStreamCall[Any, Any]"
+StreamCall: TypeAlias = "grpc.aio.UnaryStreamCall[Any, Any]"
 
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.enable_http_proxy", 0),  # it would be honoured even for IP addresses
@@ -56,7 +56,7 @@ class GrpcRoad:
         self._channel = channel
         self._where = where
 
-    async def submit(self, raw: bytes, *, silence_s: float) -> AsyncGenerator[Told, None]:
+    async def submit(self, raw: bytes, *, silence_s: float) -> AsyncGenerator[NodeProgress, None]:
         """Deliver a signed file and yield what the node tells of it."""
         call = self._stream("Submit", pb.SubmitRequest, pb.Progress)(
             pb.SubmitRequest(signed_file=raw)
@@ -145,7 +145,7 @@ class GrpcRoad:
             raise as_known(error, self._where) from error
         return found
 
-    def _stream(self, method: str, request: Any, response: Any) -> Callable[[Any], Call]:  # noqa: ANN401
+    def _stream(self, method: str, request: Any, response: Any) -> Callable[[Any], StreamCall]:  # noqa: ANN401
         return self._channel.unary_stream(
             f"{_SERVICE}{method}",
             request_serializer=request.SerializeToString,
@@ -153,7 +153,7 @@ class GrpcRoad:
         )
 
     async def _spoken(
-        self, call: Call, first_s: float, silence_s: float
+        self, call: StreamCall, first_s: float, silence_s: float
     ) -> AsyncGenerator[Any, None]:
         """Yield a stream's messages; raise `Unreached` after too long a silence."""
         patience_s = first_s
@@ -222,7 +222,7 @@ def _unreached(status: grpc.StatusCode, details: str, where: str) -> Unreached:
     return Unreached(f"expected an answer of {where}, got: {details}")
 
 
-def _told(progress: pb.Progress) -> Told:
+def _told(progress: pb.Progress) -> NodeProgress:
     kind = progress.WhichOneof("step") or ""
     refusal = None
     if kind == "refused":
@@ -235,7 +235,7 @@ def _told(progress: pb.Progress) -> Told:
             receipt=_receipt(refused.receipt) if refused.HasField("receipt") else None,
         )
     receipt = _receipt(getattr(progress, kind)) if kind and refusal is None else None
-    return Told(
+    return NodeProgress(
         kind=kind,
         receipt=receipt,
         refusal=refusal,

@@ -37,7 +37,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class NodeProgress:
     """One step of a delivered file: a recorded entry ("accepted", "pod", "finished"), or a refusal.
 
     Attributes:
@@ -165,7 +165,7 @@ class Views(Protocol):
 class Road(Views, Protocol):
     """An open way to one node."""
 
-    def submit(self, raw: bytes, *, silence_s: float) -> AsyncGenerator[Told, None]:
+    def submit(self, raw: bytes, *, silence_s: float) -> AsyncGenerator[NodeProgress, None]:
         """Deliver a signed file; after each answer the next one must come within `silence_s`."""
         ...
 

@@ -16,9 +16,9 @@ from breakglass.core import bounds
 from breakglass.core.command import Command, Verb
 from breakglass.core.entries import Accepted, Finished, PodEnded
 from breakglass.errors import BreakglassError, EvidenceError, RefusedError, Unreached
-from breakglass.fleet.evidence.receipts import Evidence
+from breakglass.fleet.evidence.receipts import NodeEvidence
 from breakglass.fleet.home.inventory import InventoryNode
-from breakglass.fleet.roads.port import OpenRoad, Refusal, Road, Told
+from breakglass.fleet.roads.port import NodeProgress, OpenRoad, Refusal, Road
 from breakglass.fleet.rollout.rows import NodeRow, NodeState, row_of
 
 ATTEMPTS = 2
@@ -26,7 +26,7 @@ LETTING_GO_S = 30.0  # 110 pods whose limits are properties of systemd: 0.2 s ea
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class ProgressLine:
     """Something that a node told while it was at it, for a person who watches."""
 
     node: str
@@ -34,10 +34,10 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class Observer:
     """Whom to tell while it goes on."""
 
-    on_step: Callable[[Step], None] = lambda _: None
+    on_step: Callable[[ProgressLine], None] = lambda _: None
     on_row: Callable[[NodeRow], None] = lambda _: None
 
 
@@ -71,8 +71,8 @@ class Delivery:
     command: Command
     raw: bytes
     sha256: str
-    evidence: Evidence
-    watch: Watch
+    evidence: NodeEvidence
+    watch: Observer
     row: NodeRow | None = None
     ended: list[PodEnded] = field(default_factory=list)
     heard: bool = False
@@ -105,7 +105,7 @@ class Delivery:
             code="broke-off",
         )
 
-    def _hear(self, told: Told) -> None:
+    def _hear(self, told: NodeProgress) -> None:
         if told.refusal is not None:
             if told.refusal.receipt is not None:
                 self.evidence.take(told.refusal.receipt)
@@ -186,4 +186,4 @@ class Delivery:
         return NodeRow(node=self.node.name, cluster=self.node.cluster, state=state)
 
     def _tell(self, text: str) -> None:
-        self.watch.on_step(Step(node=self.node.name, text=text))
+        self.watch.on_step(ProgressLine(node=self.node.name, text=text))

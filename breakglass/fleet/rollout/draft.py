@@ -14,8 +14,8 @@ from datetime import datetime
 
 from breakglass.core import bounds, names
 from breakglass.core.command import Command, TrustPin, Verb
-from breakglass.core.decide import Tally, objections
-from breakglass.core.draft import Asked, draft_command
+from breakglass.core.decide import CheckedSignatures, objections
+from breakglass.core.draft import DraftRequest, draft_command
 from breakglass.core.reasons import Reason
 from breakglass.core.trust import Policy, Trust
 from breakglass.errors import UsageError
@@ -36,7 +36,7 @@ class Drafted:
 
 
 def draft_for(
-    asked: Asked,
+    asked: DraftRequest,
     *,
     trust: Trust,
     inventory: Inventory,
@@ -77,7 +77,7 @@ def draft_for(
         )
     hold = asked.hold or names.render_duration(_usual_hold_s(command, trust))
     command = draft(max(1, len(nodes)) if max_nodes is None else max_nodes, hold)
-    nobody = Tally(approvals=(), defects=())
+    nobody = CheckedSignatures(approvals=(), defects=())
     for refused in objections(command, nobody, trust, now, skew_s=bounds.DEFAULT_SKEW_S):
         if refused.reason not in _OPEN:
             raise refused.as_error()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from breakglass.core.entries import Accepted, Entry, Finished, PodEnded
 from breakglass.errors import BreakglassError, EvidenceError, RefusedError, Unreached
-from breakglass.fleet.evidence.receipts import Evidence
+from breakglass.fleet.evidence.receipts import NodeEvidence
 from breakglass.fleet.home.inventory import InventoryNode
 from breakglass.fleet.roads.port import NotOnRecord, OnRecord, OpenRoad, Road
 from breakglass.fleet.rollout.rows import NodeRow, NodeState, row_of
@@ -16,7 +16,7 @@ async def ask_outcome(
     node: InventoryNode, command_id: str, *, open_road: OpenRoad, folder: Path
 ) -> tuple[NodeRow | None, tuple[PodEnded, ...]]:
     """Return a node's row of a command and each pod's end; None when it has no such command."""
-    evidence = Evidence(folder=folder, log_key=node.log_key)
+    evidence = NodeEvidence(folder=folder, log_key=node.log_key)
     blank = NodeRow(node=node.name, cluster=node.cluster, state=NodeState.UNREACHED)
     try:
         async with open_road(node) as road:
@@ -43,7 +43,7 @@ async def ask_outcome(
 
 
 def _verified(
-    node: InventoryNode, command_id: str, found: OnRecord, evidence: Evidence
+    node: InventoryNode, command_id: str, found: OnRecord, evidence: NodeEvidence
 ) -> tuple[NodeRow, tuple[PodEnded, ...]]:
     accepted = evidence.take(found.accepted)
     pods = tuple(evidence.take(receipt) for receipt in found.pods)
@@ -78,5 +78,5 @@ def _id_of(entry: Entry) -> str:
     return body.id if isinstance(body, Accepted | PodEnded) else ""
 
 
-async def _settled(row: NodeRow, road: Road, evidence: Evidence) -> NodeRow:
+async def _settled(row: NodeRow, road: Road, evidence: NodeEvidence) -> NodeRow:
     return replace(row, evidence="verified", unkept=await evidence.settle(road))

@@ -12,11 +12,11 @@ from pathlib import Path
 from breakglass.core.command import Command
 from breakglass.core.signed_file import digest, parse_signed_file
 from breakglass.errors import RefusedError
-from breakglass.fleet.evidence.receipts import Evidence
+from breakglass.fleet.evidence.receipts import NodeEvidence
 from breakglass.fleet.home.inventory import Inventory, InventoryNode
 from breakglass.fleet.roads.fanout import fan_out
 from breakglass.fleet.roads.port import OpenRoad
-from breakglass.fleet.rollout.deliver import Delivery, Watch
+from breakglass.fleet.rollout.deliver import Delivery, Observer
 from breakglass.fleet.rollout.rows import NodeRow
 
 
@@ -53,14 +53,14 @@ async def roll_out(
     *,
     open_road: OpenRoad,
     evidence_folder: Callable[[InventoryNode], Path],
-    watch: Watch | None = None,
+    watch: Observer | None = None,
 ) -> tuple[NodeRow, ...]:
     """Deliver a signed file to these nodes; return a row for each, in their order."""
-    watch = watch or Watch()
+    watch = watch or Observer()
     sha256 = digest(parse_signed_file(raw).text)
 
     async def deliver(node: InventoryNode) -> NodeRow:
-        evidence = Evidence(folder=evidence_folder(node), log_key=node.log_key)
+        evidence = NodeEvidence(folder=evidence_folder(node), log_key=node.log_key)
         delivery = Delivery(
             node=node, command=command, raw=raw, sha256=sha256, evidence=evidence, watch=watch
         )

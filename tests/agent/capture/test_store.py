@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from breakglass.agent.capture.sources import Sources, printable
-from breakglass.agent.capture.store import Evidence, EvidenceStore
+from breakglass.agent.capture.store import Capture, CaptureStore
 from breakglass.agent.clock import SystemClock
 from breakglass.core import bounds
 from breakglass.core.pods import Container, ContainerState, Pod
@@ -37,7 +37,7 @@ POD = Pod(
     ),
 )
 PATIENCE_S = 30.0
-TIMEOUT_S = bounds.EVIDENCE_TIMEOUT_S
+TIMEOUT_S = bounds.CAPTURE_TIMEOUT_S
 
 
 class Node:
@@ -49,7 +49,7 @@ class Node:
         self.own.mkdir(parents=True)
         self.directory = root / "state" / "evidence"
         self.clock = SystemClock()
-        self.store = EvidenceStore(self.directory, pod_logs=self.logs, clock=self.clock)
+        self.store = CaptureStore(self.directory, pod_logs=self.logs, clock=self.clock)
 
     def logged(self, container: str, lines: int, *, attempt: int = 0) -> None:
         """Let a container have written lines."""
@@ -64,7 +64,7 @@ class Node:
         command_id: str = COMMAND,
         pids: tuple[int, ...] = (),
         group: Path | None = None,
-    ) -> Evidence:
+    ) -> Capture:
         """Return a capture that did not make anybody wait."""
         async with asyncio.timeout(2 * PATIENCE_S):
             return await self.store.capture(pod, command_id=command_id, pids=pids, group=group)
@@ -86,7 +86,7 @@ class Node:
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give captures all the time they need, unless it is the timeout that is tested."""
-    monkeypatch.setattr(bounds, "EVIDENCE_TIMEOUT_S", PATIENCE_S)
+    monkeypatch.setattr(bounds, "CAPTURE_TIMEOUT_S", PATIENCE_S)
 
 
 @pytest.fixture
@@ -101,11 +101,11 @@ class Hang:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.began, self.ended = threading.Event(), threading.Event()
         self._patch = patch
-        patch.setattr(bounds, "EVIDENCE_TIMEOUT_S", TIMEOUT_S)
+        patch.setattr(bounds, "CAPTURE_TIMEOUT_S", TIMEOUT_S)
 
     def end(self) -> None:
         """Let reading go on, and captures have all the time they need."""
-        self._patch.setattr(bounds, "EVIDENCE_TIMEOUT_S", PATIENCE_S)
+        self._patch.setattr(bounds, "CAPTURE_TIMEOUT_S", PATIENCE_S)
         self.ended.set()
 
 
@@ -180,7 +180,7 @@ async def test_connections_are_counted_and_the_most_come_first(node: Node, tmp_p
     rows = [line.format("0A00000A", "01")] * 5 + [line.format(f"{n:08X}", "02") for n in range(30)]
     table = ["  sl  local_address rem_address   st", "nonsense", *rows, line.format("0" * 8, "FF")]
     (proc / "tcp").write_text("\n".join(table) + "\n")
-    store = EvidenceStore(
+    store = CaptureStore(
         node.directory, pod_logs=node.logs, clock=node.clock, proc=tmp_path / "proc"
     )
     evidence = await store.capture(POD, command_id=COMMAND, pids=(6, 7), group=None)
@@ -200,7 +200,7 @@ async def test_ipv6_addresses_are_told_as_people_write_them(node: Node, tmp_path
     digits = "B80D0120" + "0" * 16 + "01000000"
     line = f"   0: {'0' * 32}:0CEA {digits}:01BB 01 00000000:00000000\n"
     (proc / "tcp6").write_text(line * 6_000)
-    store = EvidenceStore(
+    store = CaptureStore(
         node.directory, pod_logs=node.logs, clock=node.clock, proc=tmp_path / "proc"
     )
     evidence = await store.capture(POD, command_id=COMMAND, pids=(7,), group=None)
@@ -217,7 +217,7 @@ async def test_the_last_lines_of_the_two_newest_attempts_are_kept(node: Node) ->
     node.logged("agent", 9, attempt=2)
     await node.captures()
     lines = node.kept()["logs"]["agent"]
-    assert len(lines) == bounds.EVIDENCE_LOG_LINES
+    assert len(lines) == bounds.CAPTURE_LOG_LINES
     assert (lines[0], lines[49], lines[50], lines[-1]) == (
         "9: line 450",
         "9: line 499",
@@ -233,7 +233,7 @@ async def test_a_huge_log_costs_no_more_than_its_end(node: Node) -> None:
         log.seek(1 << 30)
         log.write(b"\nlast\twords \xc3\xa9\x1b[31m\n")
     evidence = await node.captures()
-    assert evidence.size <= bounds.EVIDENCE_MAX_BYTES
+    assert evidence.size <= bounds.CAPTURE_MAX_BYTES
     assert node.kept()["logs"]["agent"][-1] == "last words ???[31m"
 
 
@@ -244,7 +244,7 @@ async def test_all_containers_share_the_bytes_that_there_are(node: Node) -> None
         text = "".join(f"{line:03}" + '"' * 6_000 + "\n" for line in range(40))
         (node.own / f"c{number}" / "0.log").write_text(text)
     evidence = await node.captures()
-    assert bounds.EVIDENCE_MAX_BYTES // 2 < evidence.size <= bounds.EVIDENCE_MAX_BYTES
+    assert bounds.CAPTURE_MAX_BYTES // 2 < evidence.size <= bounds.CAPTURE_MAX_BYTES
     assert "only its last" in evidence.note
     logs = node.kept()["logs"]
     assert len(logs) == 30
@@ -339,11 +339,11 @@ async def test_a_full_store_keeps_nothing_more_and_says_so(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted over a restart, in whole blocks; files that a crash left unnamed are removed."""
-    monkeypatch.setattr(bounds, "EVIDENCE_STORE_BYTES", 3 * 4096)
+    monkeypatch.setattr(bounds, "CAPTURE_STORE_BYTES", 3 * 4096)
     await node.captures()
     (node.path().parent / ".x.0.new").write_bytes(bytes(4096))
     (node.path().parent / "other.json").write_bytes(bytes(4097))
-    node.store = EvidenceStore(node.directory, pod_logs=node.logs, clock=node.clock)
+    node.store = CaptureStore(node.directory, pod_logs=node.logs, clock=node.clock)
     node.store.measure()
     evidence = await node.captures(command_id="2")
     assert (evidence.sha256, evidence.size) == ("", 0)
@@ -355,7 +355,7 @@ async def test_the_end_of_the_disk_is_left_to_the_log(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Below the space that the log may need, evidence is not kept."""
-    monkeypatch.setattr(bounds, "EVIDENCE_DISK_LEFT_BYTES", 1 << 62)
+    monkeypatch.setattr(bounds, "CAPTURE_DISK_LEFT_BYTES", 1 << 62)
     evidence = await node.captures()
     assert evidence.note == "not kept: what is left of the disk is for the log"
     assert node.files() == []
@@ -405,14 +405,14 @@ async def test_a_pod_of_very_many_containers_is_cut(node: Node) -> None:
     evidence = await node.captures(replace(POD, containers=many))
     assert evidence.note.startswith("only 64 of 1000 containers")
     assert len(node.kept()["containers"]) == 64
-    assert evidence.size <= bounds.EVIDENCE_MAX_BYTES
+    assert evidence.size <= bounds.CAPTURE_MAX_BYTES
 
 
 async def test_a_document_that_is_too_large_is_not_kept(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last check is made on the bytes themselves."""
-    monkeypatch.setattr(bounds, "EVIDENCE_MAX_BYTES", 100)
+    monkeypatch.setattr(bounds, "CAPTURE_MAX_BYTES", 100)
     evidence = await node.captures()
     assert (evidence.sha256, evidence.size) == ("", 0)
     assert evidence.note.endswith("bytes are too many")
@@ -509,7 +509,7 @@ async def test_a_thread_that_was_first_by_a_hair_is_waited_for(
     """The timeout finds the file made and its hash on the way: that hash is told, late as it is."""
     virtual = VirtualClock()
     clock = VirtualAgentClock(virtual)
-    store = EvidenceStore(node.directory, pod_logs=node.logs, clock=clock)
+    store = CaptureStore(node.directory, pod_logs=node.logs, clock=clock)
     loop, on_the_way = asyncio.get_running_loop(), threading.Event()
     told: list[Callable[[], object]] = []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from breakglass.agent.hold.counters import Tallies
+from breakglass.agent.hold.counters import HoldCounters
 from breakglass.agent.log.auditlog import AuditLog
 from breakglass.agent.log.journal import Journal
 from breakglass.agent.runtime.port import ContainerLook
@@ -52,7 +52,7 @@ class Book:
     runtime: Told
     log: AuditLog
     journal: Journal
-    tallies: Tallies
+    counters: HoldCounters
 
     @classmethod
     async def open(cls, folder: Path) -> "Book":
@@ -89,8 +89,8 @@ class Book:
                 until="",
             )
         )
-        tallies = Tallies(journal, runtime, agent_clock)
-        return cls(folder, clock, runtime, log, journal, tallies)
+        counters = HoldCounters(journal, runtime, agent_clock)
+        return cls(folder, clock, runtime, log, journal, counters)
 
     @property
     def hold(self) -> Hold:
@@ -111,7 +111,7 @@ class Book:
         )
         return Container(id=name, name="c", state=ContainerState.EXITED, created_ns=began_ns)
 
-    async def count(self, *containers: Container, around: bool = False) -> tuple[str, ...]:
+    async def count(self, *containers: Container, without_runtime: bool = False) -> tuple[str, ...]:
         """Count a look at the pod; return the containers that must be stopped."""
         pod = Pod(
             uid="u",
@@ -120,7 +120,7 @@ class Book:
             sandbox_id="s",
             containers=containers,
         )
-        found = await self.tallies.count(pod, self.hold, around=around)
+        found = await self.counters.count(pod, self.hold, without_runtime=without_runtime)
         return tuple(one.id for one in found)
 
     def recorded(self) -> list[Enforced]:
@@ -130,14 +130,14 @@ class Book:
 
     def figures(self) -> tuple[int, int, int, int]:
         """Return the whole counts: attempts, stops, resets and leaked milliseconds."""
-        now = self.tallies.now(self.hold)
+        now = self.counters.now(self.hold)
         return now.attempts, now.stops, now.resets, now.leaked_ms
 
     def restarted(self) -> None:
         """Be counted by an agent that has just started."""
         agent_clock = VirtualAgentClock(self.clock)
         self.journal = Journal(self.log, agent_clock)
-        self.tallies = Tallies(self.journal, self.runtime, agent_clock)
+        self.counters = HoldCounters(self.journal, self.runtime, agent_clock)
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ async def test_what_was_there_before_the_hold_is_its_commands(book: Book) -> Non
     old = replace(book.ended("old", ran_s=30), created_ns=book.clock.now_ns() - 30 * _S)
     await book.count(old)
     assert book.figures() == (0, 0, 0, 0)
-    book.tallies.know("u", ["known"])
+    book.counters.know("u", ["known"])
     await book.count(old, book.ended("known", ran_s=0.5))
     assert book.figures() == (0, 0, 0, 0)
 
@@ -187,7 +187,7 @@ async def test_what_was_there_before_the_hold_is_its_commands(book: Book) -> Non
 async def test_what_the_runtime_cannot_tell_now_is_asked_again(book: Book) -> None:
     """Silence costs no count; neither does a look around the runtime."""
     failed = book.ended("a", ran_s=None)
-    await book.count(failed, around=True)
+    await book.count(failed, without_runtime=True)
     assert book.runtime.asked == []
     book.runtime.alive = False
     await book.count(failed)
@@ -214,11 +214,11 @@ async def test_counts_are_recorded_once_a_minute(book: Book) -> None:
         await book.clock.advance(1)
         seen.append(book.ended(f"a{attempt}", ran_s=None))
         await book.count(*seen)
-        await book.tallies.flush((book.hold,))
+        await book.counters.flush((book.hold,))
         assert book.figures() == (attempt + 1, 0, 0, 0)
     assert 3 <= len(book.recorded()) <= 4
     assert sum(one.attempts for one in book.recorded()) == book.hold.attempts
-    await book.tallies.flush((book.hold,), at_once=True)
+    await book.counters.flush((book.hold,), at_once=True)
     assert (book.hold.attempts, book.figures()) == (180, (180, 0, 0, 0))
 
 
@@ -226,7 +226,7 @@ async def test_nothing_new_is_not_recorded_and_silence_is_broken_now_and_then(bo
     """An entry without counts dates the log, for a lease goes on from it after a reboot."""
     for _ in range(60):
         await book.clock.advance(30)
-        await book.tallies.flush((book.hold,))
+        await book.counters.flush((book.hold,))
     assert book.recorded() == [Enforced(id="one", attempts=0, stops=0, resets=0, leaked_ms=0)] * 3
     assert bounds.HOLD_BEAT_S == 600
 
@@ -234,7 +234,7 @@ async def test_nothing_new_is_not_recorded_and_silence_is_broken_now_and_then(bo
 async def test_another_agent_counts_on_from_where_the_last_one_was(book: Book) -> None:
     """What is on record is not counted twice; what ended while nobody looked is."""
     await book.count(book.ended("a", ran_s=None))
-    await book.tallies.flush((book.hold,), at_once=True)
+    await book.counters.flush((book.hold,), at_once=True)
     first = book.ended("a", ran_s=None)
     late = replace(book.ended("late", ran_s=0.5), created_ns=book.clock.now_ns())
     await book.clock.advance(20)
@@ -251,8 +251,8 @@ async def test_another_agent_counts_on_from_where_the_last_one_was(book: Book) -
 async def test_a_pod_that_is_gone_is_forgotten(book: Book) -> None:
     """A node that runs for years keeps no list of the containers of all its pods."""
     await book.count(book.ended("a", ran_s=None))
-    book.tallies.keep_only({"another"})
-    assert (book.tallies._known, book.tallies._counted_ns) == ({}, {})
+    book.counters.keep_only({"another"})
+    assert (book.counters._known, book.counters._counted_ns) == ({}, {})
 
 
 async def test_counts_that_cannot_be_recorded_wait(
@@ -260,29 +260,29 @@ async def test_counts_that_cannot_be_recorded_wait(
 ) -> None:
     """They are a courtesy (P9): no error leaves, and the next entry has them all."""
     await book.count(book.ended("a", ran_s=None))
-    book.tallies.reset("one", 2)
+    book.counters.reset("one", 2)
     honest = book.log.append
 
     def full(entry: bytes, *, urgent: bool = False) -> int:
         raise StateUnwritable("expected room, got none")
 
     monkeypatch.setattr(book.log, "append", full)
-    await book.tallies.flush((book.hold,))
+    await book.counters.flush((book.hold,))
     assert book.figures() == (1, 0, 2, 0)
     monkeypatch.setattr(book.log, "append", honest)
     await book.clock.advance(bounds.ENFORCED_EVERY_S)
-    await book.tallies.flush((book.hold,))
+    await book.counters.flush((book.hold,))
     assert book.recorded() == [Enforced(id="one", attempts=1, stops=0, resets=2, leaked_ms=0)]
     assert book.figures() == (1, 0, 2, 0)
 
 
 async def test_a_broken_log_is_not_hidden(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     """The flush goes on, and the journal says that it is broken: the daemon ends by that."""
-    book.tallies.reset("one", 1)
+    book.counters.reset("one", 1)
 
     def broken(entry: bytes, *, urgent: bool = False) -> int:
         raise LogUnknown("expected a sync, got an error")
 
     monkeypatch.setattr(book.log, "append", broken)
-    await book.tallies.flush((book.hold,))
+    await book.counters.flush((book.hold,))
     assert book.journal.broken.is_set()

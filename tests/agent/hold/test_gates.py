@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from breakglass.agent.clock import SystemClock
-from breakglass.agent.hold.gates import Gates
+from breakglass.agent.hold.gates import PodGates
 from breakglass.agent.log.auditlog import AuditLog
 from breakglass.agent.log.journal import Journal
 from breakglass.agent.runtime.cri import CriRuntime
-from breakglass.agent.runtime.oci import Programs
+from breakglass.agent.runtime.oci import OciRuntimes
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.gates import Oci
 from breakglass.core.holds import GatedPod
@@ -30,11 +30,11 @@ def test_a_group_to_which_only_the_runtime_led_is_not_taken_for_gone(tmp_path: P
     kernel = host.kernel()
     assert kernel.pod_group(UID) is None
     log = AuditLog.open(tmp_path / "log", SIGNER)
-    gates = Gates(
+    gates = PodGates(
         journal=Journal(log, SystemClock()),
         kernel=kernel,
-        programs=Programs(CriRuntime(tmp_path / "none")),
-        turns=defaultdict(),
+        programs=OciRuntimes(CriRuntime(tmp_path / "none")),
+        locks=defaultdict(),
         keeper=lambda _: None,
     )
     gated = GatedPod(

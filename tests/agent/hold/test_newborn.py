@@ -45,7 +45,7 @@ async def test_a_pod_that_was_made_again_runs_no_user_code(
         assert list(node.state.gates) == [node.pods[0].uid]
         (hold,) = node.state.holds.values()
         assert node.agent is not None
-        resets = node.agent.assembly.watch.tallies.now(hold).resets
+        resets = node.agent.assembly.watch.counters.now(hold).resets
         # Kubelet's limit and systemd's are somebody else's writes; ours that come later are not.
         assert tasks or host.layout is Layout.LEGACY or not resets
         await node.expect_held(120)
@@ -56,22 +56,22 @@ async def test_a_pod_that_was_made_again_runs_no_user_code(
 
 def missed(node: HeldNode) -> None:
     """Both traces of the next pod are lost."""
-    node.births.miss(2)
+    node.pod_events.miss(2)
 
 
 def overflowed(node: HeldNode) -> None:
     """The queue overflows while the pod is being born, and all folders are told in its place."""
-    node.births.overflow()
+    node.pod_events.overflow()
 
 
 def elsewhere(node: HeldNode) -> None:
     """Kubelet keeps its logs in another folder: a group tells the UID alone."""
-    node.births.elsewhere = True
+    node.pod_events.elsewhere = True
 
 
 def deaf(node: HeldNode) -> None:
     """The machine has no inotify instance left."""
-    node.births.deaf = True
+    node.pod_events.deaf = True
 
 
 @every_host

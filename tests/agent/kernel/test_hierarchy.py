@@ -326,7 +326,7 @@ def test_pods_beyond_all_reason_are_cut(tmp_path: Path, monkeypatch: pytest.Monk
     host = host_of("v2", tmp_path)
     for number in range(5):
         host.group(f"kubepods/pod{number}{UID[1:]}")
-    monkeypatch.setattr(pod_search, "_MAX_PODS", 3)
+    monkeypatch.setattr(pod_search, "_MAX_POD_GROUPS", 3)
     assert len(host.kernel().pod_groups()) == 3
 
 

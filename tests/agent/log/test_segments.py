@@ -13,11 +13,11 @@ from breakglass.agent.log.segments import (
     HEADER_BYTES,
     MAGIC,
     MAX_FRAME_BYTES,
-    MAX_NOTE_BYTES,
+    MAX_FRAME_NOTE_BYTES,
     Frame,
     Place,
     Places,
-    Reader,
+    SegmentReader,
     Torn,
     parse_frame,
     parse_segment,
@@ -68,7 +68,7 @@ def test_no_part_of_a_frame_is_a_frame() -> None:
 
 @pytest.mark.parametrize(
     ("entry_bytes", "note_bytes"),
-    [(bounds.MAX_ENTRY_BYTES + 1, 0), (0, MAX_NOTE_BYTES + 1), (2**32 - 1, 2**32 - 1)],
+    [(bounds.MAX_ENTRY_BYTES + 1, 0), (0, MAX_FRAME_NOTE_BYTES + 1), (2**32 - 1, 2**32 - 1)],
 )
 def test_a_length_beyond_its_limit_is_no_frame(entry_bytes: int, note_bytes: int) -> None:
     """Lengths are compared with their limits before anything is read."""
@@ -80,7 +80,7 @@ def test_a_length_beyond_its_limit_is_no_frame(entry_bytes: int, note_bytes: int
 
 def test_the_longest_frame_is_within_the_bound() -> None:
     """The bound on torn tails is that of the longest frame that is ever written."""
-    raw = render_frame(b"x" * bounds.MAX_ENTRY_BYTES, b"n" * MAX_NOTE_BYTES)
+    raw = render_frame(b"x" * bounds.MAX_ENTRY_BYTES, b"n" * MAX_FRAME_NOTE_BYTES)
     assert len(raw) <= MAX_FRAME_BYTES
     assert parse_frame(raw, 0) is not None
 
@@ -150,7 +150,7 @@ def test_a_reader_follows_the_segments(tmp_path: Path) -> None:
     """Entries are read from whichever segment they lie in; a missing one is told."""
     for number in (0, 1):
         segment_path(tmp_path, number).write_bytes(render_frame(b"%d" % number, NOTE))
-    reader = Reader(tmp_path)
+    reader = SegmentReader(tmp_path)
     for number in (0, 1, 1, 0):
         assert reader.read(Place(segment=number, offset=0, entry_bytes=1)) == b"%d" % number
     with pytest.raises(FileUnreadable, match="expected to read the log"):

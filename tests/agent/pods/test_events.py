@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from breakglass.agent.clock import SystemClock
-from breakglass.agent.pods.events import Birth, InotifyBirths
-from breakglass.agent.pods.inotify import IN_Q_OVERFLOW, Event
+from breakglass.agent.pods.events import InotifyPodEvents, PodEvent
+from breakglass.agent.pods.inotify import IN_Q_OVERFLOW, InotifyEvent
 from breakglass.core import bounds
 from breakglass.sim.clock import VirtualClock
 from tests.support.sim_runtime import VirtualAgentClock
@@ -25,14 +25,14 @@ def logs_of(uid: str) -> str:
     return f"observability_telemetry-{uid[-5:]}_{uid}"
 
 
-def born(uid: str) -> Birth:
+def born(uid: str) -> PodEvent:
     """Return the birth that this folder tells."""
-    return Birth(uid=uid, namespace="observability", name=f"telemetry-{uid[-5:]}")
+    return PodEvent(uid=uid, namespace="observability", name=f"telemetry-{uid[-5:]}")
 
 
-def group(uid: str) -> Birth:
+def group(uid: str) -> PodEvent:
     """Return the birth that a control group tells."""
-    return Birth(uid=uid, namespace="", name="")
+    return PodEvent(uid=uid, namespace="", name="")
 
 
 class Node:
@@ -43,32 +43,32 @@ class Node:
         self.parents = [root / "kubepods", root / "kubepods" / "burstable"]
         for one in (self.logs, *self.parents):
             one.mkdir()
-        self.births = InotifyBirths(self.logs, lambda: tuple(self.parents), SystemClock())
+        self.pod_events = InotifyPodEvents(self.logs, lambda: tuple(self.parents), SystemClock())
 
     def starts(self, uid: str) -> None:
         """Let kubelet begin with a pod."""
         (self.logs / logs_of(uid)).mkdir()
 
-    async def hears(self) -> tuple[Birth, ...]:
+    async def hears(self) -> tuple[PodEvent, ...]:
         """Return what is told, well before the timeout."""
         async with asyncio.timeout(LONG_S / 2):
-            return await self.births.wait(LONG_S)
+            return await self.pod_events.wait(LONG_S)
 
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     """Give a node that is listened to."""
     node = Node(tmp_path)
-    node.births.open()
+    node.pod_events.open()
     yield node
-    node.births.close()
+    node.pod_events.close()
 
 
 async def test_a_new_pod_wakes_who_waits(node: Node) -> None:
     """The folder is made while somebody waits, and told at once."""
     asyncio.get_running_loop().call_soon(node.starts, UIDS[0])
     assert await node.hears() == (born(UIDS[0]),)
-    assert await node.births.wait(0) == ()
+    assert await node.pod_events.wait(0) == ()
 
 
 async def test_what_came_between_two_waits_is_told_by_the_second(node: Node) -> None:
@@ -104,10 +104,10 @@ async def test_pods_that_are_there_already_are_present_and_not_born(tmp_path: Pa
     """The first wait tells only what came after the opening."""
     node = Node(tmp_path)
     node.starts(UIDS[0])
-    node.births.open()
-    assert await node.births.wait(0) == ()
-    assert node.births.present() == (born(UIDS[0]),)
-    node.births.close()
+    node.pod_events.open()
+    assert await node.pod_events.wait(0) == ()
+    assert node.pod_events.present() == (born(UIDS[0]),)
+    node.pod_events.close()
 
 
 async def test_logs_that_vanish_and_return_are_looked_at(node: Node) -> None:
@@ -116,8 +116,8 @@ async def test_logs_that_vanish_and_return_are_looked_at(node: Node) -> None:
     await node.hears()
     shutil.rmtree(node.logs)
     assert await node.hears() == ()
-    assert node.births.present() == ()
-    assert await node.births.wait(0) == ()
+    assert node.pod_events.present() == ()
+    assert await node.pod_events.wait(0) == ()
     node.logs.mkdir()
     node.starts(UIDS[1])
     assert await node.hears() == (born(UIDS[1]),)
@@ -142,7 +142,7 @@ async def test_parents_are_asked_for_at_every_wait(node: Node, tmp_path: Path) -
     """A parent that comes later is looked at once and then heard."""
     late = tmp_path / "kubepods.slice"
     node.parents.append(late)
-    assert await node.births.wait(0) == ()
+    assert await node.pod_events.wait(0) == ()
     (late / f"kubepods-pod{UIDS[0].replace('-', '_')}.slice").mkdir(parents=True)
     assert await node.hears() == (group(UIDS[0]),)
     (late / f"kubepods-pod{UIDS[1].replace('-', '_')}.slice").mkdir()
@@ -154,7 +154,7 @@ async def test_an_overflow_tells_all_that_is_there(node: Node) -> None:
     for uid in UIDS[:3]:
         node.starts(uid)
     await node.hears()
-    node.births._inotify._take(Event(watch=-1, mask=IN_Q_OVERFLOW, name=b""))
+    node.pod_events._inotify._take(InotifyEvent(watch=-1, mask=IN_Q_OVERFLOW, name=b""))
     assert set(await node.hears()) == {born(uid) for uid in UIDS[:3]}
 
 
@@ -168,7 +168,7 @@ async def test_a_flood_that_nobody_waits_for_stays_bounded(
     heard = await node.hears()
     assert 4 <= len(heard) <= 8
     assert set(heard) <= {born(uid) for uid in UIDS}
-    assert len(node.births.present()) == 4
+    assert len(node.pod_events.present()) == 4
 
 
 async def test_without_inotify_the_timeout_is_slept(tmp_path: Path) -> None:
@@ -177,30 +177,30 @@ async def test_without_inotify_the_timeout_is_slept(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
-        node.births.open()
+        node.pod_events.open()
         node.starts(UIDS[0])
-        assert await node.births.wait(0.001) == ()
+        assert await node.pod_events.wait(0.001) == ()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert await node.hears() == (born(UIDS[0]),)
-    node.births.close()
+    node.pod_events.close()
 
 
 async def test_the_timeout_is_the_clocks(tmp_path: Path) -> None:
     """An hour of virtual time passes without a birth, and `wait` ends with it."""
     virtual = VirtualClock()
-    births = InotifyBirths(tmp_path, lambda: (), VirtualAgentClock(virtual))
-    births.open()
+    pod_events = InotifyPodEvents(tmp_path, lambda: (), VirtualAgentClock(virtual))
+    pod_events.open()
     begun_ns = virtual.now_ns()
-    waiting = asyncio.create_task(births.wait(3_600))
+    waiting = asyncio.create_task(pod_events.wait(3_600))
     assert await virtual.until(waiting) == ()
     assert virtual.now_ns() - begun_ns == 3_600 * 1_000_000_000
-    births.close()
+    pod_events.close()
 
 
 async def test_a_wait_that_is_cancelled_loses_nothing(node: Node) -> None:
     """What is born while nobody waits any more is told by the next wait."""
-    waiting = asyncio.create_task(node.births.wait(LONG_S))
+    waiting = asyncio.create_task(node.pod_events.wait(LONG_S))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -218,8 +218,8 @@ async def test_closing_gives_everything_back(tmp_path: Path) -> None:
     """No descriptor is left, and closing twice is closing once."""
     before = handles()
     node = Node(tmp_path)
-    node.births.open()
+    node.pod_events.open()
     assert handles() == before + 1
-    node.births.close()
-    node.births.close()
+    node.pod_events.close()
+    node.pod_events.close()
     assert handles() == before

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from breakglass.agent.pods import inotify
-from breakglass.agent.pods.inotify import Event, Inotify, parse_events
+from breakglass.agent.pods.inotify import Inotify, InotifyEvent, parse_events
 from breakglass.errors import Malformed
 
 PATIENCE_S = 10.0
@@ -66,8 +66,8 @@ def test_events_are_read_as_they_stand() -> None:
     """Several in one buffer, with and without a name."""
     raw = event(1, inotify.IN_CREATE, b"a" * 16) + event(-1, inotify.IN_Q_OVERFLOW)
     assert parse_events(raw) == (
-        Event(watch=1, mask=inotify.IN_CREATE, name=b"a" * 16),
-        Event(watch=-1, mask=inotify.IN_Q_OVERFLOW, name=b""),
+        InotifyEvent(watch=1, mask=inotify.IN_CREATE, name=b"a" * 16),
+        InotifyEvent(watch=-1, mask=inotify.IN_Q_OVERFLOW, name=b""),
     )
     assert parse_events(b"") == ()
     assert parse_events(event(1, 1, b"n" * 255))[0].name == b"n" * 255

@@ -11,43 +11,43 @@ from pathlib import Path
 
 import pytest
 
-from breakglass.agent.pods.events import Birth, Births
-from breakglass.agent.pods.inventory import Sight
+from breakglass.agent.pods.events import PodEvent, PodEvents
+from breakglass.agent.pods.inventory import PodInventory
 from breakglass.core import bounds
 from breakglass.core.pods import Pod
 from breakglass.errors import RuntimeUnavailable
-from breakglass.sim.births import SimBirths
+from breakglass.sim.pod_events import SimPodEvents
 from lab.sim_kernel import SimulatedKernel
 from tests.support.held_node import HeldNode
 
 SILENT = RuntimeUnavailable("no answer", code="runtime-timeout")
 
 
-class Folders(SimBirths):
+class Folders(SimPodEvents):
     """Pod log folders, those that somebody else made among them."""
 
-    def __init__(self, of: SimBirths, more: Iterable[Birth]) -> None:
+    def __init__(self, of: SimPodEvents, more: Iterable[PodEvent]) -> None:
         self._of, self._more = of, tuple(more)
 
-    def present(self) -> tuple[Birth, ...]:
+    def present(self) -> tuple[PodEvent, ...]:
         """Return all of them."""
         return (*self._of.present(), *self._more)
 
 
-def a_sight(node: HeldNode, folder: Path, births: Births | None = None) -> Sight:
+def a_sight(node: HeldNode, folder: Path, pod_events: PodEvents | None = None) -> PodInventory:
     """Return the sight of an agent that was started just now."""
-    return Sight(
+    return PodInventory(
         runtime=node.runtime,
         kernel=SimulatedKernel(node.kernel, node.kernel.host),
-        births=births or node.births,
+        pod_events=pod_events or node.pod_events,
         clock=node.agent_clock,
         directory=folder,
     )
 
 
-def around(sight: Sight) -> dict[str, Pod]:
+def without_runtime(inventory: PodInventory) -> dict[str, Pod]:
     """Return the pods that are seen without the runtime, by UID."""
-    return {pod.uid: pod for pod in sight.around(SILENT).pods}
+    return {pod.uid: pod for pod in inventory.without_runtime(SILENT).pods}
 
 
 async def test_what_was_listed_is_remembered_by_the_next_agent(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ async def test_what_was_listed_is_remembered_by_the_next_agent(tmp_path: Path) -
     async with HeldNode(tmp_path, pods=2) as node:
         seen = {pod.uid: pod for pod in await a_sight(node, tmp_path).pods()}
         node.runtime.faults.wedge()
-        again = around(a_sight(node, tmp_path))
+        again = without_runtime(a_sight(node, tmp_path))
         assert again.keys() == seen.keys() == {pod.uid for pod in (*node.pods, node.beside)}
         for uid, pod in again.items():
             assert not pod.by_name
@@ -73,8 +73,8 @@ async def test_a_pod_of_which_the_kernel_has_nothing_is_not_there(tmp_path: Path
         was = node.pods[0]
         made = await node.replace(was)
         await node.advance(5)
-        assert was.uid not in around(a_sight(node, tmp_path))
-        assert around(a_sight(node, tmp_path))[made.uid].by_name
+        assert was.uid not in without_runtime(a_sight(node, tmp_path))
+        assert without_runtime(a_sight(node, tmp_path))[made.uid].by_name
 
 
 def nothing(path: Path) -> None:
@@ -117,7 +117,7 @@ async def test_a_listing_that_is_not_ours_is_no_listing(
     async with HeldNode(tmp_path) as node:
         await a_sight(node, tmp_path).pods()
         spoil(tmp_path / "listing.json")
-        seen = around(a_sight(node, tmp_path))
+        seen = without_runtime(a_sight(node, tmp_path))
         pods = (node.pods[0], node.beside)
         assert {pod.name for pod in seen.values()} == {pod.sandbox.metadata.name for pod in pods}
         assert all(pod.by_name for pod in seen.values())
@@ -128,13 +128,13 @@ async def test_a_folder_with_somebody_elses_uid_lends_no_name(tmp_path: Path) ->
     """Kubelet makes one folder of a pod; with two, the pod is nobody's and is left alone."""
     async with HeldNode(tmp_path) as node:
         held, other = node.pods[0].sandbox.metadata, node.beside.sandbox.metadata
-        forged = Birth(uid=other.uid, namespace=held.namespace, name=held.name)
+        forged = PodEvent(uid=other.uid, namespace=held.namespace, name=held.name)
         (tmp_path / "listing.json").unlink(missing_ok=True)
         for more in ((forged,), (forged, replace(forged, name=f"{held.name[:-1]}z"))):
-            seen = around(a_sight(node, tmp_path / "none", Folders(node.births, more)))
+            seen = without_runtime(a_sight(node, tmp_path / "none", Folders(node.pod_events, more)))
             assert seen.keys() == {held.uid}
-        same = next(one for one in node.births.present() if one.uid == other.uid)
-        seen = around(a_sight(node, tmp_path / "none", Folders(node.births, (same,))))
+        same = next(one for one in node.pod_events.present() if one.uid == other.uid)
+        seen = without_runtime(a_sight(node, tmp_path / "none", Folders(node.pod_events, (same,))))
         assert seen.keys() == {held.uid, other.uid}
 
 
@@ -143,8 +143,8 @@ async def test_what_the_runtime_has_shown_goes_before_any_name(tmp_path: Path) -
     async with HeldNode(tmp_path) as node:
         await a_sight(node, tmp_path).pods()
         held = node.pods[0].sandbox.metadata
-        forged = Birth(uid=node.beside.uid, namespace=held.namespace, name=held.name)
-        seen = around(a_sight(node, tmp_path, Folders(node.births, (forged,))))
+        forged = PodEvent(uid=node.beside.uid, namespace=held.namespace, name=held.name)
+        seen = without_runtime(a_sight(node, tmp_path, Folders(node.pod_events, (forged,))))
         assert seen[node.beside.uid].name == node.beside.sandbox.metadata.name
         assert not seen[node.beside.uid].by_name
 
@@ -163,11 +163,11 @@ async def test_a_disk_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> None:
         folder.mkdir()
         os.mkfifo(folder / "listing.new")  # whoever opens it waits for a reader
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        sight = a_sight(node, folder)
+        inventory = a_sight(node, folder)
         try:
-            seen = [await sight.pods()]
+            seen = [await inventory.pods()]
             await node.replace(node.pods[0])
-            seen.append(await sight.pods())
+            seen.append(await inventory.pods())
             assert len({pod.uid for pods in seen for pod in pods}) > len(seen[0])
             assert list(folder.iterdir()) == [folder / "listing.new"]
         finally:

@@ -11,14 +11,14 @@ import grpc
 import pytest
 
 from breakglass._pb.cri.v1 import api_pb2 as pb
-from breakglass.agent.pods.inventory import Sight, Sighting
+from breakglass.agent.pods.inventory import PodInventory, Snapshot
 from breakglass.core import bounds
 from breakglass.core.pods import ContainerState, Pod, Workload, belongs
-from breakglass.sim.births import SimBirths
 from breakglass.sim.clock import VirtualClock
 from breakglass.sim.faults import FOR_EVER, Fault, Kind
 from breakglass.sim.kubelet import Kubelet, Machine
 from breakglass.sim.node import SimNode
+from breakglass.sim.pod_events import SimPodEvents
 from breakglass.sim.workloads import PodSpec, WorkloadSpec, make_pod
 from tests.support.sim_runtime import SimRuntime, StubbornKernel, VirtualAgentClock
 
@@ -35,30 +35,30 @@ class Eyes:
         self.node = SimNode(clock=self.clock)
         self.runtime = SimRuntime(self.node, self.clock)
         self.kernel = StubbornKernel(self.node)
-        self.births = SimBirths(self.clock)
-        self.sight = Sight(
+        self.pod_events = SimPodEvents(self.clock)
+        self.inventory = PodInventory(
             runtime=self.runtime,
             kernel=self.kernel,
-            births=self.births,
+            pod_events=self.pod_events,
             clock=VirtualAgentClock(self.clock),
             directory=folder,
         )
 
     async def run(self, *pods: PodSpec) -> None:
         """Let these pods run."""
-        self.births.open()
-        machine = Machine(kernel=self.kernel.files, births=self.births)
+        self.pod_events.open()
+        machine = Machine(kernel=self.kernel.files, pod_events=self.pod_events)
         kubelet = Kubelet(self.node.call, self.clock, pods, machine)
         await self.clock.until(asyncio.create_task(kubelet.sync()))
 
-    async def look(self) -> Sighting:
+    async def look(self) -> Snapshot:
         """Look once."""
-        return await self.clock.until(asyncio.create_task(self.sight.look()))
+        return await self.clock.until(asyncio.create_task(self.inventory.look()))
 
-    async def patient(self) -> tuple[Sighting, float]:
+    async def patient(self) -> tuple[Snapshot, float]:
         """Look with patience; return what was seen and the seconds that it took."""
         begun_ns = self.clock.now_ns()
-        seen = await self.clock.until(asyncio.create_task(self.sight.patient()))
+        seen = await self.clock.until(asyncio.create_task(self.inventory.patient()))
         return seen, (self.clock.now_ns() - begun_ns) / 1_000_000_000
 
     async def create(self, pod: Pod) -> str:
@@ -88,10 +88,10 @@ async def test_a_runtime_that_answers_is_believed(eyes: Eyes) -> None:
     """All of the pod is known, and remembered."""
     seen = await eyes.look()
     (pod,) = seen.pods
-    assert (seen.around, seen.error, seen.code) == (False, "", "")
+    assert (seen.without_runtime, seen.error, seen.code) == (False, "", "")
     assert belongs(pod, WORKLOAD).member
-    assert eyes.sight.last(pod.uid) == pod
-    assert eyes.sight.last("another") is None
+    assert eyes.inventory.last(pod.uid) == pod
+    assert eyes.inventory.last("another") is None
 
 
 async def test_around_the_runtime_the_kernel_says_what_lives(eyes: Eyes) -> None:
@@ -103,7 +103,7 @@ async def test_around_the_runtime_the_kernel_says_what_lives(eyes: Eyes) -> None
     eyes.runtime.faults.wedge()
     seen = await eyes.look()
     (pod,) = seen.pods
-    assert (seen.around, seen.code) == (True, "runtime-timeout")
+    assert (seen.without_runtime, seen.code) == (True, "runtime-timeout")
     assert {one.id: one.name for one in pod.containers} == {second.id: "c1", late: "unknown"}
     assert belongs(pod, WORKLOAD).member
 
@@ -130,11 +130,11 @@ async def test_a_pod_that_no_listing_has_is_known_by_its_folder_of_logs(eyes: Ey
 
 async def test_a_group_without_any_name_is_nobodys(eyes: Eyes) -> None:
     """A pod that neither a listing nor a folder names is not guessed at."""
-    (uid,) = (one.uid for one in eyes.births.present())
-    eyes.births.gone(uid)
+    (uid,) = (one.uid for one in eyes.pod_events.present())
+    eyes.pod_events.gone(uid)
     eyes.runtime.faults.wedge()
     seen = await eyes.look()
-    assert (seen.around, seen.pods) == (True, ())
+    assert (seen.without_runtime, seen.pods) == (True, ())
 
 
 def says(file: Path, text: str) -> bool:
@@ -184,7 +184,7 @@ async def test_patience_waits_for_a_runtime_that_restarts(eyes: Eyes) -> None:
     returning = asyncio.create_task(back())
     seen, took_s = await eyes.patient()
     await returning
-    assert (seen.around, len(seen.pods)) == (False, 1)
+    assert (seen.without_runtime, len(seen.pods)) == (False, 1)
     assert took_s == pytest.approx(3, abs=0.1)
 
 

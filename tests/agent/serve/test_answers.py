@@ -20,10 +20,10 @@ def told(node: HeldNode) -> list[pb.Hold]:
         hold_message(
             hold,
             journal,
-            parts.watch.tallies.now(hold),
+            parts.watch.counters.now(hold),
             clock.now(),
             clock.monotonic_ms(),
-            pods=held_pods(hold, journal.state.gates, parts.sight),
+            pods=held_pods(hold, journal.state.gates, parts.inventory),
         )
         for hold in journal.state.active_holds
     ]
@@ -32,8 +32,8 @@ def told(node: HeldNode) -> list[pb.Hold]:
 def metrics(node: HeldNode) -> list[str]:
     """Return the node's figures."""
     assert node.agent is not None
-    state, sight = node.agent.journal.state, node.agent.assembly.sight
-    ungated = len(ungated_pods(state.active_holds, state.gates, sight))
+    state, inventory = node.agent.journal.state, node.agent.assembly.inventory
+    ungated = len(ungated_pods(state.active_holds, state.gates, inventory))
     return render_metrics(state, {}, active=0, mono_ms=0, ungated=ungated).splitlines()
 
 

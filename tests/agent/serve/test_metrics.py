@@ -33,10 +33,10 @@ class Counting:
 def text_of(node: HeldNode) -> str:
     """Return a node's figures."""
     assert node.agent is not None
-    tallies = node.agent.assembly.watch.tallies
+    counters = node.agent.assembly.watch.counters
     return render_metrics(
         node.state,
-        {hold.id: tallies.now(hold) for hold in node.state.active_holds},
+        {hold.id: counters.now(hold) for hold in node.state.active_holds},
         active=0,
         mono_ms=node.agent_clock.monotonic_ms(),
     )

@@ -102,7 +102,7 @@ class World:
 
     async def climb_around(self, pod: Pod) -> PodOutcome:
         """Bring one pod down without its runtime."""
-        ladder = Ladder(self.runtime, self.kernel, self.agent_clock, around=True)
+        ladder = Ladder(self.runtime, self.kernel, self.agent_clock, without_runtime=True)
         step = Step(pod=pod, containers=pod.containers, grace_s=30)
         return await self.clock.until(asyncio.create_task(ladder.climb(step)))
 

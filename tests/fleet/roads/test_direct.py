@@ -16,10 +16,10 @@ import pytest
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
 from breakglass.core import bounds
 from breakglass.errors import BreakglassError, NodeError, RefusedError, Unreached
-from breakglass.fleet.home.identity import Identity, make_ca, make_courier, make_node
+from breakglass.fleet.home.identity import TlsIdentity, make_ca, make_courier, make_node
 from breakglass.fleet.home.inventory import Address, InventoryNode
 from breakglass.fleet.roads.direct import direct_road
-from breakglass.fleet.roads.port import HeldPod, NotOnRecord, Road, Told
+from breakglass.fleet.roads.port import HeldPod, NodeProgress, NotOnRecord, Road
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class Server:
         return method
 
     @contextlib.asynccontextmanager
-    async def serving(self, identity: Identity = N1) -> AsyncIterator[int]:
+    async def serving(self, identity: TlsIdentity = N1) -> AsyncIterator[int]:
         """Serve on a port of loopback; yield it."""
         server = grpc.aio.server()
         server.add_generic_rpc_handlers((self._handlers(),))
@@ -129,7 +129,7 @@ class Server:
         return grpc.method_handlers_generic_handler("breakglass.v1.Agent", handlers)
 
 
-def row(port: int, *, pinned: Identity = N1) -> InventoryNode:
+def row(port: int, *, pinned: TlsIdentity = N1) -> InventoryNode:
     """Return an inventory row for a server on loopback."""
     return InventoryNode(
         name="n1",
@@ -141,13 +141,13 @@ def row(port: int, *, pinned: Identity = N1) -> InventoryNode:
     )
 
 
-async def collected(road: Road, *, silence_s: float = 5.0) -> list[Told]:
+async def collected(road: Road, *, silence_s: float = 5.0) -> list[NodeProgress]:
     """Deliver a file and return all that is told."""
     return [told async for told in road.submit(b"file", silence_s=silence_s)]
 
 
 async def asked(
-    server: Server, question: Callable[[Road], Awaitable[T]], *, as_node: Identity = N1
+    server: Server, question: Callable[[Road], Awaitable[T]], *, as_node: TlsIdentity = N1
 ) -> T:
     """Ask a server one question over the straight road."""
     async with server.serving(as_node) as port, direct_road(COURIER)(row(port)) as road:

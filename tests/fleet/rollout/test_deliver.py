@@ -13,7 +13,7 @@ from breakglass.errors import RefusedError, Unreached
 from breakglass.fleet.evidence.store import stored_checkpoint, stored_receipts
 from breakglass.fleet.home.inventory import Inventory, InventoryNode
 from breakglass.fleet.roads.port import Refusal
-from breakglass.fleet.rollout.deliver import Watch
+from breakglass.fleet.rollout.deliver import Observer
 from breakglass.fleet.rollout.outcomes import ask_outcome
 from breakglass.fleet.rollout.roll_out import roll_out, targeted
 from breakglass.fleet.rollout.rows import NodeRow, NodeState, gates_of
@@ -38,7 +38,7 @@ class Fleet:
         """Where a node's evidence goes."""
         return self.folder / node.name
 
-    def run(self, *nodes: FakeNode, watch: Watch | None = None) -> dict[str, NodeRow]:
+    def run(self, *nodes: FakeNode, watch: Observer | None = None) -> dict[str, NodeRow]:
         """Deliver to these nodes, or to all; return the rows by name."""
         asked = nodes or tuple(self.nodes)
         rows = asyncio.run(
@@ -89,7 +89,7 @@ def test_what_holds_the_pods_is_in_the_row(fleet: Fleet) -> None:
     steps: list[str] = []
     fleet.nodes[0].gate, fleet.nodes[0].pods_found = "descendants", 2
     fleet.nodes[1].gate = "watch only"
-    rows = fleet.run(watch=Watch(on_step=lambda step: steps.append(f"{step.node} {step.text}")))
+    rows = fleet.run(watch=Observer(on_step=lambda step: steps.append(f"{step.node} {step.text}")))
     assert [(row.gates, row.held) for row in rows.values()] == [
         ("descendants", 2),
         ("watch only", 0),
@@ -238,7 +238,7 @@ def test_who_watches_hears_each_step_and_row(fleet: Fleet) -> None:
     """Progress is data: acceptance, each pod, the end."""
     steps: list[str] = []
     ended: list[str] = []
-    watch = Watch(
+    watch = Observer(
         on_step=lambda step: steps.append(step.text), on_row=lambda row: ended.append(row.node)
     )
     fleet.run(fleet.nodes[0], watch=watch)

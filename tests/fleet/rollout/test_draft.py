@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from breakglass.core.command import Verb
-from breakglass.core.draft import Asked
+from breakglass.core.draft import DraftRequest
 from breakglass.errors import RefusedError, UsageError
 from breakglass.fleet.home.inventory import Inventory, InventoryNode
 from breakglass.fleet.roads.fanout import fan_out, width
@@ -15,7 +15,7 @@ from breakglass.fleet.rollout.draft import draft_for, governing
 from tests.support.fake_node import FakeNode
 from tests.support.organisation import NOW, Organisation, policy
 
-ASKED = Asked(
+ASKED = DraftRequest(
     verb=Verb.STOP,
     workload="monitoring/telemetry",
     clusters=("prod-a",),

@@ -4,12 +4,12 @@
 import asyncio
 import random
 
-from breakglass.core.pod_names import Birth
-from breakglass.sim.births import SimBirths
+from breakglass.core.pod_names import PodEvent
 from breakglass.sim.clock import VirtualClock
 from breakglass.sim.kernel import SimKernel
 from breakglass.sim.kubelet import Kubelet, Machine
 from breakglass.sim.node import SimNode
+from breakglass.sim.pod_events import SimPodEvents
 from breakglass.sim.workloads import PodSpec, WorkloadSpec, make_pod
 
 SPEC = WorkloadSpec(namespace="default", name="telemetry")
@@ -21,33 +21,33 @@ class Node:
     def __init__(self, volume_s: float = 0.3, tasks: int = 0, tasks_after_s: float = 0.0) -> None:
         self.clock = VirtualClock()
         self.node = SimNode(clock=self.clock, start_s=0.1)
-        self.kernel, self.births = SimKernel(self.node), SimBirths(self.clock)
+        self.kernel, self.pod_events = SimKernel(self.node), SimPodEvents(self.clock)
         seeded = random.Random(1)
         self.pod, self.next = make_pod(SPEC, seeded), make_pod(SPEC, seeded)
         machine = Machine(
             kernel=self.kernel,
-            births=self.births,
+            pod_events=self.pod_events,
             volume_s=volume_s,
             tasks=tasks,
             tasks_after_s=tasks_after_s,
         )
         self.kubelet = Kubelet(self.node.call, self.clock, [self.pod], machine)
-        self.births.open()
+        self.pod_events.open()
 
-    async def told(self, timeout_s: float = 5) -> tuple[Birth, ...]:
+    async def told(self, timeout_s: float = 5) -> tuple[PodEvent, ...]:
         """Return what is told next."""
-        return await self.clock.until(asyncio.create_task(self.births.wait(timeout_s)))
+        return await self.clock.until(asyncio.create_task(self.pod_events.wait(timeout_s)))
 
 
-def group_of(pod: PodSpec) -> Birth:
+def group_of(pod: PodSpec) -> PodEvent:
     """Return the trace that a pod's control group is."""
-    return Birth(uid=pod.uid, namespace="", name="")
+    return PodEvent(uid=pod.uid, namespace="", name="")
 
 
-def folder_of(pod: PodSpec) -> Birth:
+def folder_of(pod: PodSpec) -> PodEvent:
     """Return the trace that a pod's folder of logs is."""
     known = pod.sandbox.metadata
-    return Birth(uid=known.uid, namespace=known.namespace, name=known.name)
+    return PodEvent(uid=known.uid, namespace=known.namespace, name=known.name)
 
 
 async def test_a_pod_is_told_by_its_group_and_then_by_its_folder() -> None:
@@ -60,7 +60,7 @@ async def test_a_pod_is_told_by_its_group_and_then_by_its_folder() -> None:
     await node.clock.advance(0.5)
     assert node.node.running()
     assert await node.told() == ()
-    assert node.births.present() == (folder_of(node.pod),)
+    assert node.pod_events.present() == (folder_of(node.pod),)
     running.cancel()
 
 
@@ -73,7 +73,7 @@ async def test_a_successors_group_is_there_before_the_old_one_is_gone() -> None:
     assert [uid for uid, _ in node.kernel.groups()] == [node.pod.uid, node.next.uid]
     await node.clock.until(replacing)
     assert [uid for uid, _ in node.kernel.groups()] == [node.next.uid]
-    assert node.births.present() == (folder_of(node.next),)
+    assert node.pod_events.present() == (folder_of(node.next),)
     assert len(node.node.running()) == 1
 
 
@@ -94,27 +94,27 @@ async def test_missed_traces_are_never_told() -> None:
     """Folders show what was missed, also to who could not listen at all."""
     for deaf in (True, False):
         node = Node()
-        node.births.deaf = deaf
-        node.births.miss(0 if deaf else 2)
+        node.pod_events.deaf = deaf
+        node.pod_events.miss(0 if deaf else 2)
         await node.clock.until(asyncio.create_task(node.kubelet.sync()))
         assert await node.told() == ()
-        assert node.births.present() == (folder_of(node.pod),)
+        assert node.pod_events.present() == (folder_of(node.pod),)
 
 
 async def test_folders_that_are_elsewhere_leave_the_groups() -> None:
     """The uid alone is told, and no folder is there."""
     node = Node()
-    node.births.elsewhere = True
+    node.pod_events.elsewhere = True
     await node.clock.until(asyncio.create_task(node.kubelet.sync()))
     assert await node.told() == (group_of(node.pod),)
     assert await node.told() == ()
-    assert node.births.present() == ()
+    assert node.pod_events.present() == ()
 
 
 async def test_an_overflow_tells_of_all_folders_again() -> None:
     """The queue is lost, and what is there is told in its place."""
     node = Node()
     await node.clock.until(asyncio.create_task(node.kubelet.sync()))
-    node.births.overflow()
+    node.pod_events.overflow()
     assert await node.told() == (folder_of(node.pod),)
     assert await node.told() == ()

@@ -8,11 +8,11 @@ nothing can be listened to at all.
 
 import asyncio
 
-from breakglass.core.pod_names import Birth
+from breakglass.core.pod_names import PodEvent
 from breakglass.sim.clock import SimClock
 
 
-class SimBirths:
+class SimPodEvents:
     """What inotify would tell of a simulated node's pods.
 
     Args:
@@ -24,8 +24,8 @@ class SimBirths:
 
     def __init__(self, clock: SimClock) -> None:
         self._clock = clock
-        self._folders: dict[str, Birth] = {}
-        self._queued: dict[Birth, None] = {}
+        self._folders: dict[str, PodEvent] = {}
+        self._queued: dict[PodEvent, None] = {}
         self._told = asyncio.Event()
         self._is_open = False
         self._to_miss = 0
@@ -36,9 +36,9 @@ class SimBirths:
 
     def grouped(self, uid: str) -> None:
         """Take notice of a control group that was made for a pod."""
-        self._tell(Birth(uid=uid, namespace="", name=""))
+        self._tell(PodEvent(uid=uid, namespace="", name=""))
 
-    def logged(self, birth: Birth) -> None:
+    def logged(self, birth: PodEvent) -> None:
         """Take notice of a pod's folder of logs; one that is there already tells nothing."""
         if birth.uid not in self._folders:
             self._folders[birth.uid] = birth
@@ -70,7 +70,7 @@ class SimBirths:
         """Stop listening."""
         self._is_open = False
 
-    async def wait(self, timeout_s: float) -> tuple[Birth, ...]:
+    async def wait(self, timeout_s: float) -> tuple[PodEvent, ...]:
         """Return what appeared since the last call as soon as something does, or () in the end."""
         async with asyncio.TaskGroup() as group:
             timer = group.create_task(self._tell_after(timeout_s))
@@ -80,11 +80,11 @@ class SimBirths:
         queued, self._queued = self._queued, {}
         return tuple(queued)
 
-    def present(self) -> tuple[Birth, ...]:
+    def present(self) -> tuple[PodEvent, ...]:
         """Return all pod log folders as they are now."""
         return () if self.elsewhere else tuple(self._folders.values())
 
-    def _tell(self, birth: Birth) -> None:
+    def _tell(self, birth: PodEvent) -> None:
         if self._to_miss:
             self._to_miss -= 1
         elif self._is_open and not self.deaf:
