@@ -3,6 +3,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from breakglass.cli.agent import ONLY_TLS13
@@ -14,19 +15,21 @@ def main() -> None:
     from breakglass.agent.assembly import Ports  # noqa: PLC0415
     from breakglass.agent.config import load  # noqa: PLC0415
     from breakglass.agent.daemon import log_as_json, serve  # noqa: PLC0415
-    from breakglass.agent.kernel.host import CgroupKernel  # noqa: PLC0415
+    from breakglass.agent.kernel.host import host_kernel  # noqa: PLC0415
+    from breakglass.agent.kernel.limits import HostLimits  # noqa: PLC0415
     from breakglass.agent.kernel.port import Kernel, PodGroup  # noqa: PLC0415
+    from breakglass.agent.kernel.systemd import Systemctl  # noqa: PLC0415
     from breakglass.core.gates import Limit, Oci  # noqa: PLC0415
 
-    class NoLimits(CgroupKernel):
-        """A kernel as that of a node whose pods are virtual machines."""
+    class NoLimits(HostLimits):
+        """No limit holds here, as on a node whose pods are virtual machines."""
 
-        def limits(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
+        def current(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
             del group, oci, early
             return ()
 
     def kernel(_: Path) -> Kernel:
-        return NoLimits()
+        return replace(host_kernel(), limits=NoLimits(Systemctl()))
 
     log_as_json()
     serve(load(Path(sys.argv[-1])), Ports(kernel=kernel))

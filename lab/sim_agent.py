@@ -23,7 +23,10 @@ def main() -> None:
 
     files = RemoteFiles(Path(sys.argv[1]))
     log_as_json()
-    serve(load(Path(sys.argv[4])), Ports(kernel=lambda _: SimulatedKernel(files, files.host())))
+    serve(
+        load(Path(sys.argv[4])),
+        Ports(kernel=lambda _: SimulatedKernel(files, files.host()).ports()),
+    )
 
 
 if __name__ == "__main__":

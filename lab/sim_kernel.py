@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's kernel port over a simulated node's control groups.
+"""The agent's kernel ports over a simulated node's control groups.
 
 It speaks to `Files`: the simulated kernel itself, in virtual time, or one in another process
 (`lab.sim_remote`).  It is not for real nodes: the paths are below a root that no machine has.
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from breakglass.agent.kernel.port import Leaf, PodGroup
+from breakglass.agent.kernel.port import Kernel, Leaf, PodGroup
 from breakglass.core.gates import Gate, Limit, Oci, choose_limits, gate_of
 from breakglass.errors import GateFailed
 from breakglass.sim.kernel import DESCENDANTS, PIDS, Host
@@ -60,7 +60,7 @@ class Files(Protocol):
 
 
 class SimulatedKernel:
-    """The kernel port of `breakglass.agent.kernel.port` on a simulated node."""
+    """The kernel ports of `breakglass.agent.kernel.port` on a simulated node, all three in one."""
 
     def __init__(self, files: Files, host: Host) -> None:
         self._files = files
@@ -99,7 +99,11 @@ class SimulatedKernel:
             for one in self._files.leaves(group.uid)
         )
 
-    def limits(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
+    def ports(self) -> Kernel:
+        """Return it as the three ports that an agent takes."""
+        return Kernel(groups=self, limits=self, killer=self)
+
+    def current(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
         """Return the limits that would hold this pod, or the early ones, with their values now."""
         found = []
         for belt in choose_limits(group.layout, is_slice=group.is_slice, oci=oci):

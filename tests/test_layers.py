@@ -59,6 +59,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "agent/runtime/cri.py",
         "agent/serve/listeners.py",
         "agent/serve/client.py",
+        "agent/serve/handlers.py",
         "agent/serve/service.py",
         "fleet/roads/grpc.py",
         "fleet/roads/direct.py",
@@ -109,6 +110,10 @@ WINGS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     },
 }
 
+# The port through which limits are set, and who may have it.
+LIMITS_PORT = "agent.kernel.port.GroupLimits"
+SETS_LIMITS = ("agent/hold/", "agent/release_all.py", "agent/kernel/")
+
 
 def imports(path: Path) -> Iterator[str]:
     """Yield the full name of each module that a file imports, at its top or inside."""
@@ -157,6 +162,15 @@ def test_no_wing_imports_what_it_must_not(layer: str, wing: str) -> None:
                 assert other in {wing, *allowed}, f"{path}: no {name}: {reason}"
 
 
+def test_only_holds_and_the_way_out_set_limits() -> None:
+    """Whoever can set a limit can keep a pod down: hold, release-all, and what assembles them."""
+    port = f"breakglass.{LIMITS_PORT}"
+    for path in modules("agent"):
+        where = path.relative_to(PACKAGE).as_posix()
+        if port in imports(path):
+            assert where.startswith(SETS_LIMITS), f"{where} imports {port}"
+
+
 def test_every_wing_is_on_the_map() -> None:
     """A folder that nobody has placed has no rules."""
     for layer, wings in WINGS.items():
@@ -194,9 +208,10 @@ def test_a_library_stays_where_it_is_at_home(library: str) -> None:
 
 def test_every_module_that_the_map_names_is_there() -> None:
     """A ban on what no longer exists would hold nothing."""
-    for homes in HOMES.values():
+    for homes in (*HOMES.values(), SETS_LIMITS):
         for home in homes:
             assert (PACKAGE / home).exists(), home
+    assert any(f"breakglass.{LIMITS_PORT}" in imports(path) for path in modules("agent/hold"))
     for bans in BANS.values():
         for banned in bans:
             if banned.startswith("breakglass."):

@@ -21,9 +21,9 @@ import sys
 import structlog
 
 from breakglass import __version__
-from breakglass.agent.assembly import Ports, assemble
+from breakglass.agent.assembly import Agent, Ports, assemble
 from breakglass.agent.clock import Clock
-from breakglass.agent.command.procedure import NodeScope, Procedure
+from breakglass.agent.command.procedure import Procedure
 from breakglass.agent.config import Config, NodeIdentity, read_identity
 from breakglass.agent.log.auditlog import AuditLog
 from breakglass.agent.log.journal import Journal
@@ -31,7 +31,7 @@ from breakglass.agent.logging import LogLines
 from breakglass.agent.runtime.port import Runtime
 from breakglass.agent.serve.listeners import open_listeners
 from breakglass.agent.serve.metrics import export_metrics
-from breakglass.agent.serve.service import Parts, Service
+from breakglass.agent.serve.service import Service
 from breakglass.core import bounds
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import Started, Stopped, TrustTaken, to_lines
@@ -114,50 +114,39 @@ async def _serve(config: Config, identity: NodeIdentity, audit: AuditLog, ports:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     journal = Journal(audit, clock)
-    assembly = assemble(config, journal, clock, ports)
-    await _look_at_runtime(assembly.runtime)
-    node_scope = _node_scope(config)
     async with asyncio.TaskGroup() as tasks:
-        procedure = Procedure(
-            node_scope=node_scope,
-            trust=identity.trust,
-            journal=journal,
-            carry_out=assembly.carry_out,
-            clock=clock,
-            tasks=tasks,
+        agent = assemble(config, identity, journal, clock, ports, tasks, stop)
+        parts, procedure = agent.parts, agent.procedure
+        await _look_at_runtime(parts.runtime)
+        listeners = open_listeners(
+            config, identity, Service(parts), procedure.refusals, lambda: begin(agent)
         )
-        parts = Parts(
-            node_scope=node_scope,
-            trust=identity.trust,
-            journal=journal,
-            procedure=procedure,
-            runtime=assembly.runtime,
-            inventory=assembly.inventory,
-            holds=assembly.holds,
-            counters=assembly.watch.counters,
-            clock=clock,
-            is_ready=lambda: not (stop.is_set() or journal.broken.is_set()),
-        )
-
-        async def begin() -> None:
-            # Only what got as far as its door has started: a start that fails is no entry.
-            await _record_start(journal, config, identity)
-            await asyncio.to_thread(assembly.evidence.measure)
-            # What people signed stands again before anybody is told that the agent is there.
-            await assembly.watch.restore()
-            procedure.resume()
-
-        door = open_listeners(config, identity, Service(parts), procedure.refusals, begin)
-        async with door as address:
+        async with listeners as address:
             _say_ready(config, address, journal)
-            watching = tasks.create_task(assembly.watch.run())
+            watching = tasks.create_task(agent.watch.run())
             export = tasks.create_task(export_metrics(config.metrics_textfile, parts, clock))
             await _until_stopped(stop, journal)
             notify("STOPPING=1")
         await _end(journal, procedure, clock)
         for task in (watching, export):
             task.cancel()
-    await assembly.runtime.close()
+    await parts.runtime.close()
+
+
+async def begin(agent: Agent) -> None:
+    """Record the start, put holds in force again, and resume what a crash left behind.
+
+    It is called with the listeners' places taken: a start that fails before that is no entry.
+
+    Raises:
+        ConfigInvalid: the log holds another trust than the configured one (trust-mismatch).
+        NodeError: the log cannot be written.
+    """
+    await _record_start(agent.parts.journal, agent.config, agent.identity)
+    await asyncio.to_thread(agent.captures.measure)
+    # What people signed stands again before the agent says that it is ready.
+    await agent.watch.restore()
+    agent.procedure.resume()
 
 
 def _say_ready(config: Config, address: str, journal: Journal) -> None:
@@ -173,17 +162,6 @@ def _say_ready(config: Config, address: str, journal: Journal) -> None:
     )
     status = f"trust {state.trust_version}, {state.size} entries, {len(state.active_holds)} holds"
     notify(f"READY=1\nSTATUS={status}")
-
-
-def _node_scope(config: Config) -> NodeScope:
-    return NodeScope(
-        domain=config.domain,
-        cluster=config.cluster,
-        node=config.name,
-        pool=config.pool,
-        protected=config.protected,
-        skew_s=config.skew_s,
-    )
 
 
 async def _end(journal: Journal, procedure: Procedure, clock: Clock) -> None:

@@ -16,10 +16,10 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from breakglass.agent.assembly import Ports, assemble
+from breakglass.agent.assembly import Ports, assemble_holds
 from breakglass.agent.config import Config, read_identity
 from breakglass.agent.hold.leases import LET_GO
-from breakglass.agent.kernel.port import Kernel, PodGroup
+from breakglass.agent.kernel.port import GroupLimits, Kernel, PodGroup
 from breakglass.agent.log.auditlog import LOCK
 from breakglass.agent.log.disk import lock
 from breakglass.agent.log.journal import Journal
@@ -90,16 +90,17 @@ def _by_the_log(config: Config, ports: Ports) -> ReleaseAllResult:
 
 
 async def _let_go(config: Config, journal: Journal, ports: Ports) -> ReleaseAllResult:
-    holds = assemble(config, journal, ports.clock(), ports).holds
+    hold = assemble_holds(config, journal, ports.clock(), ports)
+    coverage = hold.coverage
     await journal.record_repairs()
     ended = []
-    for hold in holds.active:
-        await holds.end(hold, LET_GO, by="root")
-        revision = f"@{hold.workload.revision}" if hold.workload.revision else ""
-        ended.append(f"{hold.workload.namespace}/{hold.workload.name}{revision}")
-    before = {gated.uid: f"{gated.namespace}/{gated.name}" for gated in holds.gated}
-    failed = await holds.lift_uncovered()
-    still = {gated.uid for gated in holds.gated}
+    for one in coverage.active:
+        await hold.leases.end(one, LET_GO, by="root")
+        revision = f"@{one.workload.revision}" if one.workload.revision else ""
+        ended.append(f"{one.workload.namespace}/{one.workload.name}{revision}")
+    before = {gated.uid: f"{gated.namespace}/{gated.name}" for gated in coverage.gated}
+    failed = await hold.gates.lift_uncovered()
+    still = {gated.uid for gated in coverage.gated}
     return ReleaseAllResult(
         holds=tuple(ended),
         pods=tuple(name for uid, name in before.items() if uid not in still),
@@ -110,31 +111,31 @@ async def _let_go(config: Config, journal: Journal, ports: Ports) -> ReleaseAllR
 def _by_looking(kernel: Kernel, done: ReleaseAllResult) -> ReleaseAllResult:
     """Open what still reads as a gate of ours, whoever set it."""
     unrecorded, failed = list(done.unrecorded), list(done.failed)
-    for group in kernel.pod_groups():
-        shut, problems = _open(kernel, group)
+    for group in kernel.groups.pod_groups():
+        shut, problems = _open(kernel.limits, group)
         failed.extend(f"{group.path}: {problem}" for problem in problems)
         if shut:
             unrecorded.append(group.path)
     return replace(done, unrecorded=tuple(unrecorded), failed=tuple(failed))
 
 
-def _open(kernel: Kernel, group: PodGroup) -> tuple[int, list[str]]:
+def _open(limits: GroupLimits, group: PodGroup) -> tuple[int, list[str]]:
     """Open each limit of a group that reads as ours; return how many were, and what failed."""
     shut, problems = [], []
     try:
-        limits = kernel.limits(group, Oci.UNKNOWN)
-        opened = kernel.changed(group, limits)
-        shut = [limit for limit in limits if limit not in opened]
+        current = limits.current(group, Oci.UNKNOWN)
+        opened = limits.changed(group, current)
+        shut = [limit for limit in current if limit not in opened]
     except GateFailed as error:
         problems.append(error.message)
     for limit in reversed(shut):
         try:
-            kernel.lift(group, limit)
+            limits.lift(group, limit)
         except GateFailed as error:
             problems.append(error.message)
     try:
         if shut:
-            kernel.reset_failed(group)
+            limits.reset_failed(group)
     except GateFailed as error:
         problems.append(error.message)
     return len(shut), problems

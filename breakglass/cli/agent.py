@@ -256,9 +256,10 @@ def _submit(path: Path) -> Result:
 
 def _told(step: "LocalProgress") -> str:
     from breakglass.core.entries import Accepted, Finished, PodEnded
+    from breakglass.core.progress import ProgressKind
 
     again = " (delivered before: this is the first outcome)" if step.repeated else ""
-    if step.kind == "refused":
+    if step.kind is ProgressKind.REFUSED:
         return f"refused [{step.code}]: expected {step.needed}, got {step.have}"
     match step.entry.body if step.entry else None:
         case Accepted() as body:
@@ -276,7 +277,7 @@ def _told(step: "LocalProgress") -> str:
                 f" down, {body.restarted} started again, {body.ms} ms{again}"
             )
         case _:
-            return step.kind
+            return str(step.kind)
 
 
 def _mark(mode: str) -> str:
@@ -287,11 +288,12 @@ def _ended(steps: "list[LocalProgress]") -> Result:
     from dataclasses import asdict
 
     from breakglass.core.entries import Finished
+    from breakglass.core.progress import ProgressKind
 
     last = steps[-1] if steps else None
     entries = [asdict(one.entry.body) | {"kind": one.entry.kind} for one in steps if one.entry]
     document: dict[str, object] = {"entries": entries}
-    if last is not None and last.kind == "refused":
+    if last is not None and last.kind is ProgressKind.REFUSED:
         return Result(
             text="refused",
             document=document,

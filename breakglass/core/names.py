@@ -29,6 +29,11 @@ _QUOTED_CHARS = 80
 _UUID_BYTES = 16
 
 
+def printable(text: str, max_chars: int | None = None) -> str:
+    """Return a text in printable ASCII, as entries and log lines take it, cut to `max_chars`."""
+    return ascii(text)[1:-1][:max_chars]
+
+
 def quoted(text: str) -> str:
     """Return `text` in quotes, printable and bounded, for an error message."""
     shown = ascii(text[:_QUOTED_CHARS])

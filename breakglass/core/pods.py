@@ -105,6 +105,11 @@ class Pod:
         """Return a pod that was known once and that the runtime no longer lists."""
         return cls(uid=uid, namespace=namespace, name=name, sandbox_id=sandbox_id)
 
+    @classmethod
+    def named(cls, *, uid: str, namespace: str, name: str) -> "Pod":
+        """Return a pod of which the runtime has shown nothing: only its name is known."""
+        return cls(uid=uid, name=name, namespace=namespace, sandbox_id="", by_name=True)
+
     @property
     def live(self) -> bool:
         """Whether any of its containers is live."""

@@ -46,7 +46,7 @@ def let_go(node: HeldNode, folder: Path) -> ReleaseAllResult:
     """Do what root does, as a process of its own would: in another loop."""
     ports = Ports(
         runtime=lambda _: node.runtime,
-        kernel=lambda _: SimulatedKernel(node.kernel, node.kernel.host),
+        kernel=lambda _: SimulatedKernel(node.kernel, node.kernel.host).ports(),
         clock=lambda: node.agent_clock,
         pod_events=lambda *_: node.pod_events,
     )
@@ -114,7 +114,7 @@ async def test_files_that_cannot_be_read_are_no_way_around_an_agent_that_runs(
         await node.submit()
         held = node.limits()
         config = replace(settings(node, tmp_path), tls_key=tmp_path / "gone")
-        ports = Ports(kernel=lambda _: SimulatedKernel(node.kernel, node.kernel.host))
+        ports = Ports(kernel=lambda _: SimulatedKernel(node.kernel, node.kernel.host).ports())
         with pytest.raises(NodeError) as caught:
             in_a_thread(lambda: release_all(config, ports))
         assert (caught.value.stable_code, node.limits()) == ("log-locked", held)

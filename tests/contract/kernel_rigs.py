@@ -12,7 +12,7 @@ from typing import Protocol
 
 from breakglass._pb.cri.v1 import api_pb2 as pb
 from breakglass.agent.kernel.hierarchy import FREEZER, UNIFIED
-from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.host import host_kernel
 from breakglass.agent.kernel.port import Kernel
 from breakglass.core.gates import Layout, Limit, Oci
 from breakglass.sim.kernel import Host, SimKernel
@@ -61,7 +61,7 @@ class RealRig:
     """
 
     def __init__(self, groups: OwnGroups, mountinfo: Path, trees: tuple[str, ...]) -> None:
-        self.kernel: Kernel = CgroupKernel(mountinfo=mountinfo)
+        self.kernel: Kernel = host_kernel(mountinfo=mountinfo)
         self.oci = Oci.RUNC
         self._groups = groups
         self._trees = trees
@@ -101,7 +101,7 @@ class SimulatedRig:
     def __init__(self, host: Host) -> None:
         self._node = SimNode()
         self._files = SimKernel(self._node, host)
-        self.kernel: Kernel = SimulatedKernel(self._files, host)
+        self.kernel: Kernel = SimulatedKernel(self._files, host).ports()
         self.oci = host.oci
 
     def pod(self, uid: str) -> str:

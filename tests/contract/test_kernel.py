@@ -46,7 +46,7 @@ def uid(rig: KernelRig) -> str:
 @pytest.fixture
 def group(kernel: Kernel, uid: str) -> PodGroup:
     """That group."""
-    found = kernel.pod_group(uid)
+    found = kernel.groups.pod_group(uid)
     assert found is not None
     return found
 
@@ -68,11 +68,11 @@ def test_a_pod_is_found_by_its_uid_by_its_path_and_among_all(
     other = str(uuid.uuid4())
     hint = rig.pod(other)
     assert group.uid == uid
-    assert group in kernel.pod_groups()
-    assert kernel.pod_group(uid, f"/{group.path}") == group
-    beside = kernel.pod_group(other, hint)
+    assert group in kernel.groups.pod_groups()
+    assert kernel.groups.pod_group(uid, f"/{group.path}") == group
+    beside = kernel.groups.pod_group(other, hint)
     assert beside is not None
-    assert (beside.uid, beside in kernel.pod_groups()) == (other, True)
+    assert (beside.uid, beside in kernel.groups.pod_groups()) == (other, True)
     assert beside.path != group.path
     assert {label for label, _ in group.trees} == {label for label, _ in beside.trees}
 
@@ -82,8 +82,8 @@ def test_a_pod_without_a_group_has_none(rig: KernelRig, kernel: Kernel, uid: str
     hint = rig.pod(uid)
     rig.remove(uid)
     for one, at in ((str(uuid.uuid4()), ""), (uid, ""), (uid, hint)):
-        assert kernel.pod_group(one, at) is None
-    assert uid not in {found.uid for found in kernel.pod_groups()}
+        assert kernel.groups.pod_group(one, at) is None
+    assert uid not in {found.uid for found in kernel.groups.pod_groups()}
 
 
 def test_a_path_of_somebody_else_is_refused(rig: KernelRig, kernel: Kernel, uid: str) -> None:
@@ -93,10 +93,10 @@ def test_a_path_of_somebody_else_is_refused(rig: KernelRig, kernel: Kernel, uid:
     above = own.rpartition("/")[0]
     for hint in (other, "/", above, f"{own}/x", f"{own}x", f"{own[:-1]}", f"{other}{own}"):
         with pytest.raises(GateFailed) as refused:
-            kernel.pod_group(uid, hint)
+            kernel.groups.pod_group(uid, hint)
         assert code_of(refused) == "cgroup-mismatch"
     with pytest.raises(GateFailed):
-        kernel.pod_group(uid, f"{above}/../{own}")
+        kernel.groups.pod_group(uid, f"{above}/../{own}")
 
 
 def test_a_new_group_of_the_same_name_is_another_one(
@@ -105,16 +105,16 @@ def test_a_new_group_of_the_same_name_is_another_one(
     """Its limits are its own: it must be seen that it is not the one that was gated."""
     rig.remove(uid)
     rig.pod(uid)
-    again = kernel.pod_group(uid)
+    again = kernel.groups.pod_group(uid)
     assert again is not None
     assert again.inode != group.inode
-    assert again in kernel.pod_groups()
+    assert again in kernel.groups.pod_groups()
 
 
 def test_groups_are_born_in_the_parents(kernel: Kernel, group: PodGroup) -> None:
     """The directory above each tree's group is one to be watched, in at least one tree."""
     above = {directory.parent for _, directory in group.trees}
-    assert above & set(kernel.parents())
+    assert above & set(kernel.groups.parents())
 
 
 def test_containers_are_told_by_their_ids(
@@ -123,13 +123,13 @@ def test_containers_are_told_by_their_ids(
     """Each leaf has the processes of its container, as the one found through a process has."""
     ids = sorted((new_id(), new_id()))
     pids = [rig.container(uid, one) for one in ids]
-    leaves = kernel.leaves(group)
+    leaves = kernel.groups.leaves(group)
     assert [leaf.container_id for leaf in leaves] == ids
-    assert [kernel.pids(leaf) for leaf in leaves] == [(pid,) for pid in pids]
-    found = kernel.leaf_of(pids[0], ids[0])
+    assert [kernel.groups.pids(leaf) for leaf in leaves] == [(pid,) for pid in pids]
+    found = kernel.groups.leaf_of(pids[0], ids[0])
     assert found is not None
-    assert (found.container_id, kernel.pids(found)) == (ids[0], (pids[0],))
-    assert kernel.leaf_of(pids[0], ids[1]) is None
+    assert (found.container_id, kernel.groups.pids(found)) == (ids[0], (pids[0],))
+    assert kernel.groups.leaf_of(pids[0], ids[1]) is None
 
 
 def test_limits_are_those_of_the_matrix_with_their_values(
@@ -140,7 +140,7 @@ def test_limits_are_those_of_the_matrix_with_their_values(
         belt.kind: belt.early
         for belt in choose_limits(group.layout, is_slice=group.is_slice, oci=rig.oci)
     }
-    limits = kernel.limits(group, rig.oci)
+    limits = kernel.limits.current(group, rig.oci)
     assert limits
     assert [limit.kind for limit in limits] == [
         kind for kind in chosen if kind in {limit.kind for limit in limits}
@@ -152,76 +152,78 @@ def test_limits_are_those_of_the_matrix_with_their_values(
 
 def test_the_early_limits_can_be_had_alone(rig: KernelRig, kernel: Kernel, group: PodGroup) -> None:
     """Those that are set before anything is stopped: at a birth there is no time for others."""
-    every = kernel.limits(group, rig.oci)
-    assert kernel.limits(group, rig.oci, early=True) == tuple(one for one in every if one.early)
+    every = kernel.limits.current(group, rig.oci)
+    assert kernel.limits.current(group, rig.oci, early=True) == tuple(
+        one for one in every if one.early
+    )
 
 
 def test_a_gate_stands_until_it_is_lifted(rig: KernelRig, kernel: Kernel, group: PodGroup) -> None:
     """Set in order and proven; lifted in reverse, and all is as before."""
-    limits = kernel.limits(group, rig.oci)
-    assert kernel.standing(group, limits, rig.oci) is Gate.WATCH_ONLY
+    limits = kernel.limits.current(group, rig.oci)
+    assert kernel.limits.standing(group, limits, rig.oci) is Gate.WATCH_ONLY
     for limit in limits:
-        kernel.set_limit(group, limit)
+        kernel.limits.set_limit(group, limit)
     everything = frozenset(limit.kind for limit in limits)
     expected = gate_of(group.layout, is_slice=group.is_slice, oci=rig.oci, standing=everything)
-    assert kernel.standing(group, limits, rig.oci) is expected is not Gate.WATCH_ONLY
-    assert kernel.changed(group, limits) == ()
+    assert kernel.limits.standing(group, limits, rig.oci) is expected is not Gate.WATCH_ONLY
+    assert kernel.limits.changed(group, limits) == ()
     for limit in limits:
-        kernel.set_limit(group, limit)  # setting it again changes nothing
-    assert kernel.changed(group, limits) == ()
+        kernel.limits.set_limit(group, limit)  # setting it again changes nothing
+    assert kernel.limits.changed(group, limits) == ()
     for limit in reversed(limits):
-        kernel.lift(group, limit)
-    assert kernel.standing(group, limits, rig.oci) is Gate.WATCH_ONLY
-    assert kernel.limits(group, rig.oci) == limits
+        kernel.limits.lift(group, limit)
+    assert kernel.limits.standing(group, limits, rig.oci) is Gate.WATCH_ONLY
+    assert kernel.limits.current(group, rig.oci) == limits
 
 
 def test_a_number_of_somebody_else_comes_back(
     rig: KernelRig, kernel: Kernel, group: PodGroup
 ) -> None:
     """A limit on tasks that kubelet has set is put back, not lifted."""
-    limit = kernel.limits(group, rig.oci)[-1]
+    limit = kernel.limits.current(group, rig.oci)[-1]
     rig.write(limit, "77")
-    numbered = kernel.limits(group, rig.oci)[-1]
+    numbered = kernel.limits.current(group, rig.oci)[-1]
     assert numbered == replace(limit, old="77")
-    kernel.set_limit(group, numbered)
-    kernel.lift(group, numbered)
-    assert kernel.limits(group, rig.oci)[-1] == numbered
+    kernel.limits.set_limit(group, numbered)
+    kernel.limits.lift(group, numbered)
+    assert kernel.limits.current(group, rig.oci)[-1] == numbered
 
 
 def test_a_leftover_of_ours_is_not_put_back(
     rig: KernelRig, kernel: Kernel, group: PodGroup
 ) -> None:
     """A gate that nobody remembers must not become the old value of the next one."""
-    limits = kernel.limits(group, rig.oci)
+    limits = kernel.limits.current(group, rig.oci)
     for limit in limits:
-        kernel.set_limit(group, limit)
-    assert kernel.limits(group, rig.oci) == limits
+        kernel.limits.set_limit(group, limit)
+    assert kernel.limits.current(group, rig.oci) == limits
 
 
 def test_what_somebody_else_has_changed_is_told(
     rig: KernelRig, kernel: Kernel, group: PodGroup
 ) -> None:
     """Exactly the limit that was changed; set again, it stands again."""
-    limits = kernel.limits(group, rig.oci)
+    limits = kernel.limits.current(group, rig.oci)
     for limit in limits:
-        kernel.set_limit(group, limit)
-    stood = kernel.standing(group, limits, rig.oci)
+        kernel.limits.set_limit(group, limit)
+    stood = kernel.limits.standing(group, limits, rig.oci)
     for limit in limits:
         for value in ("20", limit.old):
             rig.write(limit, value)
-            assert kernel.changed(group, limits) == (limit,)
-            kernel.set_limit(group, limit)
-            assert kernel.changed(group, limits) == ()
-    assert kernel.standing(group, limits, rig.oci) is stood
+            assert kernel.limits.changed(group, limits) == (limit,)
+            kernel.limits.set_limit(group, limit)
+            assert kernel.limits.changed(group, limits) == ()
+    assert kernel.limits.standing(group, limits, rig.oci) is stood
 
 
 def test_a_virtual_machine_is_only_watched(kernel: Kernel, group: PodGroup) -> None:
     """No limit is offered, and none is claimed."""
-    assert kernel.limits(group, Oci.VIRTUAL_MACHINE) == ()
-    limits = kernel.limits(group, Oci.RUNC)
+    assert kernel.limits.current(group, Oci.VIRTUAL_MACHINE) == ()
+    limits = kernel.limits.current(group, Oci.RUNC)
     for limit in limits:
-        kernel.set_limit(group, limit)
-    assert kernel.standing(group, limits, Oci.VIRTUAL_MACHINE) is Gate.WATCH_ONLY
+        kernel.limits.set_limit(group, limit)
+    assert kernel.limits.standing(group, limits, Oci.VIRTUAL_MACHINE) is Gate.WATCH_ONLY
 
 
 def test_a_limit_of_another_pod_is_never_touched(
@@ -229,39 +231,39 @@ def test_a_limit_of_another_pod_is_never_touched(
 ) -> None:
     """A record that names another place is refused, whoever wrote it; and it proves nothing."""
     rig.pod(other := str(uuid.uuid4()))
-    beside = kernel.pod_group(other)
+    beside = kernel.groups.pod_group(other)
     assert beside is not None
-    theirs = kernel.limits(beside, rig.oci)
+    theirs = kernel.limits.current(beside, rig.oci)
     elsewhere = Limit(kind=Gate.PIDS, place="/etc/passwd", old="max", early=True)
     for limit in (*theirs, elsewhere):
-        for touch in (kernel.set_limit, kernel.lift):
+        for touch in (kernel.limits.set_limit, kernel.limits.lift):
             with pytest.raises(GateFailed) as refused:
                 touch(group, limit)
             assert code_of(refused) == "cgroup-mismatch"
     for limit in theirs:
-        kernel.set_limit(beside, limit)
-    assert kernel.standing(group, theirs, rig.oci) is Gate.WATCH_ONLY
-    assert kernel.standing(beside, theirs, rig.oci) is not Gate.WATCH_ONLY
+        kernel.limits.set_limit(beside, limit)
+    assert kernel.limits.standing(group, theirs, rig.oci) is Gate.WATCH_ONLY
+    assert kernel.limits.standing(beside, theirs, rig.oci) is not Gate.WATCH_ONLY
 
 
 def test_a_group_that_is_gone_needs_nothing(
     rig: KernelRig, kernel: Kernel, uid: str, group: PodGroup
 ) -> None:
     """Every question has an answer, and every order is carried out: there is nothing to it."""
-    limits = kernel.limits(group, rig.oci)
+    limits = kernel.limits.current(group, rig.oci)
     rig.container(uid, new_id())
-    (leaf,) = kernel.leaves(group)
+    (leaf,) = kernel.groups.leaves(group)
     rig.remove(uid)
-    assert kernel.leaves(group) == ()
-    assert kernel.limits(group, rig.oci) == ()
+    assert kernel.groups.leaves(group) == ()
+    assert kernel.limits.current(group, rig.oci) == ()
     for limit in limits:
-        kernel.set_limit(group, limit)
-        kernel.lift(group, limit)
-    assert kernel.standing(group, limits, rig.oci) is Gate.WATCH_ONLY
-    assert kernel.changed(group, limits) == ()
-    assert kernel.pids(leaf) == ()
-    kernel.kill(leaf)
-    assert kernel.reset_failed(group) == 0
+        kernel.limits.set_limit(group, limit)
+        kernel.limits.lift(group, limit)
+    assert kernel.limits.standing(group, limits, rig.oci) is Gate.WATCH_ONLY
+    assert kernel.limits.changed(group, limits) == ()
+    assert kernel.groups.pids(leaf) == ()
+    kernel.killer.kill(leaf)
+    assert kernel.limits.reset_failed(group) == 0
 
 
 def test_a_kill_ends_one_container_and_no_other(
@@ -273,15 +275,15 @@ def test_a_kill_ends_one_container_and_no_other(
     rig.container(uid, first)
     rig.container(uid, second)
     rig.container(other, third)
-    leaves = {leaf.container_id: leaf for leaf in kernel.leaves(group)}
-    beside = kernel.pod_group(other)
+    leaves = {leaf.container_id: leaf for leaf in kernel.groups.leaves(group)}
+    beside = kernel.groups.pod_group(other)
     assert beside is not None
-    (theirs,) = kernel.leaves(beside)
-    kernel.kill(leaves[first])
-    assert kernel.pids(leaves[first]) == ()
-    assert kernel.pids(leaves[second])
-    assert kernel.pids(theirs)
-    kernel.kill(leaves[first])
+    (theirs,) = kernel.groups.leaves(beside)
+    kernel.killer.kill(leaves[first])
+    assert kernel.groups.pids(leaves[first]) == ()
+    assert kernel.groups.pids(leaves[second])
+    assert kernel.groups.pids(theirs)
+    kernel.killer.kill(leaves[first])
 
 
 def test_a_gate_does_not_stop_a_kill(
@@ -289,11 +291,11 @@ def test_a_gate_does_not_stop_a_kill(
 ) -> None:
     """What the hold does first must not be in the way of what it does next."""
     rig.container(uid, new_id())
-    for limit in kernel.limits(group, rig.oci):
-        kernel.set_limit(group, limit)
-    (leaf,) = kernel.leaves(group)
-    kernel.kill(leaf)
-    assert kernel.pids(leaf) == ()
+    for limit in kernel.limits.current(group, rig.oci):
+        kernel.limits.set_limit(group, limit)
+    (leaf,) = kernel.groups.leaves(group)
+    kernel.killer.kill(leaf)
+    assert kernel.groups.pids(leaf) == ()
 
 
 def test_a_process_that_cannot_die_is_told(
@@ -301,10 +303,10 @@ def test_a_process_that_cannot_die_is_told(
 ) -> None:
     """In uninterruptible sleep it stays, for a while or for ever: that is not an error here."""
     kept = rig.container(uid, new_id())
-    (leaf,) = kernel.leaves(group)
+    (leaf,) = kernel.groups.leaves(group)
     rig.make_immune(kept)
-    kernel.kill(leaf)
-    assert kernel.pids(leaf) == (kept,)
+    kernel.killer.kill(leaf)
+    assert kernel.groups.pids(leaf) == (kept,)
 
 
 def test_a_pod_is_never_killed_nor_what_is_no_pods(
@@ -315,10 +317,10 @@ def test_a_pod_is_never_killed_nor_what_is_no_pods(
     own = group.trees[0][1]
     for directory in (own, own.parent, own / one / "..", own.parent.parent):
         with pytest.raises(GateFailed) as refused:
-            kernel.kill(Leaf(directory=directory, container_id=one))
+            kernel.killer.kill(Leaf(directory=directory, container_id=one))
         assert code_of(refused) == "kill-refused"
-    (leaf,) = kernel.leaves(group)
-    assert kernel.pids(leaf) == (pid,)
+    (leaf,) = kernel.groups.leaves(group)
+    assert kernel.groups.pids(leaf) == (pid,)
 
 
 def test_a_machine_is_of_one_kind(kernel: Kernel, group: PodGroup) -> None:

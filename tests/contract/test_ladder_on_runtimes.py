@@ -6,19 +6,22 @@ import asyncio
 import pytest
 
 from breakglass.agent.clock import SystemClock
-from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.host import host_kernel
 from breakglass.agent.runtime.cri import CriRuntime
-from breakglass.agent.stop.ladder import PodOutcome, climb
+from breakglass.agent.stop.ladder import Ladders, PodOutcome
 from breakglass.core import bounds
 from tests.contract.rigs import ContainerdRig, Made, Rig
+from tests.support.climbs import climb
 
 
 async def bring_down(runtime: CriRuntime, made: Made, *, grace_s: int) -> PodOutcome:
     """Climb one pod as the procedure does."""
     pod = next(one for one in await runtime.pods() if one.uid == made.uid)
-    return await climb(
-        runtime, CgroupKernel(), pod, pod.containers, grace_s=grace_s, clock=SystemClock()
+    kernel = host_kernel()
+    ports = Ladders(
+        runtime=runtime, groups=kernel.groups, killer=kernel.killer, clock=SystemClock()
     )
+    return await climb(ports, pod, pod.containers, grace_s=grace_s)
 
 
 def kernel_of(rig: Rig) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.host import host_kernel
 from breakglass.agent.kernel.port import Leaf, PodGroup
 from breakglass.agent.runtime.peer import runtime_pid_of
 from breakglass.core.gates import Gate, Layout, Limit, Oci
@@ -53,7 +53,7 @@ class Pod:
     """A pod with one running container, and the kernel that gates it."""
 
     def __init__(self, containerd: Containerd, folder: Path, handler: str, **shape: bool) -> None:
-        self.kernel = CgroupKernel(
+        self.kernel = host_kernel(
             runtime_pids=lambda: frozenset({runtime_pid_of(containerd.socket) or 0})
         )
         self.oci = Oci(handler)
@@ -66,33 +66,33 @@ class Pod:
     @property
     def group(self) -> PodGroup:
         """The pod's group, found by what the runtime says of it."""
-        found = self.kernel.pod_group(self.starts.uid, self.starts.path)
+        found = self.kernel.groups.pod_group(self.starts.uid, self.starts.path)
         assert found is not None
         return found
 
     def leaf(self, container_id: str) -> Leaf:
         """Return a container's leaf."""
-        leaves = self.kernel.leaves(self.group)
+        leaves = self.kernel.groups.leaves(self.group)
         return next(leaf for leaf in leaves if leaf.container_id == container_id)
 
     def gate(self, *kinds: Gate) -> tuple[Limit, ...]:
         """Set the limits of these kinds, or all there are."""
-        limits = self.kernel.limits(self.group, self.oci)
+        limits = self.kernel.limits.current(self.group, self.oci)
         chosen = tuple(limit for limit in limits if not kinds or limit.kind in kinds)
         for limit in chosen:
-            self.kernel.set_limit(self.group, limit)
+            self.kernel.limits.set_limit(self.group, limit)
         return chosen
 
     def lift(self, limits: tuple[Limit, ...]) -> None:
         """Put all back, the last one first."""
         for limit in reversed(limits):
-            self.kernel.lift(self.group, limit)
+            self.kernel.limits.lift(self.group, limit)
 
     def kill(self, container_id: str) -> None:
         """Kill one container by the kernel, and wait until the runtime has seen it."""
         leaf = self.leaf(container_id)
-        self.kernel.kill(leaf)
-        assert self.kernel.pids(leaf) == ()
+        self.kernel.killer.kill(leaf)
+        assert self.kernel.groups.pids(leaf) == ()
         self.wait(lambda: self.starts.status(container_id).state == EXITED)
 
     def wait_for_lines(self, count: int) -> None:
@@ -130,7 +130,7 @@ def _shut_files(path: str) -> Iterator[Path]:
 def test_no_start_gets_past_a_gate_and_every_start_after_it(pod: Pod) -> None:
     """User code runs before it and after it, and not once in between."""
     limits = pod.gate()
-    held = pod.kernel.standing(pod.group, limits, pod.oci)
+    held = pod.kernel.limits.standing(pod.group, limits, pod.oci)
     assert held is not Gate.WATCH_ONLY
     pod.kill(pod.container_id)
     for _ in range(TRIES):
@@ -139,11 +139,11 @@ def test_no_start_gets_past_a_gate_and_every_start_after_it(pod: Pod) -> None:
         status = pod.starts.status(container_id)
         assert (status.state, status.exit_code, status.reason) == (EXITED, 128, "StartError")
     assert pod.starts.lines() == 1
-    assert pod.kernel.standing(pod.group, limits, pod.oci) is held
-    assert pod.kernel.changed(pod.group, limits) == ()
+    assert pod.kernel.limits.standing(pod.group, limits, pod.oci) is held
+    assert pod.kernel.limits.changed(pod.group, limits) == ()
 
     pod.lift(limits)
-    assert pod.kernel.standing(pod.group, limits, pod.oci) is Gate.WATCH_ONLY
+    assert pod.kernel.limits.standing(pod.group, limits, pod.oci) is Gate.WATCH_ONLY
     _, failure = pod.starts.start(pod.sandbox_id)
     assert not failure
     pod.wait_for_lines(2)
@@ -158,7 +158,7 @@ def test_no_sandbox_gets_past_a_gate(pod: Pod) -> None:
         with pytest.raises(grpc.RpcError):
             pod.starts.sandbox()
     assert leftovers.processes_in(pod.starts.path) == ()
-    assert pod.kernel.standing(pod.group, limits, pod.oci) is not Gate.WATCH_ONLY
+    assert pod.kernel.limits.standing(pod.group, limits, pod.oci) is not Gate.WATCH_ONLY
     pod.lift(limits)
     _, failure = pod.starts.start(pod.starts.sandbox())
     assert not failure
@@ -169,10 +169,10 @@ def test_no_sandbox_gets_past_a_gate(pod: Pod) -> None:
 def test_what_runs_goes_on_under_descendants(pod: Pod) -> None:
     """The early limit where it is the gate disturbs nobody; the container ends as it wants to."""
     pod.gate(Gate.DESCENDANTS)
-    before = pod.kernel.pids(pod.leaf(pod.container_id))
+    before = pod.kernel.groups.pids(pod.leaf(pod.container_id))
     assert before
     assert pod.starts.status(pod.container_id).state == RUNNING
-    assert pod.kernel.pids(pod.leaf(pod.container_id)) == before
+    assert pod.kernel.groups.pids(pod.leaf(pod.container_id)) == before
 
 
 SUBSETS = [(Gate.DESCENDANTS,), (Gate.PIDS,), (Gate.DESCENDANTS, Gate.PIDS)]
@@ -196,7 +196,8 @@ def test_what_is_claimed_of_each_limit_holds(
                 continue  # this machine has no such tree
             _, failure = pod.starts.start(pod.sandbox_id)
             claims = {
-                oci: pod.kernel.standing(pod.group, limits, oci) for oci in (pod.oci, Oci.UNKNOWN)
+                oci: pod.kernel.limits.standing(pod.group, limits, oci)
+                for oci in (pod.oci, Oci.UNKNOWN)
             }
             pod.lift(limits)
             assert failure or set(claims.values()) == {Gate.WATCH_ONLY}, kinds
@@ -213,7 +214,7 @@ def test_another_pod_starts_as_before(pod: Pod, containerd: Containerd, tmp_path
     other = Pod(containerd, tmp_path / "other", "runc")
     with other.starts:
         pod.kill(pod.container_id)
-        assert other.kernel.pids(other.leaf(other.container_id))
+        assert other.kernel.groups.pids(other.leaf(other.container_id))
         _, failure = other.starts.start(other.sandbox_id)
         assert not failure
         other.wait_for_lines(2)
@@ -226,9 +227,9 @@ def test_a_runtime_that_hangs_is_not_needed(pod: Pod, containerd: Containerd) ->
     try:
         limits = pod.gate()
         leaf = pod.leaf(pod.container_id)
-        pod.kernel.kill(leaf)
-        assert pod.kernel.pids(leaf) == ()
-        assert pod.kernel.standing(pod.group, limits, pod.oci) is not Gate.WATCH_ONLY
+        pod.kernel.killer.kill(leaf)
+        assert pod.kernel.groups.pids(leaf) == ()
+        assert pod.kernel.limits.standing(pod.group, limits, pod.oci) is not Gate.WATCH_ONLY
         assert runtime_pid_of(containerd.socket) == containerd.pid
     finally:
         containerd.resume()
@@ -255,10 +256,10 @@ def test_a_frozen_container_is_killed_under_the_runtime(pod: Pod) -> None:
 @pytest.mark.parametrize("pod", [RUNC, CRUN], indirect=True)
 def test_the_sandbox_is_a_leaf_of_its_own(pod: Pod) -> None:
     """Containers and sandbox are told apart by their ids, and killing one spares the other."""
-    ids = {leaf.container_id for leaf in pod.kernel.leaves(pod.group)}
+    ids = {leaf.container_id for leaf in pod.kernel.groups.leaves(pod.group)}
     assert ids == {pod.sandbox_id, pod.container_id}
     pod.kill(pod.container_id)
-    assert pod.kernel.pids(pod.leaf(pod.sandbox_id))
+    assert pod.kernel.groups.pids(pod.leaf(pod.sandbox_id))
 
 
 @pytest.mark.parametrize("pod", [RUNC], indirect=True)
@@ -267,9 +268,9 @@ def test_a_container_cannot_pass_for_another_pod(pod: Pod) -> None:
     other = "99999999-9999-4999-8999-999999999999"
     for _, directory in pod.group.trees:
         (directory / pod.container_id / f"pod{other}").mkdir()
-    assert pod.kernel.pod_group(other) is None
-    assert other not in {found.uid for found in pod.kernel.pod_groups()}
+    assert pod.kernel.groups.pod_group(other) is None
+    assert other not in {found.uid for found in pod.kernel.groups.pod_groups()}
     inside = f"{pod.starts.path}/{pod.container_id}/pod{other}"
     with pytest.raises(GateFailed) as refused:
-        pod.kernel.pod_group(other, inside)
+        pod.kernel.groups.pod_group(other, inside)
     assert refused.value.stable_code == "cgroup-mismatch"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from breakglass.agent.kernel.hierarchy import FREEZER, PIDS, UNIFIED
-from breakglass.agent.kernel.host import CgroupKernel
-from breakglass.agent.kernel.kill import KERNEL_KILL_TIMEOUT_S
+from breakglass.agent.kernel.hierarchy import FREEZER, PIDS, UNIFIED, Hierarchies
+from breakglass.agent.kernel.host import host_kernel
+from breakglass.agent.kernel.kill import KERNEL_KILL_TIMEOUT_S, HostKiller
 from breakglass.agent.kernel.port import Leaf
 from breakglass.errors import GateFailed
 from lab import leftovers
@@ -43,11 +43,11 @@ _BOMB = "trap '' TERM; n=0; while [ $n -lt 60 ]; do n=$((n+1)); sh -c 'sleep 100
 _KILL = """
 import sys
 from pathlib import Path
-from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.host import host_kernel
 from breakglass.agent.kernel.port import Leaf
 from breakglass.errors import GateFailed
 try:
-    CgroupKernel(mountinfo=Path(sys.argv[1])).kill(Leaf(directory=Path(sys.argv[2])))
+    host_kernel(mountinfo=Path(sys.argv[1])).killer.kill(Leaf(directory=Path(sys.argv[2])))
 except GateFailed as error:
     print(error.stable_code)
 """
@@ -60,7 +60,9 @@ class Node:
         self.groups = groups
         self.trees = trees
         self.mountinfo = groups.mountinfo(mountinfo, trees)
-        self.kernel = CgroupKernel(mountinfo=self.mountinfo)
+        self.kernel = host_kernel(mountinfo=self.mountinfo)
+        self.hierarchies = Hierarchies(Path("/proc"), self.mountinfo)
+        self.host_killer = HostKiller(self.hierarchies, Path("/proc"), frozenset)
         groups.make(LEAF)
 
     @property
@@ -100,8 +102,8 @@ def test_processes_that_fork_and_hear_nothing_are_gone(node: Node) -> None:
     node.spawn(f"{LEAF}/system.slice/x.service", "sh", "-c", _BOMB)
     kept = node.spawn(f"{POD}/{ID[::-1]}")
     for _ in range(MOST_KILLS):  # one will do, but on a machine that is too busy to let them die
-        node.kernel.kill(node.leaf)
-    assert node.kernel.pids(node.leaf) == ()
+        node.kernel.killer.kill(node.leaf)
+    assert node.kernel.groups.pids(node.leaf) == ()
     assert leftovers.processes_in(f"{node.groups.top}/{LEAF}") == ()
     assert leftovers.processes_in(f"{node.groups.top}/{POD}") == (kept,)
 
@@ -115,8 +117,8 @@ def test_a_frozen_container_dies_and_is_thawed(node: Node) -> None:
         (node.groups.directory(path, FREEZER) / "freezer.state").write_text("FROZEN")
         while node.state(path) != "FROZEN":
             os.sched_yield()
-    node.kernel.kill(node.leaf)
-    assert node.kernel.pids(node.leaf) == ()
+    node.kernel.killer.kill(node.leaf)
+    assert node.kernel.groups.pids(node.leaf) == ()
     assert [node.state(), node.state(f"{LEAF}/below")] == ["THAWED", "THAWED"]
 
 
@@ -124,8 +126,8 @@ def test_a_container_frozen_in_cgroup2_dies(hybrid: Node) -> None:
     """There a kill goes through, frozen or not."""
     hybrid.spawn()
     (hybrid.groups.directory(LEAF, UNIFIED) / "cgroup.freeze").write_text("1")
-    hybrid.kernel.kill(hybrid.leaf)
-    assert hybrid.kernel.pids(hybrid.leaf) == ()
+    hybrid.kernel.killer.kill(hybrid.leaf)
+    assert hybrid.kernel.groups.pids(hybrid.leaf) == ()
 
 
 def test_what_cannot_die_is_left_within_the_time_and_told(node: Node) -> None:
@@ -134,13 +136,13 @@ def test_what_cannot_die_is_left_within_the_time_and_told(node: Node) -> None:
     node.spawn()
     node.groups.keep(kept)
     begun = time.monotonic()
-    node.kernel.kill(node.leaf)
+    node.kernel.killer.kill(node.leaf)
     assert time.monotonic() - begun < 4 * KERNEL_KILL_TIMEOUT_S  # bounded, on a busy machine too
-    assert node.kernel.pids(node.leaf) == (kept,)
-    assert node.kernel.describe(kept) == f"{kept} D sleep"
+    assert node.kernel.groups.pids(node.leaf) == (kept,)
+    assert node.kernel.killer.describe(kept) == f"{kept} D sleep"
     node.groups.release()
     os.waitid(os.P_PID, kept, os.WEXITED | os.WNOWAIT)  # the signal was there all the while
-    assert node.kernel.pids(node.leaf) == ()
+    assert node.kernel.groups.pids(node.leaf) == ()
 
 
 def test_a_traced_and_stopped_process_dies(node: Node) -> None:
@@ -148,8 +150,8 @@ def test_a_traced_and_stopped_process_dies(node: Node) -> None:
     pid = node.spawn()
     os.kill(pid, signal.SIGSTOP)
     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
-    node.kernel.kill(node.leaf)
-    assert node.kernel.pids(node.leaf) == ()
+    node.kernel.killer.kill(node.leaf)
+    assert node.kernel.groups.pids(node.leaf) == ()
 
 
 def test_a_process_in_one_tree_alone_is_found_and_dies(hybrid: Node) -> None:
@@ -157,9 +159,9 @@ def test_a_process_in_one_tree_alone_is_found_and_dies(hybrid: Node) -> None:
     pid = hybrid.spawn()
     hybrid.groups.make(f"{POD}/elsewhere", (UNIFIED,))
     hybrid.groups.move(pid, f"{POD}/elsewhere", UNIFIED)
-    assert hybrid.kernel.pids(hybrid.leaf) == (pid,)
-    hybrid.kernel.kill(hybrid.leaf)
-    assert hybrid.kernel.pids(hybrid.leaf) == ()
+    assert hybrid.kernel.groups.pids(hybrid.leaf) == (pid,)
+    hybrid.kernel.killer.kill(hybrid.leaf)
+    assert hybrid.kernel.groups.pids(hybrid.leaf) == ()
 
 
 @pytest.mark.parametrize("label", own_groups.HYBRID)
@@ -170,16 +172,16 @@ def test_the_agent_itself_is_refused(hybrid: Node, label: str) -> None:
     hybrid.groups.move(os.getpid(), LEAF, label)
     try:
         with pytest.raises(GateFailed, match=str(os.getpid())) as refused:
-            hybrid.kernel.kill(hybrid.leaf)
+            hybrid.kernel.killer.kill(hybrid.leaf)
     finally:
         (home / "cgroup.procs").write_text(str(os.getpid()))
     assert refused.value.stable_code == "kill-refused"
-    assert hybrid.kernel.pids(hybrid.leaf) == (beside,)
+    assert hybrid.kernel.groups.pids(hybrid.leaf) == (beside,)
 
 
 def _home(node: Node, label: str) -> Path:
     """Return this process's own group in a tree."""
-    trees = node.kernel._hierarchies
+    trees = node.hierarchies
     point = node.groups.trees[label]
     return next(one for _, one in trees.groups_of(os.getpid()) if one.is_relative_to(point))
 
@@ -187,11 +189,11 @@ def _home(node: Node, label: str) -> Path:
 def test_the_runtime_is_refused(hybrid: Node) -> None:
     """Whoever it is now, and wherever it was put."""
     pid = hybrid.spawn()
-    kernel = CgroupKernel(runtime_pids=lambda: frozenset({pid}))
+    kernel = host_kernel(runtime_pids=lambda: frozenset({pid}))
     with pytest.raises(GateFailed) as refused:
-        kernel.kill(hybrid.leaf)
+        kernel.killer.kill(hybrid.leaf)
     assert refused.value.stable_code == "kill-refused"
-    assert hybrid.kernel.pids(hybrid.leaf) == (pid,)
+    assert hybrid.kernel.groups.pids(hybrid.leaf) == (pid,)
 
 
 def _named_kubelet(folder: Path) -> str:
@@ -207,17 +209,17 @@ def test_a_real_kubelet_is_refused(hybrid: Node, tmp_path: Path) -> None:
     _wait_for_name(pid, "kubelet")
     hybrid.groups.move(pid, LEAF, PIDS)
     with pytest.raises(GateFailed) as refused:
-        hybrid.kernel.kill(hybrid.leaf)
+        hybrid.kernel.killer.kill(hybrid.leaf)
     assert refused.value.stable_code == "kill-refused"
-    assert hybrid.kernel.pids(hybrid.leaf) == (pid,)
+    assert hybrid.kernel.groups.pids(hybrid.leaf) == (pid,)
 
 
 def test_a_container_that_calls_itself_kubelet_dies(node: Node, tmp_path: Path) -> None:
     """A name is anybody's to take."""
     pid = node.spawn(LEAF, _named_kubelet(tmp_path), "1000")
     _wait_for_name(pid, "kubelet")
-    node.kernel.kill(node.leaf)
-    assert node.kernel.pids(node.leaf) == ()
+    node.kernel.killer.kill(node.leaf)
+    assert node.kernel.groups.pids(node.leaf) == ()
 
 
 def _wait_for_name(pid: int, name: str) -> None:
@@ -230,12 +232,12 @@ def _wait_for_name(pid: int, name: str) -> None:
 def test_a_process_that_has_left_is_not_signalled(hybrid: Node) -> None:
     """Its number stood in the list, and its group is looked at again before the signal."""
     pid = hybrid.spawn()
-    groups = hybrid.kernel._hierarchies.everywhere(hybrid.leaf.directory)
+    groups = hybrid.hierarchies.everywhere(hybrid.leaf.directory)
     hybrid.groups.make(f"{POD}/{ID[::-1]}")
     for label in own_groups.HYBRID:
         hybrid.groups.move(pid, f"{POD}/{ID[::-1]}", label)
-    assert not hybrid.kernel._killer._signal(pid, groups)
-    assert not hybrid.kernel._killer._signal(2**22 + 1, groups)
+    assert not hybrid.host_killer._signal(pid, groups)
+    assert not hybrid.host_killer._signal(2**22 + 1, groups)
     assert leftovers.processes_in(f"{hybrid.groups.top}/{POD}") == (pid,)
 
 
@@ -249,10 +251,10 @@ def test_without_pidfds_processes_are_killed_all_the_same(
 
     monkeypatch.setattr(os, "pidfd_open", none)
     pid = hybrid.spawn()
-    groups = hybrid.kernel._hierarchies.everywhere(hybrid.leaf.directory)
-    assert hybrid.kernel._killer._signal(pid, groups)
+    groups = hybrid.hierarchies.everywhere(hybrid.leaf.directory)
+    assert hybrid.host_killer._signal(pid, groups)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    assert not hybrid.kernel._killer._signal(os.getpid(), groups)
+    assert not hybrid.host_killer._signal(os.getpid(), groups)
 
 
 def test_a_kill_that_nothing_permits_is_an_error(node: Node) -> None:
@@ -275,4 +277,4 @@ def test_a_kill_that_nothing_permits_is_an_error(node: Node) -> None:
         cwd=Path(__file__).parents[2],
     )
     assert (told.stdout, told.stderr) == ("kill-failed\n", "")
-    assert node.kernel.pids(node.leaf) == (pid,)
+    assert node.kernel.groups.pids(node.leaf) == (pid,)

@@ -89,9 +89,9 @@ def dying_kernel(endpoint: Path) -> Kernel:
         return dying
 
     if effect == SET_LIMIT:
-        vars(kernel)["set_limit"] = around(kernel.set_limit)
+        vars(kernel.limits)["set_limit"] = around(kernel.limits.set_limit)
     if effect == LIFT_LIMIT:
-        vars(kernel)["lift"] = around(kernel.lift)
+        vars(kernel.limits)["lift"] = around(kernel.limits.lift)
     return kernel
 
 

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from breakglass.agent.kernel.host import CgroupKernel
-from breakglass.agent.kernel.port import PodGroup
+from breakglass.agent.kernel.host import host_kernel
+from breakglass.agent.kernel.port import Kernel, PodGroup
 from breakglass.agent.kernel.systemd import Systemctl
 
 ID = "0123456789abcdef" * 4
@@ -80,14 +80,14 @@ class Host:
         """Return one file of a group."""
         return self.mounts[label] / path.strip("/") / name
 
-    def kernel(self) -> CgroupKernel:
+    def kernel(self) -> Kernel:
         """Return the kernel as the agent sees it here."""
-        return CgroupKernel(self.proc, systemctl=Systemctl(str(self.root / "bin")))
+        return host_kernel(self.proc, systemctl=Systemctl(str(self.root / "bin")))
 
     def pod(self, path: str) -> PodGroup:
         """Make a pod's group and return it as the kernel finds it."""
         self.group(path)
-        found = [one for one in self.kernel().pod_groups() if path.strip("/") == one.path]
+        found = [one for one in self.kernel().groups.pod_groups() if path.strip("/") == one.path]
         assert len(found) == 1
         return found[0]
 

@@ -30,6 +30,7 @@ from breakglass.core.entries import (
     to_lines,
 )
 from breakglass.core.merkle import Tree, leaf_hash
+from breakglass.core.progress import ProgressKind
 from breakglass.core.receipt import Receipt
 from breakglass.core.signed_file import parse_signed_file
 from breakglass.errors import BreakglassError, Unreached
@@ -233,7 +234,7 @@ class FakeRoad:
         node = self.node
         if node.refuses is not None:
             yield NodeProgress(
-                kind="refused",
+                kind=ProgressKind.REFUSED,
                 receipt=None,
                 refusal=node.refuses,
                 repeated=False,
@@ -251,7 +252,7 @@ class FakeRoad:
             if breaks_after is not None and told == breaks_after:
                 raise Unreached(f"expected an answer of {node.name}, got: reset")
             yield NodeProgress(
-                kind=parse_entry(node.entries_made[index]).kind,
+                kind=ProgressKind(parse_entry(node.entries_made[index]).kind),
                 receipt=node.receipt(index),
                 refusal=None,
                 repeated=repeated,

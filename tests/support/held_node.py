@@ -19,14 +19,14 @@ from google.protobuf.message import Message
 
 from breakglass._pb.cri.v1 import api_pb2 as pb
 from breakglass.agent import daemon
-from breakglass.agent.assembly import Assembly, Ports, assemble
-from breakglass.agent.command.procedure import Procedure, Told
+from breakglass.agent.assembly import Agent, Ports, assemble
 from breakglass.agent.config import Config, NodeIdentity
 from breakglass.agent.log.auditlog import AuditLog
 from breakglass.agent.log.disk import Disk, RealDisk
 from breakglass.agent.log.journal import Journal
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import Entry, Finished, PodEnded
+from breakglass.core.progress import Progress
 from breakglass.errors import LogUnknown
 from breakglass.sim.clock import VirtualClock
 from breakglass.sim.faults import CriError
@@ -39,7 +39,7 @@ from lab.sim_kernel import SimulatedKernel
 from tests.support.faulty_disk import PowerCutError
 from tests.support.organisation import Organisation
 from tests.support.sim_runtime import SimRuntime
-from tests.support.virtual_agent import InlineExecutor, NodeClock, NoEvidence
+from tests.support.virtual_agent import InlineExecutor, NoCaptures, NodeClock
 
 T = TypeVar("T")
 
@@ -50,14 +50,19 @@ _SIGNER = LogSigner("breakglass/example/prod-a/n1", bytes(32))
 
 
 @dataclass(slots=True)
-class Agent:
-    """An agent that runs: its parts, and the task that is its process."""
+class RunningAgent:
+    """An agent that runs: its log, the task that is its process, and its parts."""
 
     log: AuditLog
     journal: Journal
-    assembly: Assembly
-    procedure: Procedure | None = None
+    made: Agent | None = None
     process: asyncio.Task[None] | None = None
+
+    @property
+    def parts(self) -> Agent:
+        """Its parts, which are there once it is ready."""
+        assert self.made is not None
+        return self.made
 
 
 class HeldNode:
@@ -94,7 +99,7 @@ class HeldNode:
         self.seeded = random.Random(7)
         self.pods = [make_pod(spec, self.seeded) for _ in range(pods)]
         self.beside = make_pod(NEIGHBOUR, self.seeded)
-        self.agent: Agent | None = None
+        self.agent: RunningAgent | None = None
         self._folder = folder
         self._machine = Machine(
             kernel=self.kernel,
@@ -187,24 +192,21 @@ class HeldNode:
     async def start_agent(self) -> None:
         """Start the agent, and return when it is ready."""
         log = AuditLog.open(self._folder / "log", _SIGNER, disk=self.disk)
-        journal = Journal(log, self.agent_clock)
-        ports = Ports(
-            runtime=lambda _: self.runtime,
-            kernel=lambda _: SimulatedKernel(self.kernel, self.kernel.host),
-            clock=lambda: self.agent_clock,
-            pod_events=lambda *_: self.pod_events,
-        )
-        made = assemble(self._config(), journal, self.agent_clock, ports)
-        made.carry_out._stopping._evidence = NoEvidence()  # type: ignore[assignment]
-        agent = self.agent = Agent(log=log, journal=journal, assembly=made)
+        agent = self.agent = RunningAgent(log=log, journal=Journal(log, self.agent_clock))
         ready = asyncio.Event()
         agent.process = asyncio.create_task(self._serve(agent, ready))
         waiting = asyncio.create_task(_either(agent.process, ready))
         await self.clock.until(waiting)
 
-    async def _serve(self, agent: Agent, ready: asyncio.Event) -> None:
-        """Be the agent's process, in the daemon's own order."""
-        config = self._config()
+    async def _serve(self, agent: "RunningAgent", ready: asyncio.Event) -> None:
+        """Be the agent's process: the daemon's own assembly and order, without its listeners."""
+        ports = Ports(
+            runtime=lambda _: self.runtime,
+            kernel=lambda _: SimulatedKernel(self.kernel, self.kernel.host).ports(),
+            clock=lambda: self.agent_clock,
+            pod_events=lambda *_: self.pod_events,
+            captures=lambda *_: NoCaptures(),
+        )
         identity = NodeIdentity(
             trust=self.organisation.trust,
             trust_text=self.organisation.trust_text,
@@ -214,19 +216,18 @@ class HeldNode:
             tls_ca=b"",
         )
         async with asyncio.TaskGroup() as tasks:
-            agent.procedure = Procedure(
-                node_scope=daemon._node_scope(config),
-                trust=identity.trust,
-                journal=agent.journal,
-                carry_out=agent.assembly.carry_out,
-                clock=self.agent_clock,
-                tasks=tasks,
+            made = agent.made = assemble(
+                self._config(),
+                identity,
+                agent.journal,
+                self.agent_clock,
+                ports,
+                tasks,
+                asyncio.Event(),
             )
-            await daemon._record_start(agent.journal, config, identity)
-            await agent.assembly.watch.restore()
-            agent.procedure.resume()
+            await daemon.begin(made)
             ready.set()
-            tasks.create_task(agent.assembly.watch.run())
+            tasks.create_task(made.watch.run())
             await agent.journal.broken.wait()
             raise LogUnknown("expected a durable log, got a failed sync")
 
@@ -301,16 +302,16 @@ class HeldNode:
         process = self.agent.process if self.agent else None
         return process is not None and not process.done()
 
-    async def _deliver(self, raw: bytes) -> list[Told]:
+    async def _deliver(self, raw: bytes) -> list[Progress]:
         assert self.agent is not None
-        assert self.agent.procedure is not None
-        return [told async for told in self.agent.procedure.deliver(raw, peer="test")]
+        procedure = self.agent.parts.procedure
+        return [step async for step in procedure.deliver(raw, peer="test")]
 
-    def entry(self, told: Told) -> Entry:
-        """Return the entry that something told was recorded as."""
+    def entry(self, step: Progress) -> Entry:
+        """Return the entry that a step was recorded as."""
         assert self.agent is not None
-        assert told.index is not None, told.refused
-        return self.agent.journal.entry(told.index)
+        assert step.index is not None, step.refused
+        return self.agent.journal.entry(step.index)
 
     # What is seen.
 

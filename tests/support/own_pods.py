@@ -9,20 +9,20 @@ which tests run may have others' pods.
 
 import sys
 
-from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.host import HostGroups
 from breakglass.agent.kernel.port import PodGroup
 from breakglass.cli.agent import main
 
-_ALL = CgroupKernel.pod_groups
+_ALL = HostGroups.pod_groups
 
 
 def _show_only_below(cgroup: str) -> None:
     top = f"{cgroup.strip('/')}/"
 
-    def own(kernel: CgroupKernel) -> tuple[PodGroup, ...]:
-        return tuple(group for group in _ALL(kernel) if group.path.startswith(top))
+    def own(groups: HostGroups) -> tuple[PodGroup, ...]:
+        return tuple(group for group in _ALL(groups) if group.path.startswith(top))
 
-    CgroupKernel.pod_groups = own  # type: ignore[assignment, method-assign]
+    HostGroups.pod_groups = own  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from breakglass.agent.kernel.host import CgroupKernel
-from breakglass.agent.kernel.port import PodGroup
+from breakglass.agent.kernel.host import host_kernel
+from breakglass.agent.kernel.port import Kernel, PodGroup
 from breakglass.core.gates import Gate, Oci
 from breakglass.errors import GateFailed
 
@@ -23,57 +23,59 @@ _MOUNTINFO = Path("/proc/self/mountinfo")
 class Acts:
     """One pod on this machine."""
 
-    def __init__(self, kernel: CgroupKernel, group: PodGroup) -> None:
+    def __init__(self, kernel: Kernel, group: PodGroup) -> None:
         self._kernel = kernel
         self._group = group
-        self._limits = kernel.limits(group, Oci.RUNC)
+        self._limits = kernel.limits.current(group, Oci.RUNC)
 
     def show(self) -> object:
         """Return what is there, and what holds it."""
         return {
             "path": self._group.path,
             "layout": self._group.layout.value,
-            "known": self._group in self._kernel.pod_groups(),
-            "born": any(place.parent in self._kernel.parents() for _, place in self._group.trees),
+            "known": self._group in self._kernel.groups.pod_groups(),
+            "born": any(
+                place.parent in self._kernel.groups.parents() for _, place in self._group.trees
+            ),
             "limits": [[limit.kind.value, limit.old] for limit in self._limits],
-            "standing": self._kernel.standing(self._group, self._limits, Oci.RUNC).value,
+            "standing": self._kernel.limits.standing(self._group, self._limits, Oci.RUNC).value,
             "changed": [
-                limit.kind.value for limit in self._kernel.changed(self._group, self._limits)
+                limit.kind.value for limit in self._kernel.limits.changed(self._group, self._limits)
             ],
             "leaves": {
-                leaf.container_id: self._kernel.pids(leaf)
-                for leaf in self._kernel.leaves(self._group)
+                leaf.container_id: self._kernel.groups.pids(leaf)
+                for leaf in self._kernel.groups.leaves(self._group)
             },
         }
 
     def gate(self) -> object:
         """Set all limits."""
         for limit in self._limits:
-            self._kernel.set_limit(self._group, limit)
+            self._kernel.limits.set_limit(self._group, limit)
         return self.show()
 
     def belt(self) -> object:
         """Set the limits on tasks alone."""
         for limit in self._limits:
             if limit.kind is not Gate.DESCENDANTS:
-                self._kernel.set_limit(self._group, limit)
+                self._kernel.limits.set_limit(self._group, limit)
         return self.show()
 
     def lift(self) -> object:
         """Put all back."""
         for limit in reversed(self._limits):
-            self._kernel.lift(self._group, limit)
+            self._kernel.limits.lift(self._group, limit)
         return self.show()
 
     def kill(self) -> object:
         """Kill every container."""
-        for leaf in self._kernel.leaves(self._group):
-            self._kernel.kill(leaf)
+        for leaf in self._kernel.groups.leaves(self._group):
+            self._kernel.killer.kill(leaf)
         return self.show()
 
     def reset(self) -> object:
         """Reset the failed scopes."""
-        return self._kernel.reset_failed(self._group)
+        return self._kernel.limits.reset_failed(self._group)
 
 
 def main(act: str, uid: str, trees: str = "") -> None:
@@ -83,8 +85,8 @@ def main(act: str, uid: str, trees: str = "") -> None:
     with tempfile.NamedTemporaryFile("w") as mountinfo:
         mountinfo.writelines(shown)
         mountinfo.flush()
-        kernel = CgroupKernel(mountinfo=Path(mountinfo.name))
-        group = kernel.pod_group(uid)
+        kernel = host_kernel(mountinfo=Path(mountinfo.name))
+        group = kernel.groups.pod_group(uid)
     if group is None:
         print(json.dumps(None))
         return

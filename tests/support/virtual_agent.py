@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an agent needs to live in virtual time: a clock, threads that are none, no evidence."""
+"""What an agent needs to live in virtual time: a clock, threads that are none, no captures."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from breakglass.agent.capture.store import Capture
+from breakglass.agent.capture.port import Capture
 from breakglass.sim.clock import VirtualClock
 from tests.support.sim_runtime import VirtualAgentClock
 
@@ -48,8 +48,18 @@ class NodeClock(VirtualAgentClock):
         return f"{self.boots:08x}-0000-4000-8000-000000000000"
 
 
-class NoEvidence:
-    """Takes no evidence: its threads know no virtual time."""
+class NoKnownPods:
+    """A runtime that has never shown a pod."""
+
+    def last(self, uid: str) -> None:
+        """Return nothing."""
+
+
+class NoCaptures:
+    """Keeps no captures: the real store's threads know no virtual time."""
+
+    def measure(self) -> None:
+        """Count nothing."""
 
     async def capture(self, *_: object, **__: object) -> Capture:
         """Return nothing."""

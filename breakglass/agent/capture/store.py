@@ -29,6 +29,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from breakglass.agent.capture.port import Capture
 from breakglass.agent.capture.sources import Sources, printable, render
 from breakglass.agent.clock import Clock
 from breakglass.agent.log.disk import PRIVATE_FILE, PRIVATE_FOLDER
@@ -42,23 +43,6 @@ _WORD_S = 0.01
 _BLOCK_BYTES = 4_096  # what a file takes at least
 _PART = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}", re.ASCII)
 _UNNAMED = ".new"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capture:
-    """What was kept of a pod.
-
-    Attributes:
-        sha256: of the stored file's bytes; "" when nothing could be kept.
-        size: the file's bytes.
-        ms: how long the caller waited.
-        note: why it is missing or cut, "" otherwise.
-    """
-
-    sha256: str
-    size: int
-    ms: int
-    note: str
 
 
 class CaptureStore:

@@ -7,29 +7,20 @@ in a *finished* entry whatever happens short of a log that cannot be written.
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 from breakglass.agent.clock import Clock
 from breakglass.agent.command.release import ReleaseCommand
 from breakglass.agent.command.results import finished, observe
 from breakglass.agent.command.stop import PlannedStop, StopCommand
-from breakglass.agent.hold.leases import Leases
 from breakglass.agent.log.journal import Journal
 from breakglass.agent.pods.inventory import PodInventory
 from breakglass.core.command import Command, Mode, parse_command
 from breakglass.core.entries import Accepted, Finished, from_lines
 from breakglass.core.fold import CommandState, Phase
 from breakglass.core.names import parse_time, render_duration
+from breakglass.core.progress import Progress, ProgressKind
 from breakglass.core.signed_file import parse_signed_file
 from breakglass.errors import Defect
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """One step that was taken and recorded: its kind and the index of its entry."""
-
-    kind: str
-    index: int
 
 
 class Executor:
@@ -40,33 +31,31 @@ class Executor:
         *,
         journal: Journal,
         inventory: PodInventory,
-        holds: Leases,
-        stopping: StopCommand,
-        letting_go: ReleaseCommand,
+        stop: StopCommand,
+        release: ReleaseCommand,
         clock: Clock,
     ) -> None:
         self._journal = journal
         self._inventory = inventory
-        self._holds = holds
-        self._stopping = stopping
-        self._letting_go = letting_go
+        self._stop = stop
+        self._release = release
         self._clock = clock
 
-    async def run(self, state: CommandState, *, resumed: bool) -> AsyncIterator[Done]:
-        """Yield each step of a command as it is recorded, the last of kind "finished"."""
+    async def run(self, state: CommandState, *, resumed: bool) -> AsyncIterator[Progress]:
+        """Yield each step of a command as it is recorded, the last of kind `FINISHED`."""
         begun_ms = self._clock.monotonic_ms()
         command = self._command(state)
         if resumed and self._clock.now() > parse_time(state.not_after):
             yield await self._close(command, begun_ms)
             return
         if not command.action.verb.stops:
-            yield await self._finish(await self._letting_go.carry_out(command))
+            yield await self._finish(await self._release.carry_out(command))
             return
         # (6) A command that was planned before a crash keeps its plan.
         if state.phase is Phase.ACCEPTED:
-            planned_stop = await self._stopping.planned(command, begun_ms)
+            planned_stop = await self._stop.planned(command, begun_ms)
         else:
-            planned_stop = await self._stopping.resumed(command, state)
+            planned_stop = await self._stop.resumed(command, state)
         if isinstance(planned_stop, Finished):
             yield await self._finish(planned_stop)
             return
@@ -75,8 +64,8 @@ class Executor:
             yield await self._finish(finished(command, self._clock, begun_ms, "planned", note=note))
             return
         # (7) Each outcome is on record before the next thing is told.
-        async for index in self._stopping.stop(command, planned_stop, resumed=resumed):
-            yield Done(kind="pod", index=index)
+        async for index in self._stop.stop(command, planned_stop, resumed=resumed):
+            yield Progress(kind=ProgressKind.POD, index=index)
         # (8) and (9) The last look, and the end.
         yield await self._finish(await self._ended(command, planned_stop, begun_ms))
 
@@ -88,7 +77,7 @@ class Executor:
 
     async def _ended(self, command: Command, planned_stop: PlannedStop, begun_ms: int) -> Finished:
         if self._journal.state.commands[command.id].planned:
-            return await self._stopping.observed(command, begun_ms, planned_stop.snapshot)
+            return await self._stop.observed(command, begun_ms, planned_stop.snapshot)
         note = "; ".join(part for part in (planned_stop.snapshot.error, planned_stop.note) if part)
         if planned_stop.snapshot.without_runtime:
             # Nothing is known to run, and nobody could be asked.
@@ -108,7 +97,7 @@ class Executor:
         note = f"{nothing}; {note}" if note else nothing
         return finished(command, self._clock, begun_ms, "nothing", note=note)
 
-    async def _close(self, command: Command, begun_ms: int) -> Done:
+    async def _close(self, command: Command, begun_ms: int) -> Progress:
         """Close a command whose window ended while this agent was away: look, touch nothing."""
         state = self._journal.state.commands[command.id]
         snapshot = await self._inventory.patient()
@@ -133,9 +122,9 @@ class Executor:
             )
         )
 
-    async def _finish(self, ended: Finished) -> Done:
+    async def _finish(self, ended: Finished) -> Progress:
         """Take step (9)."""
-        return Done(kind="finished", index=await self._journal.record(ended))
+        return Progress(kind=ProgressKind.FINISHED, index=await self._journal.record(ended))
 
 
 def _would(command: Command, planned_stop: PlannedStop) -> str:

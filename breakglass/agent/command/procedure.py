@@ -42,6 +42,7 @@ from breakglass.core.entries import Accepted, ApprovalMade, to_lines
 from breakglass.core.fold import CommandState
 from breakglass.core.names import render_time
 from breakglass.core.pods import is_protected
+from breakglass.core.progress import Progress, ProgressKind
 from breakglass.core.reasons import Reason, Refused, refused_as_malformed
 from breakglass.core.signed_file import digest, parse_signed_file
 from breakglass.core.trust import Trust
@@ -64,16 +65,6 @@ class NodeScope:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """One thing a delivery is told: a refusal, or the index of the entry that records a step."""
-
-    kind: str
-    index: int | None = None
-    refused: Refused | None = None
-    repeated: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Admitted:
     """A command that is this node's to finish, and whether an earlier delivery brought it."""
 
@@ -83,10 +74,10 @@ class _Admitted:
 
 @dataclass(slots=True)
 class _Running:
-    """A command under way: what was told so far, and a bell for those who follow it."""
+    """A command under way: its steps so far, and a condition for the deliveries that follow it."""
 
-    told: list[Told] = field(default_factory=list)
-    bell: asyncio.Condition = field(default_factory=asyncio.Condition)
+    steps: list[Progress] = field(default_factory=list)
+    grown: asyncio.Condition = field(default_factory=asyncio.Condition)
     over: bool = False
 
 
@@ -103,17 +94,17 @@ class Procedure:
         node_scope: NodeScope,
         trust: Trust,
         journal: Journal,
-        carry_out: Executor,
+        executor: Executor,
         clock: Clock,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._node_scope = node_scope
         self._trust = trust
         self._journal = journal
-        self._executor = carry_out
+        self._executor = executor
         self._clock = clock
         self._tasks = tasks
-        self._door = asyncio.Lock()
+        self._admission = asyncio.Lock()
         self._running: dict[str, _Running] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("procedure")
@@ -128,31 +119,31 @@ class Procedure:
         """Return the tasks of the commands under way, for a process that must end."""
         return tuple(self._under_way)
 
-    async def deliver(self, raw: bytes, *, peer: str) -> AsyncIterator[Told]:
+    async def deliver(self, raw: bytes, *, peer: str) -> AsyncIterator[Progress]:
         """Yield what happens to a signed file, until its command has ended here.
 
         Giving up on the iterator gives up on nothing else: an accepted command runs to its end.
         """
-        async with self._door:
+        async with self._admission:
             answer = await self._admit(raw, peer)
-        if isinstance(answer, Told):
+        if isinstance(answer, Progress):
             yield answer
             return
-        async for told in self._follow(answer.command, repeated=answer.repeated):
-            yield told
+        async for step in self._follow(answer.command, repeated=answer.repeated):
+            yield step
 
     def resume(self) -> None:
         """Start (R) for every command that the log leaves without an end."""
         for command in self._journal.state.unfinished:
             self._start(command, resumed=True)
 
-    async def _admit(self, raw: bytes, peer: str) -> "Told | _Admitted":
+    async def _admit(self, raw: bytes, peer: str) -> "Progress | _Admitted":
         """Take steps (1) to (5)."""
         now = self._clock.now()
 
-        async def refuse(refused: Refused) -> Told:
+        async def refuse(refused: Refused) -> Progress:
             index = await self.refusals.record(refused, raw, peer=peer, at=now)
-            return Told(kind="refused", index=index, refused=refused)
+            return Progress(kind=ProgressKind.REFUSED, index=index, refused=refused)
 
         # (1) Nothing is parsed beyond its bound.
         if len(raw) > bounds.MAX_SIGNED_FILE_BYTES:
@@ -223,7 +214,7 @@ class Procedure:
             )
         return None
 
-    async def _accept(self, approved: Approved, peer: str, raw: bytes) -> "Told | _Admitted":
+    async def _accept(self, approved: Approved, peer: str, raw: bytes) -> "Progress | _Admitted":
         command = approved.command
         body = Accepted(
             id=command.id,
@@ -252,14 +243,14 @@ class Procedure:
         except Malformed as error:
             refused = refusal(Reason.TOO_LARGE, "a file that fits one log entry", error.message)
             index = await self.refusals.record(refused, raw, peer=peer)
-            return Told(kind="refused", index=index, refused=refused)
+            return Progress(kind=ProgressKind.REFUSED, index=index, refused=refused)
         except NodeError as error:
             # Recorded before done: what cannot be recorded is not done (P4).
             reason = (
                 Reason.LOG_UNKNOWN if isinstance(error, LogUnknown) else Reason.STATE_UNWRITABLE
             )
-            return Told(
-                kind="refused",
+            return Progress(
+                kind=ProgressKind.REFUSED,
                 refused=refusal(reason, "a durable entry before any act", error.message),
             )
         accepted = self._journal.state.commands[command.id]
@@ -275,48 +266,54 @@ class Procedure:
     async def _run(self, command: CommandState, *, resumed: bool) -> None:
         running = self._running[command.id]
         try:
-            await self._tell(running, Told(kind="accepted", index=command.accepted_at))
-            async for told in self._executor.run(command, resumed=resumed):
-                await self._tell(running, Told(kind=told.kind, index=told.index))
+            await self._publish(
+                running, Progress(kind=ProgressKind.ACCEPTED, index=command.accepted_at)
+            )
+            async for step in self._executor.run(command, resumed=resumed):
+                await self._publish(running, step)
         except NodeError as error:
             # The log cannot be written: nothing more is touched, and the next start resolves it.
             self._log.error("left for the next start", id=command.id, code=error.stable_code)
         finally:
             del self._running[command.id]
-            async with running.bell:
+            async with running.grown:
                 running.over = True
-                running.bell.notify_all()
+                running.grown.notify_all()
 
     @staticmethod
-    async def _tell(running: _Running, told: Told) -> None:
-        async with running.bell:
-            running.told.append(told)
-            running.bell.notify_all()
+    async def _publish(running: _Running, step: Progress) -> None:
+        async with running.grown:
+            running.steps.append(step)
+            running.grown.notify_all()
 
-    async def _follow(self, command: CommandState, *, repeated: bool) -> AsyncIterator[Told]:
-        """Yield what was told and what will be, or (10) from the log when it has ended."""
+    async def _follow(self, command: CommandState, *, repeated: bool) -> AsyncIterator[Progress]:
+        """Yield the steps so far and those to come, or (10) from the log when it has ended."""
         running = self._running.get(command.id)
         if running is None:
-            for told in self._recorded(self._journal.state.commands[command.id]):
-                yield told
+            for step in self._recorded(self._journal.state.commands[command.id]):
+                yield step
             return
         place = 0
         while True:
-            async with running.bell:
-                while len(running.told) == place and not running.over:
-                    await running.bell.wait()
-                fresh = running.told[place:]
-            for told in fresh:
-                yield replace(told, repeated=repeated)
+            async with running.grown:
+                while len(running.steps) == place and not running.over:
+                    await running.grown.wait()
+                fresh = running.steps[place:]
+            for step in fresh:
+                yield replace(step, repeated=repeated)
             place += len(fresh)
-            if running.over and place == len(running.told):
+            if running.over and place == len(running.steps):
                 return
 
     @staticmethod
-    def _recorded(command: CommandState) -> list[Told]:
+    def _recorded(command: CommandState) -> list[Progress]:
         """Return (10) of a command that ended before: its first outcome, from the log."""
-        told = [Told(kind="accepted", index=command.accepted_at, repeated=True)]
-        told += [Told(kind="pod", index=index, repeated=True) for _, index in command.pods]
+        steps = [Progress(kind=ProgressKind.ACCEPTED, index=command.accepted_at, repeated=True)]
+        steps += [
+            Progress(kind=ProgressKind.POD, index=index, repeated=True) for _, index in command.pods
+        ]
         if command.finished_at is not None:
-            told.append(Told(kind="finished", index=command.finished_at, repeated=True))
-        return told
+            steps.append(
+                Progress(kind=ProgressKind.FINISHED, index=command.finished_at, repeated=True)
+            )
+        return steps

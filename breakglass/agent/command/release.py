@@ -11,6 +11,8 @@ An extension never shortens.  Neither touches a container.
 from breakglass.agent.clock import Clock
 from breakglass.agent.command.results import finished
 from breakglass.agent.hold.counters import HoldCounters
+from breakglass.agent.hold.coverage import Coverage
+from breakglass.agent.hold.gates import PodGates
 from breakglass.agent.hold.leases import RELEASED, Leases
 from breakglass.core.command import Command, Mode, Verb
 from breakglass.core.entries import Finished
@@ -23,16 +25,26 @@ _BACK = "kubelet starts them again when its back-off is over, within 5 minutes"
 class ReleaseCommand:
     """Releases and extends this node's holds."""
 
-    def __init__(self, *, holds: Leases, counters: HoldCounters, clock: Clock) -> None:
-        self._holds = holds
+    def __init__(
+        self,
+        *,
+        leases: Leases,
+        coverage: Coverage,
+        gates: PodGates,
+        counters: HoldCounters,
+        clock: Clock,
+    ) -> None:
+        self._leases = leases
+        self._coverage = coverage
+        self._gates = gates
         self._counters = counters
         self._clock = clock
 
     async def carry_out(self, command: Command) -> Finished:
         """Return the end of a release or an extension, all its effects being on record."""
         begun_ms = self._clock.monotonic_ms()
-        meant = self._holds.meant_by(command)
-        ended = self._holds.ended_by(command.id)  # by a run of the agent that did not finish
+        meant = self._leases.meant_by(command)
+        ended = self._leases.ended_by(command.id)  # by a run of the agent that did not finish
         if not meant and not ended:
             return finished(
                 command,
@@ -48,21 +60,21 @@ class ReleaseCommand:
             return finished(command, self._clock, begun_ms, "planned", note=note)
         if command.action.verb is Verb.EXTEND:
             for hold in meant:
-                await self._holds.extend(hold, command)
+                await self._leases.extend(hold, command)
             return finished(
                 command,
                 self._clock,
                 begun_ms,
                 "extended",
                 note=names,
-                held=len(self._holds.kept_by(meant)),
+                held=len(self._coverage.kept_by(meant)),
             )
         return await self._release(command, begun_ms, meant, names)
 
     async def _release(
         self, command: Command, begun_ms: int, meant: tuple[Hold, ...], names: str
     ) -> Finished:
-        pods = len(self._holds.kept_only_by(meant))
+        pods = len(self._coverage.kept_only_by(meant))
         if pods > command.caps.max_pods_per_node:
             return finished(
                 command,
@@ -74,8 +86,8 @@ class ReleaseCommand:
             )
         for hold in meant:
             await self._counters.flush((hold,), at_once=True)
-            await self._holds.end(hold, RELEASED, by=command.id)
-        failed = await self._holds.lift_uncovered()
+            await self._leases.end(hold, RELEASED, by=command.id)
+        failed = await self._gates.lift_uncovered()
         let_go = pods - len(failed)
         note = f"{names}; {let_go} pods let go: {_BACK}" if let_go else f"{names}; no pod let go"
         return finished(

@@ -5,6 +5,7 @@ from breakglass.agent.clock import Clock
 from breakglass.core import bounds
 from breakglass.core.command import Command
 from breakglass.core.entries import Finished, PlannedPod, SeenPod
+from breakglass.core.names import printable
 from breakglass.core.pods import ContainerState, Pod
 
 
@@ -28,7 +29,7 @@ def finished(
         mode=str(command.mode),
         result=result,
         code=code,
-        note=ascii(note)[1:-1][: bounds.MAX_TEXT_CHARS],
+        note=printable(note, bounds.MAX_TEXT_CHARS),
         pods=pods,
         down=down,
         held=held,

@@ -13,23 +13,25 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from breakglass.agent.capture.store import Capture, CaptureStore
+from breakglass.agent.capture.port import Capture, Captures
 from breakglass.agent.clock import Clock
 from breakglass.agent.command.results import finished, observe
 from breakglass.agent.hold.counters import HoldCounters
-from breakglass.agent.hold.gates import GateStatus
+from breakglass.agent.hold.gates import PodGates
 from breakglass.agent.hold.leases import Leases
-from breakglass.agent.kernel.port import Kernel
+from breakglass.agent.hold.limit_setter import GateStatus
+from breakglass.agent.kernel.port import PodGroups
 from breakglass.agent.log.journal import UNREADABLE, Journal
 from breakglass.agent.pods.inventory import PodInventory, Snapshot
 from breakglass.agent.runtime.port import Runtime
-from breakglass.agent.stop.ladder import Ladder, PodOutcome, side_by_side
+from breakglass.agent.stop.ladder import Ladder, Ladders, PodOutcome, side_by_side
 from breakglass.core import bounds
 from breakglass.core.command import Command, Mode, Verb
 from breakglass.core.entries import Finished, Planned, PlannedPod, PodEnded, SeenContainer
 from breakglass.core.fold import CommandState
 from breakglass.core.gates import Gate
 from breakglass.core.holds import Hold
+from breakglass.core.names import printable
 from breakglass.core.plan import Plan, Step, plan
 from breakglass.core.pods import Pod
 from breakglass.core.reasons import Reason, Refused
@@ -66,20 +68,24 @@ class StopCommand:
         *,
         journal: Journal,
         runtime: Runtime,
-        kernel: Kernel,
+        groups: PodGroups,
+        ladders: Ladders,
         inventory: PodInventory,
-        holds: Leases,
+        leases: Leases,
+        gates: PodGates,
         counters: HoldCounters,
-        evidence: CaptureStore,
+        captures: Captures,
         clock: Clock,
     ) -> None:
         self._journal = journal
         self._runtime = runtime
-        self._kernel = kernel
+        self._groups = groups
+        self._ladders = ladders
         self._inventory = inventory
-        self._holds = holds
+        self._leases = leases
+        self._gates = gates
         self._counters = counters
-        self._evidence = evidence
+        self._captures = captures
         self._clock = clock
 
     async def planned(self, command: Command, begun_ms: int) -> PlannedStop | Finished:
@@ -132,20 +138,12 @@ class StopCommand:
         self, command: Command, planned_stop: PlannedStop, *, resumed: bool
     ) -> AsyncIterator[int]:
         """Take step (7): hold and stop; yield the index of each pod's entry as it is recorded."""
-        hold = await self._holds.begin(command) if command.action.hold_s else None
-        ladder = Ladder(
-            self._runtime,
-            self._kernel,
-            self._clock,
-            without_runtime=planned_stop.snapshot.without_runtime,
-        )
+        hold = await self._leases.begin(command) if command.action.hold_s else None
+        ladder = self._ladders.ladder(without_runtime=planned_stop.snapshot.without_runtime)
 
         async def bring_down(step: Step) -> _Ended:
-            self._holds.busy.add(step.pod.uid)
-            try:
+            with self._gates.claim(step.pod.uid):
                 return await self._bring_down(command, step, hold, ladder, planned_stop.snapshot)
-            finally:
-                self._holds.busy.discard(step.pod.uid)
 
         ends = side_by_side(planned_stop.steps, bring_down)
         async with aclosing(ends):
@@ -208,7 +206,7 @@ class StopCommand:
             gate = ""
             # For a dry run this is the answer; else it is told when the gate is set.
             if command.action.hold_s and command.mode is Mode.DRY_RUN:
-                gate = await self._holds.gates.describe(step.pod, ask=not snapshot.without_runtime)
+                gate = await self._gates.describe(step.pod, ask=not snapshot.without_runtime)
             pods.append(
                 PlannedPod(
                     uid=step.pod.uid,
@@ -257,11 +255,11 @@ class StopCommand:
         pids, group = self._processes(pod)
         # Looking disturbs nothing, so it goes on while the gate is set.
         looking = asyncio.create_task(
-            self._evidence.capture(pod, command_id=command.id, pids=pids, group=group)
+            self._captures.capture(pod, command_id=command.id, pids=pids, group=group)
         )
         try:
             gate_status = (
-                await self._holds.gates.gate(pod, hold, ask=not without_runtime) if hold else None
+                await self._gates.gate(pod, hold, ask=not without_runtime) if hold else None
             )
         finally:
             kept = await looking
@@ -270,7 +268,7 @@ class StopCommand:
             self._counters.know(pod.uid, [one.id for one in pod.containers])
             self._counters.know(pod.uid, [one.id for one in outcome.containers])
             if gate_status is not None and pod.uid in self._journal.state.gates:
-                gate_status = await self._holds.gates.tighten(pod.uid)
+                gate_status = await self._gates.set_late_limits(pod.uid)
         evicts = command.action.verb is Verb.EVICT
         sandbox = await self._end_sandbox(pod, without_runtime=without_runtime) if evicts else ""
         return _Ended(outcome=outcome, gate_status=gate_status, sandbox=sandbox, evidence=kept)
@@ -278,9 +276,9 @@ class StopCommand:
     def _processes(self, pod: Pod) -> tuple[tuple[int, ...], Path | None]:
         """Return a pod's processes and its group in the cgroup2 tree, as far as there is one."""
         try:
-            group = self._kernel.pod_group(pod.uid)
-            leaves = self._kernel.leaves(group) if group else ()
-            pids = tuple(pid for leaf in leaves for pid in self._kernel.pids(leaf))
+            group = self._groups.pod_group(pod.uid)
+            leaves = self._groups.leaves(group) if group else ()
+            pids = tuple(pid for leaf in leaves for pid in self._groups.pids(leaf))
         except (GateFailed, OSError):
             return (), None
         return pids, dict(group.trees).get("") if group else None
@@ -300,7 +298,7 @@ class StopCommand:
             said = getattr(error, "message", "no answer")
         else:
             return "down" if look is None or not look.ready else "ready"
-        return f"not seen down: {ascii(said)[1:-1]}"[: bounds.MAX_TEXT_CHARS]
+        return _printable(f"not seen down: {said}")
 
 
 def _note(command: Command, *, restarted: int, snapshot: Snapshot) -> str:
@@ -345,4 +343,4 @@ def _entry(command: Command, ended: _Ended, *, resumed: bool) -> PodEnded:
 
 
 def _printable(text: str) -> str:
-    return ascii(text)[1:-1][: bounds.MAX_TEXT_CHARS]
+    return printable(text, bounds.MAX_TEXT_CHARS)

@@ -14,7 +14,6 @@ without counts comes every now and then, for after a reboot a lease goes on from
 Counts are a courtesy (P9): one that cannot be recorded waits, and keeps no hold from its end.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,12 +21,13 @@ from datetime import datetime
 import structlog
 
 from breakglass.agent.clock import Clock
+from breakglass.agent.hold.coverage import Coverage
 from breakglass.agent.log.journal import Journal
 from breakglass.agent.runtime.port import Runtime
 from breakglass.core import bounds
 from breakglass.core.entries import parse_instant
 from breakglass.core.hold_entries import Enforced
-from breakglass.core.holds import Hold
+from breakglass.core.holds import GatedPod, Hold
 from breakglass.core.pods import Container, ContainerState, Pod
 from breakglass.errors import NodeError, RuntimeTooOld, RuntimeUnavailable
 
@@ -70,14 +70,17 @@ class Counts:
 class HoldCounters:
     """The counts of all holds, and which containers they know already."""
 
-    def __init__(self, journal: Journal, runtime: Runtime, clock: Clock) -> None:
+    def __init__(
+        self, *, journal: Journal, runtime: Runtime, coverage: Coverage, clock: Clock
+    ) -> None:
         self._journal = journal
         self._runtime = runtime
+        self._coverage = coverage
         self._clock = clock
-        self._of_hold: defaultdict[str, Counts] = defaultdict(Counts)
+        self._of_hold: dict[str, Counts] = {}
         self._known: dict[str, set[str]] = {}
         self._counted_ns: dict[str, int] = {}  # until when an earlier agent has counted a pod's
-        self._flushed_ms: defaultdict[str, int] = defaultdict(int)
+        self._flushed_ms: dict[str, int] = {}
         self._recording: set[str] = set()
         self._log = structlog.get_logger("tallies")
 
@@ -89,23 +92,37 @@ class HoldCounters:
             resets=hold.resets,
             leaked_ms=hold.leaked_ms,
         )
-        return recorded.plus(self._of_hold[hold.id])
+        return recorded.plus(self._unrecorded(hold.id))
 
     def know(self, uid: str, container_ids: Iterable[str]) -> None:
         """Take these containers of a pod as those that were there before it was held."""
         self._known.setdefault(uid, set()).update(container_ids)
+
+    def forget_holds(self) -> None:
+        """Forget the counts of holds that are over: what could be recorded of them is recorded."""
+        active = {hold.id for hold in self._coverage.active}
+        self._of_hold = {key: one for key, one in self._of_hold.items() if key in active}
+        self._flushed_ms = {key: one for key, one in self._flushed_ms.items() if key in active}
 
     def keep_only(self, uids: set[str]) -> None:
         """Forget the containers of pods that are held no more."""
         self._known = {uid: ids for uid, ids in self._known.items() if uid in uids}
         self._counted_ns = {uid: ns for uid, ns in self._counted_ns.items() if uid in uids}
 
-    def reset(self, hold_id: str, count: int) -> None:
-        """Count limits that somebody else had changed."""
-        self._add(hold_id, Counts(resets=count))
+    def count_resets(self, gated: GatedPod, resets: int) -> None:
+        """Count limits of a gated pod that somebody else had changed, for the hold that keeps it.
+
+        The hold for which the pod was gated may be over, and another one keep it.
+        """
+        if resets:
+            holds = self._coverage.holds_of(gated)
+            self._add(holds[0].id if holds else gated.hold, Counts(resets=resets))
 
     def _add(self, hold_id: str, more: Counts) -> None:
-        self._of_hold[hold_id] = self._of_hold[hold_id].plus(more)
+        self._of_hold[hold_id] = self._unrecorded(hold_id).plus(more)
+
+    def _unrecorded(self, hold_id: str) -> Counts:
+        return self._of_hold.get(hold_id, Counts())
 
     async def count(self, pod: Pod, hold: Hold, *, without_runtime: bool) -> tuple[Container, ...]:
         """Count what is new in a held pod; return the containers that must be stopped."""
@@ -131,30 +148,30 @@ class HoldCounters:
         now_ms = self._clock.monotonic_ms()
         quiet = now_ms - self._journal.state.mono_ms >= bounds.HOLD_BEAT_S * 1_000
         for hold in holds:
-            due_ms = self._flushed_ms[hold.id] + bounds.ENFORCED_EVERY_S * 1_000
-            is_new = not self._of_hold[hold.id].is_empty and (at_once or now_ms >= due_ms)
+            due_ms = self._flushed_ms.get(hold.id, 0) + bounds.ENFORCED_EVERY_S * 1_000
+            is_new = not self._unrecorded(hold.id).is_empty and (at_once or now_ms >= due_ms)
             if (is_new or quiet) and hold.id not in self._recording:
                 self._flushed_ms[hold.id] = now_ms
                 await self._record(hold)
                 quiet = False
 
     async def _record(self, hold: Hold) -> None:
-        tally = self._of_hold[hold.id]
+        counts = self._unrecorded(hold.id)
         self._recording.add(hold.id)
         try:
             await self._journal.record(
                 Enforced(
                     id=hold.id,
-                    attempts=tally.attempts,
-                    stops=tally.stops,
-                    resets=tally.resets,
-                    leaked_ms=tally.leaked_ms,
+                    attempts=counts.attempts,
+                    stops=counts.stops,
+                    resets=counts.resets,
+                    leaked_ms=counts.leaked_ms,
                 )
             )
         except NodeError as error:
             self._log.error("counts", id=hold.id, code=error.stable_code, error=error.message)
         else:
-            self._of_hold[hold.id] = self._of_hold[hold.id].minus(tally)
+            self._of_hold[hold.id] = self._unrecorded(hold.id).minus(counts)
         finally:
             self._recording.discard(hold.id)
 

@@ -13,11 +13,14 @@ Rules:
 It only reads; which of the groups are pods' groups now is `pod_search`'s to say.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from breakglass.core import bounds
 
 UNIFIED = ""
 PIDS = "pids"
@@ -25,6 +28,14 @@ FREEZER = "freezer"
 SYSTEMD = "name=systemd"
 _TREES = (UNIFIED, PIDS, FREEZER, SYSTEMD)
 
+_NOTHING_HERE = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ENODEV,  # removed between opening and reading
+        errno.EOPNOTSUPP,  # a threaded group: its processes are told by the group above it
+    }
+)
 _NOT_CONTROLLERS = frozenset({"rw", "ro", "xattr", "none", "noprefix", "clone_children", "all"})
 
 
@@ -158,6 +169,31 @@ def slice_path(name: str) -> PurePosixPath:
     """Return the path of a slice by its name: each dash is one level (systemd.slice(5))."""
     parts = name.removesuffix(".slice").split("-")
     return PurePosixPath(*("-".join(parts[:end]) + ".slice" for end in range(1, len(parts) + 1)))
+
+
+def pids_below(directory: Path) -> tuple[int, ...]:
+    """Return the processes in a group and below it, bounded.
+
+    Raises:
+        OSError: it is there and cannot be read.
+    """
+    found: list[int] = []
+    pending = [str(directory)]
+    while pending and len(found) < bounds.MAX_LEAF_PIDS:
+        place = pending.pop()
+        try:
+            with Path(place, "cgroup.procs").open(encoding="ascii") as procs:
+                found.extend(int(line) for line in procs)
+        except OSError as error:
+            if error.errno not in _NOTHING_HERE:
+                raise
+        try:
+            with os.scandir(place) as entries:
+                pending.extend(one.path for one in entries if one.is_dir(follow_symlinks=False))
+        except OSError as error:
+            if error.errno not in _NOTHING_HERE:
+                raise
+    return tuple(found)
 
 
 def _is_directory(place: Path) -> bool:

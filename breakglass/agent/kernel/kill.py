@@ -40,14 +40,13 @@ _KUBELET = "kubelet"
 Groups = tuple[tuple[str, Path], ...]
 
 
-class Killer:
+class HostKiller:
     """What kills containers.
 
     Args:
         hierarchies: the trees of control groups.
         proc: where proc(5) is mounted.
         runtime_pids: gives the processes of the container runtime as they are now.
-        pids_below: gives the processes in a directory and below it.
     """
 
     def __init__(
@@ -55,12 +54,10 @@ class Killer:
         hierarchies: Hierarchies,
         proc: Path,
         runtime_pids: Callable[[], frozenset[int]],
-        pids_below: Callable[[Path], tuple[int, ...]],
     ) -> None:
         self._hierarchies = hierarchies
         self._proc = proc
         self._runtime_pids = runtime_pids
-        self._pids_below = pids_below
 
     def kill(self, leaf: Leaf) -> None:
         """Kill all processes of a container; return when none is left or the time is up.
@@ -76,6 +73,17 @@ class Killer:
                 f"expected to read what is in {leaf.directory}, got {error.strerror}",
                 code="kill-failed",
             ) from error
+
+    def describe(self, pid: int) -> str:
+        """Return a process's id, its state by proc(5) and its name, such as "4711 D fsync"."""
+        try:
+            stat = (self._proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return f"{pid} gone"
+        # The name stands in parentheses and may itself have some; whoever runs gives it.
+        before, _, after = stat.rpartition(")")
+        name = "".join(one if one.isprintable() else "?" for one in before.partition("(")[2])
+        return f"{pid} {after[1:2]} {name}"
 
     def _kill(self, leaf: Leaf) -> None:
         spared = self._lineage() | self._runtime_pids()
@@ -109,7 +117,7 @@ class Killer:
                 code="kill-refused",
             )
         groups = self._hierarchies.everywhere(leaf.directory)
-        each = [frozenset(self._pids_below(directory)) for _, directory in groups]
+        each = [frozenset(hierarchy.pids_below(directory)) for _, directory in groups]
         present = frozenset[int]().union(*each)
         own = present & spared
         partly = present - present.intersection(*each)
@@ -153,7 +161,7 @@ class Killer:
 
     def _is_emptied(self, groups: Groups, until: float) -> bool:
         """Wait until no process is left, not beyond `until` on the monotonic clock."""
-        while any(self._pids_below(directory) for _, directory in groups):
+        while any(hierarchy.pids_below(directory) for _, directory in groups):
             if time.monotonic() >= until:
                 return False
             time.sleep(_KILL_POLL_S)
@@ -175,7 +183,7 @@ class Killer:
 
     def _signal_all(self, groups: Groups, spared: frozenset[int]) -> bool:
         """Signal every process of the container once; tell whether one was reached (4)."""
-        found = {pid for _, directory in groups for pid in self._pids_below(directory)}
+        found = {pid for _, directory in groups for pid in hierarchy.pids_below(directory)}
         return sum(self._signal(pid, groups) for pid in sorted(found - spared) if pid > 0) > 0
 
     def _signal(self, pid: int, groups: Groups) -> bool:

@@ -33,7 +33,7 @@ _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTDIR})
 _MAX_VALUE_BYTES = 64
 
 
-class GateLimits:
+class HostLimits:
     """Limits on pods' groups.
 
     Args:
@@ -43,7 +43,7 @@ class GateLimits:
     def __init__(self, systemctl: Systemctl) -> None:
         self._systemctl = systemctl
 
-    def limits(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
+    def current(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
         """Return the limits that would hold a pod, or the early ones, with their old values.
 
         Raises:
@@ -97,6 +97,16 @@ class GateLimits:
             and (value := _read(_file_of(group, limit))) is not None
             and value not in _values_of(group, limit)
         )
+
+    def reset_failed(self, group: PodGroup) -> int:
+        """Reset the failed scopes in this pod's slice; return how many.
+
+        Raises:
+            GateFailed: systemd did not answer (gate-unwritable).
+        """
+        if not group.is_slice:
+            return 0
+        return self._systemctl.reset_failed_scopes(group.path.rpartition("/")[2])
 
     def _free_value(self, group: PodGroup, kind: Gate, place: str) -> str | None:
         """Return a limit's value to be put back; None where the group has no such limit."""

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The port to the kernel's control groups: what the agent looks at, limits and kills there.
+"""The ports to the kernel's control groups: finding groups, setting limits on them, killing.
 
 Rules for every implementation, held by one conformance suite (tests/contract/test_kernel.py):
 
-- a group is only ever taken for a pod's when the pod's whole UID is the name of it, so that no
-  other group can be touched;
+- a group is a pod's only when the pod's whole UID is its name, so that no other group is touched;
 - what is not there any more is an answer (None, (), nothing to do), not an error;
-- every method is synchronous; `limits`, `set_limit`, `lift`, `kill` and `reset_failed` may block
-  for up to a second and are called in a thread;
+- every method is synchronous; `GroupLimits.current`, `set_limit`, `lift` and `reset_failed`, and
+  `Killer.kill`, may block for up to a second and are called in a thread;
 - `kill` takes container leaves only, never a pod, and refuses a group that has the agent, one of
   its ancestors, the runtime or kubelet in it.
 
@@ -54,20 +53,8 @@ class PodGroup:
         return self.path.endswith(".slice")
 
 
-class Kernel(Protocol):
-    """What the kernel knows of pods and containers, and what it can be told."""
-
-    def leaf_of(self, pid: int, container_id: str) -> Leaf | None:
-        """Return the control group of a container by a process of it, or None when it has none."""
-        ...
-
-    def pids(self, leaf: Leaf) -> tuple[int, ...]:
-        """Return the processes in the group and below it; none when the group is gone."""
-        ...
-
-    def describe(self, pid: int) -> str:
-        """Return a process's id, its state by proc(5) and its name, such as "4711 D fsync"."""
-        ...
+class PodGroups(Protocol):
+    """Finds the control groups of pods and containers; changes nothing."""
 
     def pod_groups(self) -> tuple[PodGroup, ...]:
         """Return the groups of all pods, wherever kubelet's root is; cheap enough every second."""
@@ -83,15 +70,31 @@ class Kernel(Protocol):
         """
         ...
 
+    def parents(self) -> tuple[Path, ...]:
+        """Return the directories in which new pods' groups appear, for inotify."""
+        ...
+
     def leaves(self, group: PodGroup) -> tuple[Leaf, ...]:
         """Return the containers' groups below a pod's, its sandbox's among them, by their ids."""
         ...
 
-    def limits(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
+    def leaf_of(self, pid: int, container_id: str) -> Leaf | None:
+        """Return the control group of a container by a process of it, or None when it has none."""
+        ...
+
+    def pids(self, leaf: Leaf) -> tuple[int, ...]:
+        """Return the processes in the group and below it; none when the group is gone."""
+        ...
+
+
+class GroupLimits(Protocol):
+    """Reads, sets, proves and puts back the limits on pods' groups."""
+
+    def current(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
         """Return the limits that would hold this pod, with their values as they are now.
 
-        With `early` only those that are set before anything is stopped: at a birth there is no time
-        to ask systemd for the others.
+        With `early` only those that are set before anything is stopped: for a new pod there is no
+        time to ask systemd for the others.
 
         A value that is the gate's own already (0, TasksMax 1) is given as "max"/"infinity": it is a
         leftover, and putting it back would gate the pod forever.
@@ -117,17 +120,30 @@ class Kernel(Protocol):
         """Put one limit's old value back and read it back."""
         ...
 
+    def reset_failed(self, group: PodGroup) -> int:
+        """Reset the failed scopes that crun left in this pod's slice; return how many."""
+        ...
+
+
+class Killer(Protocol):
+    """Kills the processes of containers, and says what is left of them."""
+
     def kill(self, leaf: Leaf) -> None:
         """Kill all processes of a container by the kernel; wait shortly until none is left.
 
-        Returns also when some are left (D state): `pids` tells.
+        Returns also when some are left (D state): `PodGroups.pids` tells.
         """
         ...
 
-    def parents(self) -> tuple[Path, ...]:
-        """Return the directories in which pods' groups are born, for inotify."""
+    def describe(self, pid: int) -> str:
+        """Return a process's id, its state by proc(5) and its name, such as "4711 D fsync"."""
         ...
 
-    def reset_failed(self, group: PodGroup) -> int:
-        """Reset the failed scopes of this pod that crun left under systemd, by exact name."""
-        ...
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """One machine's kernel, as three ports: each wing takes those that it needs."""
+
+    groups: PodGroups
+    limits: GroupLimits
+    killer: Killer

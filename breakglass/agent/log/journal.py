@@ -10,6 +10,7 @@ that noticed it.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 
 from breakglass.agent.clock import Clock, stamp
@@ -102,13 +103,30 @@ class Journal:
         # Who records may be cancelled, but not between what is on the disk and what is known of it.
         return await asyncio.shield(self._record(body, at))
 
+    async def record_if(self, body: Body, is_due: Callable[[State], bool]) -> int | None:
+        """Append an entry if the state at that moment allows it; return its index, or None.
+
+        No other entry comes between the question and the append.
+
+        Raises:
+            StateUnwritable, LogUnknown: as of `record`.
+        """
+        return await asyncio.shield(self._record_if(body, is_due))
+
     async def _record(self, body: Body, at: datetime | None) -> int:
         async with self._lock:
-            now = stamp(self._clock, at)
-            step = self._clock_step(now)
-            if step is not None:
-                await self._append(Entry(stamp=now, body=step))
-            return await self._append(Entry(stamp=now, body=body))
+            return await self._append_stamped(body, at)
+
+    async def _record_if(self, body: Body, is_due: Callable[[State], bool]) -> int | None:
+        async with self._lock:
+            return await self._append_stamped(body, None) if is_due(self.state) else None
+
+    async def _append_stamped(self, body: Body, at: datetime | None) -> int:
+        now = stamp(self._clock, at)
+        step = self._clock_step(now)
+        if step is not None:
+            await self._append(Entry(stamp=now, body=step))
+        return await self._append(Entry(stamp=now, body=body))
 
     async def record_repairs(self) -> None:
         """Record what opening the log had to repair."""

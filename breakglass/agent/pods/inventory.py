@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from breakglass.agent.clock import Clock
-from breakglass.agent.kernel.port import Kernel, Leaf, PodGroup
+from breakglass.agent.kernel.port import Leaf, PodGroup, PodGroups
 from breakglass.agent.pods.events import PodEvent, PodEvents
 from breakglass.agent.runtime.port import TIMEOUT, Runtime
 from breakglass.core import bounds
@@ -58,13 +58,13 @@ class PodInventory:
         self,
         *,
         runtime: Runtime,
-        kernel: Kernel,
+        groups: PodGroups,
         pod_events: PodEvents,
         clock: Clock,
         directory: Path,
     ) -> None:
         self._runtime = runtime
-        self._kernel = kernel
+        self._groups = groups
         self._pod_events = pod_events
         self._clock = clock
         self._file = directory / _FILE
@@ -133,7 +133,7 @@ class PodInventory:
         return self._around(error.message, error.stable_code)
 
     def _around(self, error: str, code: str) -> Snapshot:
-        groups = {group.uid: group for group in self._kernel.pod_groups()}
+        groups = {group.uid: group for group in self._groups.pod_groups()}
         named = _named(self._pod_events.present())
         pods: list[Pod] = []
         for uid, group in groups.items():
@@ -149,7 +149,7 @@ class PodInventory:
     def _by_kernel(self, pod: Pod, group: PodGroup) -> Pod:
         """Return a pod with the containers that the kernel shows, those unknown to us included."""
         known = {one.id: one for one in pod.containers}
-        leaves = {leaf.container_id: leaf for leaf in self._kernel.leaves(group)}
+        leaves = {leaf.container_id: leaf for leaf in self._groups.leaves(group)}
         leaves.pop(pod.sandbox_id, None)
         containers = [
             replace(
@@ -162,7 +162,7 @@ class PodInventory:
 
     def _state(self, leaf: Leaf) -> ContainerState:
         try:
-            return ContainerState.RUNNING if self._kernel.pids(leaf) else ContainerState.EXITED
+            return ContainerState.RUNNING if self._groups.pids(leaf) else ContainerState.EXITED
         except OSError:
             return ContainerState.UNKNOWN
 
@@ -193,7 +193,7 @@ def _named(pod_events: Iterable[PodEvent]) -> dict[str, Pod]:
     pods: dict[str, Pod] = {}
     twice: set[str] = set()
     for one in pod_events:
-        pod = Pod(uid=one.uid, name=one.name, namespace=one.namespace, sandbox_id="", by_name=True)
+        pod = Pod.named(uid=one.uid, namespace=one.namespace, name=one.name)
         if pods.setdefault(one.uid, pod) != pod:
             twice.add(one.uid)
     return {uid: pod for uid, pod in pods.items() if uid not in twice}

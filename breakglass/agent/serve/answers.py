@@ -59,7 +59,7 @@ def held_pods(hold: Hold, gates: GatesByPod, inventory: PodInventory) -> list[pb
     gated = [
         pb.HeldPod(uid=one.uid, name=one.name, gate=one.gate, note=one.note)
         for one in gates.values()
-        if hold.covers(inventory.last(one.uid) or _by_name(one)) is not Covers.NO
+        if hold.covers(_pod_of(one, inventory)) is not Covers.NO
     ]
     watched = [
         pb.HeldPod(uid=one.uid, name=one.name, gate=str(Gate.WATCH_ONLY), note=_WATCHED)
@@ -84,7 +84,7 @@ def ungated_pods(
     )
 
 
-def _by_name(gated: GatedPod) -> Pod:
-    return Pod(
-        uid=gated.uid, name=gated.name, namespace=gated.namespace, sandbox_id="", by_name=True
+def _pod_of(gated: GatedPod, inventory: PodInventory) -> Pod:
+    return inventory.last(gated.uid) or Pod.named(
+        uid=gated.uid, namespace=gated.namespace, name=gated.name
     )

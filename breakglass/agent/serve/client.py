@@ -7,12 +7,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 import grpc
 
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
 from breakglass.core import bounds
 from breakglass.core.entries import Entry, parse_entry
+from breakglass.core.progress import ProgressKind
 from breakglass.errors import NodeError, Unreached
 
 _OPTIONS = (
@@ -28,7 +30,7 @@ _SERVICE = "/breakglass.v1.Agent/"
 class LocalProgress:
     """One step of a submitted file: a recorded entry, or a refusal's code and words."""
 
-    kind: str
+    kind: ProgressKind
     entry: Entry | None
     repeated: bool
     code: str = ""
@@ -52,7 +54,9 @@ def submit(socket: Path, raw: bytes) -> Iterator[LocalProgress]:
         )
         try:
             for progress in call(pb.SubmitRequest(signed_file=raw)):
-                yield _progress(progress)
+                step = _progress(progress)
+                if step is not None:
+                    yield step
         except grpc.RpcError as error:
             raise _error(socket, error) from error
 
@@ -89,22 +93,36 @@ def _channel(socket: Path) -> grpc.Channel:
     return grpc.insecure_channel(f"unix:{socket.absolute()}", options=_OPTIONS)
 
 
-def _progress(progress: pb.Progress) -> LocalProgress:
-    kind = progress.WhichOneof("step") or ""
-    if kind == "refused":
-        refused = progress.refused
-        entry = parse_entry(refused.receipt.entry) if refused.receipt.entry else None
-        return LocalProgress(
-            kind=kind,
-            entry=entry,
-            repeated=False,
-            code=refused.code,
-            needed=refused.needed,
-            have=refused.have,
-            hint=refused.hint,
-        )
-    entry = parse_entry(getattr(progress, kind).entry)
-    return LocalProgress(kind=kind, entry=entry, repeated=progress.repeated)
+def _progress(progress: pb.Progress) -> LocalProgress | None:
+    """Return a message as a step; None for one of a kind that this version does not know."""
+    name = progress.WhichOneof("step")
+    if name is None:
+        return None
+    kind = ProgressKind(name)
+    match kind:
+        case ProgressKind.REFUSED:
+            return _refused(progress.refused)
+        case ProgressKind.ACCEPTED:
+            receipt = progress.accepted
+        case ProgressKind.POD:
+            receipt = progress.pod
+        case ProgressKind.FINISHED:
+            receipt = progress.finished
+        case _:
+            assert_never(kind)
+    return LocalProgress(kind=kind, entry=parse_entry(receipt.entry), repeated=progress.repeated)
+
+
+def _refused(refused: pb.Refusal) -> LocalProgress:
+    return LocalProgress(
+        kind=ProgressKind.REFUSED,
+        entry=parse_entry(refused.receipt.entry) if refused.receipt.entry else None,
+        repeated=False,
+        code=refused.code,
+        needed=refused.needed,
+        have=refused.have,
+        hint=refused.hint,
+    )
 
 
 def _error(socket: Path, error: grpc.RpcError) -> Unreached | NodeError:

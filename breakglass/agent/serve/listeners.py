@@ -24,7 +24,8 @@ import structlog
 
 from breakglass.agent.command.refusals import Refusals, refusal
 from breakglass.agent.config import Config, NodeIdentity
-from breakglass.agent.serve.service import Service, handlers
+from breakglass.agent.serve.handlers import handlers
+from breakglass.agent.serve.service import Service
 from breakglass.core import bounds
 from breakglass.core.reasons import Reason
 from breakglass.errors import ConfigInvalid

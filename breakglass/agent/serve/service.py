@@ -1,34 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gRPC service: bytes in, one procedure, recorded entries out.
 
-`RULES` is the whole of who may call what; a test compares it with the descriptor both ways.  No
-method acts on anything but `Submit`, and `Submit` acts only on what people signed: a courier may
-deliver and read, and nothing else.
+No method acts on anything but `Submit`, and `Submit` acts only on what people signed: a courier may
+deliver and read, and nothing else.  `handlers` says who may call what.
 
 Messages are turned into values on the first line of each method.  Evidence leaves as the raw
 entries with their proofs; nothing is described a second time.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 import grpc
 import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from google.protobuf.message import Message
 
 from breakglass import __version__
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
 from breakglass._pb.health.v1 import health_pb2
 from breakglass.agent.clock import Clock
-from breakglass.agent.command.procedure import NodeScope, Procedure, Told
+from breakglass.agent.command.procedure import NodeScope, Procedure
 from breakglass.agent.command.refusals import refusal
 from breakglass.agent.hold.counters import HoldCounters
-from breakglass.agent.hold.leases import Leases
+from breakglass.agent.hold.coverage import Coverage
 from breakglass.agent.log.journal import Journal
 from breakglass.agent.pods.inventory import PodInventory
 from breakglass.agent.runtime.port import Runtime
@@ -39,32 +36,14 @@ from breakglass.core.checkpoint import parse_checkpoint, parse_note
 from breakglass.core.entries import render_instant
 from breakglass.core.names import parse_id, quoted, render_time
 from breakglass.core.pods import identify, is_protected
+from breakglass.core.progress import Progress, ProgressKind
 from breakglass.core.reasons import Reason
 from breakglass.core.trust import Trust
-from breakglass.errors import BadProof, Malformed, NodeError
+from breakglass.errors import BadProof, Defect, Malformed, NodeError
 
 SERVICE = "breakglass.v1.Agent"
 HEALTH = "grpc.health.v1.Health"
 _TLS = ("TLSv1.3", b"TLSv1.3")
-
-
-class Needs(StrEnum):
-    """What a caller must be: one of the trust's couriers, or root on this node's own socket."""
-
-    COURIER = "courier"
-
-
-RULES = {
-    f"/{SERVICE}/Submit": Needs.COURIER,
-    f"/{SERVICE}/Describe": Needs.COURIER,
-    f"/{SERVICE}/Pods": Needs.COURIER,
-    f"/{SERVICE}/Outcome": Needs.COURIER,
-    f"/{SERVICE}/Entries": Needs.COURIER,
-    f"/{SERVICE}/Consistency": Needs.COURIER,
-    f"/{SERVICE}/Holds": Needs.COURIER,
-    f"/{SERVICE}/Metrics": Needs.COURIER,
-    f"/{HEALTH}/Check": Needs.COURIER,
-}
 
 CallContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -79,7 +58,7 @@ class Parts:
     procedure: Procedure
     runtime: Runtime
     inventory: PodInventory
-    holds: Leases
+    coverage: Coverage
     counters: HoldCounters
     clock: Clock
     is_ready: Callable[[], bool]
@@ -88,10 +67,12 @@ class Parts:
         """Return this node's figures as Prometheus text."""
         return render_metrics(
             self.journal.state,
-            {hold.id: self.counters.now(hold) for hold in self.holds.active},
+            {hold.id: self.counters.now(hold) for hold in self.coverage.active},
             active=self.procedure.active,
             mono_ms=self.clock.monotonic_ms(),
-            ungated=len(ungated_pods(self.holds.active, self.journal.state.gates, self.inventory)),
+            ungated=len(
+                ungated_pods(self.coverage.active, self.journal.state.gates, self.inventory)
+            ),
         )
 
 
@@ -109,9 +90,9 @@ class Service:
         """Deliver a signed file and tell what happens to it."""
         raw = request.signed_file
         peer = await self._admit(context, raw)
-        async for told in self._parts.procedure.deliver(raw, peer=peer):
-            self._note(told, peer)
-            yield self._progress(told)
+        async for step in self._parts.procedure.deliver(raw, peer=peer):
+            self._log_step(step, peer)
+            yield self._progress(step)
 
     async def describe(self, _: pb.DescribeRequest, context: CallContext) -> pb.DescribeResponse:
         """Tell who this node is, what it trusts, and how it is."""
@@ -237,7 +218,7 @@ class Service:
                 mono_ms,
                 pods=held_pods(hold, parts.journal.state.gates, parts.inventory),
             )
-            for hold in parts.holds.active
+            for hold in parts.coverage.active
         ]
         return pb.HoldsResponse(holds=held, node_time=self._now())
 
@@ -289,22 +270,39 @@ class Service:
         message = f"{reason}: expected {needed}, got {have}"
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, message)
 
-    def _progress(self, told: Told) -> pb.Progress:
-        progress = pb.Progress(repeated=told.repeated, node_time=self._now())
-        if told.refused is not None:
-            refused = told.refused
-            refusal = pb.Refusal(
-                code=str(refused.reason),
-                needed=refused.needed,
-                have=refused.have,
-                hint=refused.hint,
-            )
-            if told.index is not None:
-                refusal.receipt.CopyFrom(self._receipt(told.index))
-            progress.refused.CopyFrom(refusal)
-        elif told.index is not None:
-            getattr(progress, told.kind).CopyFrom(self._receipt(told.index))
-        return progress
+    def _progress(self, step: Progress) -> pb.Progress:
+        """Return a step as a message; its receipt is the evidence."""
+        message = pb.Progress(repeated=step.repeated, node_time=self._now())
+        match step.kind:
+            case ProgressKind.REFUSED:
+                message.refused.CopyFrom(self._refusal(step))
+            case ProgressKind.ACCEPTED:
+                message.accepted.CopyFrom(self._receipt_of(step))
+            case ProgressKind.POD:
+                message.pod.CopyFrom(self._receipt_of(step))
+            case ProgressKind.FINISHED:
+                message.finished.CopyFrom(self._receipt_of(step))
+            case _:
+                assert_never(step.kind)
+        return message
+
+    def _refusal(self, step: Progress) -> pb.Refusal:
+        """Return why a file was refused; without a receipt where the refusal was only counted."""
+        refused = step.refused
+        if refused is None:
+            raise Defect("expected a refusal with its reason, got none")
+        return pb.Refusal(
+            code=str(refused.reason),
+            needed=refused.needed,
+            have=refused.have,
+            hint=refused.hint,
+            receipt=None if step.index is None else self._receipt(step.index),
+        )
+
+    def _receipt_of(self, step: Progress) -> pb.Receipt:
+        if step.index is None:
+            raise Defect(f"expected the entry of a step {step.kind}, got none")
+        return self._receipt(step.index)
 
     def _receipt(self, index: int) -> pb.Receipt:
         receipt = self._parts.journal.receipt(index)
@@ -315,11 +313,11 @@ class Service:
             checkpoint=receipt.checkpoint,
         )
 
-    def _note(self, told: Told, peer: str) -> None:
-        if told.refused is not None:
-            self._log.warning("refused", code=str(told.refused.reason), peer=peer, entry=told.index)
+    def _log_step(self, step: Progress, peer: str) -> None:
+        if step.refused is not None:
+            self._log.warning("refused", code=str(step.refused.reason), peer=peer, entry=step.index)
         else:
-            self._log.info(told.kind, peer=peer, entry=told.index, repeated=told.repeated)
+            self._log.info(str(step.kind), peer=peer, entry=step.index, repeated=step.repeated)
 
     def _now(self) -> str:
         return render_instant(self._parts.clock.now())
@@ -333,50 +331,3 @@ def _spki_sha256(pem: bytes) -> str:
     return hashlib.sha256(
         key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     ).hexdigest()
-
-
-def _unary(
-    method: Callable[[Any, CallContext], Awaitable[Message]],
-    request: type[Message],
-    response: type[Message],
-) -> "grpc.RpcMethodHandler[Any, Any]":
-    return grpc.unary_unary_rpc_method_handler(
-        method,
-        request_deserializer=request.FromString,
-        response_serializer=response.SerializeToString,
-    )
-
-
-def _stream(
-    method: Callable[[Any, CallContext], AsyncIterator[Message]],
-    request: type[Message],
-    response: type[Message],
-) -> "grpc.RpcMethodHandler[Any, Any]":
-    return grpc.unary_stream_rpc_method_handler(
-        method,
-        request_deserializer=request.FromString,
-        response_serializer=response.SerializeToString,
-    )
-
-
-def handlers(service: Service) -> tuple[grpc.GenericRpcHandler, ...]:
-    """Return the service's methods, wired by the one table above."""
-    agent = {
-        "Submit": _stream(service.submit, pb.SubmitRequest, pb.Progress),
-        "Describe": _unary(service.describe, pb.DescribeRequest, pb.DescribeResponse),
-        "Pods": _unary(service.pods, pb.PodsRequest, pb.PodsResponse),
-        "Outcome": _unary(service.outcome, pb.OutcomeRequest, pb.OutcomeResponse),
-        "Entries": _stream(service.entries, pb.EntriesRequest, pb.Entry),
-        "Consistency": _unary(service.consistency, pb.ConsistencyRequest, pb.ConsistencyResponse),
-        "Holds": _unary(service.holds, pb.HoldsRequest, pb.HoldsResponse),
-        "Metrics": _unary(service.metrics, pb.MetricsRequest, pb.MetricsResponse),
-    }
-    health = {
-        "Check": _unary(
-            service.check, health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
-        )
-    }
-    return (
-        grpc.method_handlers_generic_handler(SERVICE, agent),
-        grpc.method_handlers_generic_handler(HEALTH, health),
-    )

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from breakglass.agent.clock import Clock
-from breakglass.agent.kernel.port import Kernel, Leaf
+from breakglass.agent.kernel.port import Killer, Leaf, PodGroups
 from breakglass.agent.runtime.port import TIMEOUT, Runtime
 from breakglass.agent.stop.looks import SEEN_OF_STATE, Look, Looks, Seen
 from breakglass.core import bounds
@@ -85,9 +85,12 @@ class _Settled:
 class ContainerStopper:
     """The way down for the containers of one command, a bounded number of stops at a time."""
 
-    def __init__(self, runtime: Runtime, kernel: Kernel, clock: Clock, looks: Looks) -> None:
+    def __init__(
+        self, *, runtime: Runtime, groups: PodGroups, killer: Killer, clock: Clock, looks: Looks
+    ) -> None:
         self._runtime = runtime
-        self._kernel = kernel
+        self._groups = groups
+        self._killer = killer
         self._clock = clock
         self._looks = looks
         self._width = asyncio.Semaphore(bounds.MAX_PARALLEL_STOPS)
@@ -144,17 +147,17 @@ class ContainerStopper:
         except (RuntimeUnavailable, RuntimeTooOld):
             return self._leaf(pod, container_id), Seen.UNKNOWN  # the climb asks again, and reports
         pid = now.pid if now is not None else None
-        leaf = self._kernel.leaf_of(pid, container_id) if pid is not None else None
+        leaf = self._groups.leaf_of(pid, container_id) if pid is not None else None
         seen = SEEN_OF_STATE[now.state] if now is not None else Seen.GONE
         return leaf or self._leaf(pod, container_id), seen
 
     def _leaf(self, pod: Pod, container_id: str) -> Leaf | None:
         """Return a container's group by its id below its pod's."""
         try:
-            group = self._kernel.pod_group(pod.uid)
+            group = self._groups.pod_group(pod.uid)
         except GateFailed:
             return None
-        leaves = self._kernel.leaves(group) if group else ()
+        leaves = self._groups.leaves(group) if group else ()
         return next((leaf for leaf in leaves if leaf.container_id == container_id), None)
 
     async def _climb(self, pod: Pod, container_id: str, grace_s: int) -> Climbed:
@@ -195,7 +198,7 @@ class ContainerStopper:
             return so_far
         refused = ""
         try:
-            await asyncio.to_thread(self._kernel.kill, leaf)
+            await asyncio.to_thread(self._killer.kill, leaf)
         except (GateFailed, OSError) as error:
             refused = error.message if isinstance(error, GateFailed) else str(error.strerror)
         said = "; ".join(part for part in (so_far.error, refused) if part)
@@ -248,13 +251,13 @@ class ContainerStopper:
         within_s = 0.0 if seen is Seen.RUNNING else bounds.SETTLE_TIMEOUT_S
         while True:
             try:
-                pids = self._kernel.pids(leaf)
+                pids = self._groups.pids(leaf)
             except OSError as error:
                 return KernelSeen.UNSEEN, f"control group unreadable: {error.strerror}"
             if not pids:
                 return KernelSeen.GONE, ""
             if self._elapsed_s(begun_ms) >= within_s:
-                shown = " ".join(self._kernel.describe(pid) for pid in pids[:_SHOWN_PIDS])
+                shown = " ".join(self._killer.describe(pid) for pid in pids[:_SHOWN_PIDS])
                 return KernelSeen.ALIVE, f"{len(pids)} processes left: {shown}"
             await self._clock.sleep(bounds.LOOK_INTERVAL_S)
 

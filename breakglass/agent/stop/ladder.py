@@ -13,12 +13,11 @@ Sandboxes are left alone and nothing is ever removed: that would reset kubelet's
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
 from breakglass.agent.clock import Clock
-from breakglass.agent.kernel.port import Kernel, Leaf
+from breakglass.agent.kernel.port import Killer, Leaf, PodGroups
 from breakglass.agent.runtime.port import Runtime
 from breakglass.agent.stop.container import ContainerOutcome, ContainerStopper, KernelSeen
 from breakglass.agent.stop.looks import Look, Looks, Seen
@@ -33,11 +32,10 @@ __all__ = [
     "ContainerOutcome",
     "KernelSeen",
     "Ladder",
+    "Ladders",
     "PodOutcome",
     "Seen",
-    "climb",
     "side_by_side",
-    "stop_pods",
 ]
 
 
@@ -89,46 +87,40 @@ async def side_by_side(
         raise failure
 
 
-async def stop_pods(
-    runtime: Runtime, kernel: Kernel, steps: Sequence[Step], clock: Clock
-) -> AsyncGenerator[PodOutcome, None]:
-    """Climb all pods of a plan side by side; yield each outcome as soon as it is seen."""
-    climbs = side_by_side(steps, Ladder(runtime, kernel, clock).climb)
-    async with aclosing(climbs):
-        async for outcome in climbs:
-            yield outcome
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladders:
+    """What pods are brought down through, and what makes a ladder of it."""
 
+    runtime: Runtime
+    groups: PodGroups
+    killer: Killer
+    clock: Clock
 
-async def climb(
-    runtime: Runtime,
-    kernel: Kernel,
-    pod: Pod,
-    containers: tuple[Container, ...],
-    *,
-    grace_s: int,
-    clock: Clock,
-) -> PodOutcome:
-    """Bring these containers of one pod down and return what was seen of it."""
-    step = Step(pod=pod, containers=containers, grace_s=grace_s)
-    return await Ladder(runtime, kernel, clock).climb(step)
+    def ladder(self, *, without_runtime: bool = False) -> "Ladder":
+        """Return a ladder whose climbs share their looks.
+
+        Args:
+            without_runtime: whether the runtime is known not to answer: then only the kernel is
+                asked.
+        """
+        return Ladder(self, without_runtime=without_runtime)
 
 
 class Ladder:
-    """The climbs of one command, with looks that all of them share.
+    """The climbs of one command, with looks that all of them share."""
 
-    Args:
-        runtime, kernel, clock: what pods are brought down through.
-        without_runtime: whether the runtime is known not to answer: then only the kernel is asked.
-    """
-
-    def __init__(
-        self, runtime: Runtime, kernel: Kernel, clock: Clock, *, without_runtime: bool = False
-    ) -> None:
-        self._clock = clock
-        self._kernel = kernel
-        self._around = without_runtime
-        self._looks = Looks(runtime, clock)
-        self._rungs = ContainerStopper(runtime, kernel, clock, self._looks)
+    def __init__(self, ports: Ladders, *, without_runtime: bool) -> None:
+        self._clock = ports.clock
+        self._groups = ports.groups
+        self._without_runtime = without_runtime
+        self._looks = Looks(ports.runtime, ports.clock)
+        self._stopper = ContainerStopper(
+            runtime=ports.runtime,
+            groups=ports.groups,
+            killer=ports.killer,
+            clock=ports.clock,
+            looks=self._looks,
+        )
 
     async def climb(self, step: Step) -> PodOutcome:
         """Bring one pod down and return what was seen of it."""
@@ -175,7 +167,7 @@ class Ladder:
         if pending:
             return Seen.RESTARTED
         by_kernel = all(one.kernel is KernelSeen.GONE for one in outcomes)
-        return Seen.DOWN if by_kernel and (outcomes or self._around) else Seen.UNKNOWN
+        return Seen.DOWN if by_kernel and (outcomes or self._without_runtime) else Seen.UNKNOWN
 
     async def _all_down(
         self, step: Step, containers: tuple[Container, ...]
@@ -184,8 +176,8 @@ class Ladder:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
-                    self._rungs.bring_down(
-                        step.pod, one, grace_s=step.grace_s, without_runtime=self._around
+                    self._stopper.bring_down(
+                        step.pod, one, grace_s=step.grace_s, without_runtime=self._without_runtime
                     )
                 )
                 for one in containers
@@ -194,7 +186,7 @@ class Ladder:
         outcomes = tuple(outcome for outcome, _ in ended)
         looks = [look for _, look in ended if look is not None]
         # A runtime that was silent was waited for long enough.
-        if self._around or any(one.rung and look is None for one, look in ended):
+        if self._without_runtime or any(one.rung and look is None for one, look in ended):
             return outcomes, None
         if looks and len(looks) == len(ended):
             return outcomes, max(looks, key=lambda look: look.number)
@@ -203,19 +195,19 @@ class Ladder:
     def _newcomers_by_kernel(self, pod: Pod, known: set[str]) -> tuple[Container, ...]:
         """Return the containers of a pod that nobody has seen before and that have processes."""
         try:
-            group = self._kernel.pod_group(pod.uid)
+            group = self._groups.pod_group(pod.uid)
         except GateFailed:
             return ()
         return tuple(
             Container(id=leaf.container_id, name="unknown", state=ContainerState.UNKNOWN)
-            for leaf in (self._kernel.leaves(group) if group else ())
+            for leaf in (self._groups.leaves(group) if group else ())
             if leaf.container_id not in {*known, pod.sandbox_id} and self._is_populated(leaf)
         )
 
     def _is_populated(self, leaf: Leaf) -> bool:
         """Return whether a group has processes, as far as anybody can tell."""
         try:
-            return bool(self._kernel.pids(leaf))
+            return bool(self._groups.pids(leaf))
         except OSError:
             return True
 

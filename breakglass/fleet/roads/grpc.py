@@ -8,13 +8,14 @@ is stopped still has a kernel that accepts connections.
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, assert_never
 
 import grpc
 import grpc.aio
 
 from breakglass._pb.breakglass.v1 import agent_pb2 as pb
 from breakglass.core import bounds
+from breakglass.core.progress import ProgressKind
 from breakglass.core.reasons import HINTS, Reason, needed_and_have
 from breakglass.core.receipt import Receipt
 from breakglass.errors import BreakglassError, NodeError, RefusedError, Unreached
@@ -64,7 +65,9 @@ class GrpcRoad:
         # The first answer needs no pod to end: it comes at once or not at all.
         async with aclosing(self._spoken(call, bounds.READ_TIMEOUT_S, silence_s)) as spoken:
             async for progress in spoken:
-                yield _told(progress)
+                step = _progress(progress)
+                if step is not None:
+                    yield step
 
     async def describe(self) -> Description:
         """Ask the node who it is and how it is."""
@@ -222,25 +225,41 @@ def _unreached(status: grpc.StatusCode, details: str, where: str) -> Unreached:
     return Unreached(f"expected an answer of {where}, got: {details}")
 
 
-def _told(progress: pb.Progress) -> NodeProgress:
-    kind = progress.WhichOneof("step") or ""
+def _progress(progress: pb.Progress) -> NodeProgress | None:
+    """Return a message as a step; None for one of a kind that this version does not know."""
+    name = progress.WhichOneof("step")
+    if name is None:
+        return None
+    kind = ProgressKind(name)
+    receipt: pb.Receipt | None = None
     refusal = None
-    if kind == "refused":
-        refused = progress.refused
-        refusal = Refusal(
-            code=refused.code,
-            needed=refused.needed,
-            have=refused.have,
-            hint=refused.hint,
-            receipt=_receipt(refused.receipt) if refused.HasField("receipt") else None,
-        )
-    receipt = _receipt(getattr(progress, kind)) if kind and refusal is None else None
+    match kind:
+        case ProgressKind.REFUSED:
+            refusal = _refusal(progress.refused)
+        case ProgressKind.ACCEPTED:
+            receipt = progress.accepted
+        case ProgressKind.POD:
+            receipt = progress.pod
+        case ProgressKind.FINISHED:
+            receipt = progress.finished
+        case _:
+            assert_never(kind)
     return NodeProgress(
         kind=kind,
-        receipt=receipt,
+        receipt=None if receipt is None else _receipt(receipt),
         refusal=refusal,
         repeated=progress.repeated,
         node_time=progress.node_time,
+    )
+
+
+def _refusal(refused: pb.Refusal) -> Refusal:
+    return Refusal(
+        code=refused.code,
+        needed=refused.needed,
+        have=refused.have,
+        hint=refused.hint,
+        receipt=_receipt(refused.receipt) if refused.HasField("receipt") else None,
     )
 
 

@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from breakglass.core.progress import ProgressKind
 from breakglass.core.receipt import Receipt
 from breakglass.errors import NodeError
 from breakglass.fleet.home.inventory import InventoryNode
@@ -38,14 +39,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeProgress:
-    """One step of a delivered file: a recorded entry ("accepted", "pod", "finished"), or a refusal.
+    """One step of a delivered file, as a node reports it: a receipt, or a refusal.
 
     Attributes:
         repeated: it was delivered before; this is the first outcome and nothing was done again.
         node_time: the node's clock, as it says.
     """
 
-    kind: str
+    kind: ProgressKind
     receipt: Receipt | None
     refusal: Refusal | None
     repeated: bool

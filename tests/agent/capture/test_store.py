@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from breakglass.agent.capture.port import Capture
 from breakglass.agent.capture.sources import Sources, printable
-from breakglass.agent.capture.store import Capture, CaptureStore
+from breakglass.agent.capture.store import CaptureStore
 from breakglass.agent.clock import SystemClock
 from breakglass.core import bounds
 from breakglass.core.pods import Container, ContainerState, Pod

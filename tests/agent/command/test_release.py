@@ -42,8 +42,7 @@ async def dies_after(node: HeldNode, raw: bytes, kind: type[Any]) -> None:
 
 async def _deliver(node: HeldNode, raw: bytes) -> None:
     assert node.agent is not None
-    assert node.agent.procedure is not None
-    async for _ in node.agent.procedure.deliver(raw, peer="test"):
+    async for _ in node.agent.parts.procedure.deliver(raw, peer="test"):
         pass
 
 
@@ -270,7 +269,7 @@ async def test_a_release_that_is_resumed_ends_no_later_hold(tmp_path: Path) -> N
         (first,) = node.state.holds
         assert node.agent is not None
         # The pod's gate is somebody's turn for now, so neither can end.
-        async with node.agent.assembly.holds._locks[node.pods[0].uid]:
+        async with node.agent.parts.hold.gates._locks.locked(node.pods[0].uid):
             release = asyncio.create_task(node._deliver(node.signed(verb="release")))
             await node.advance(1)
             stop = asyncio.create_task(node._deliver(node.signed(hold_s=1200)))

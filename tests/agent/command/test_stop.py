@@ -29,8 +29,9 @@ def name_of(pod: PodSpec) -> str:
 async def refused(node: HeldNode, **command: Any) -> str:  # noqa: ANN401 - any of draft's
     """Deliver a signed command that is refused at the door, and return the code."""
     assert node.agent is not None
-    assert node.agent.procedure is not None
-    told = [one async for one in node.agent.procedure.deliver(node.signed(**command), peer="test")]
+    told = [
+        one async for one in node.agent.parts.procedure.deliver(node.signed(**command), peer="test")
+    ]
     assert [one.kind for one in told] == ["refused"]
     assert told[0].refused is not None
     return str(told[0].refused.reason)

@@ -7,27 +7,46 @@ from pathlib import Path
 
 import pytest
 
+from breakglass.agent.clock import Clock
 from breakglass.agent.hold.counters import HoldCounters
+from breakglass.agent.hold.coverage import Coverage
 from breakglass.agent.log.auditlog import AuditLog
 from breakglass.agent.log.journal import Journal
-from breakglass.agent.runtime.port import ContainerLook
+from breakglass.agent.runtime.port import ContainerLook, Runtime
 from breakglass.core import bounds
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import Accepted, parse_entry
+from breakglass.core.gates import Oci
 from breakglass.core.hold_entries import Enforced, HoldBegun
-from breakglass.core.holds import Hold
+from breakglass.core.holds import GatedPod, Hold
 from breakglass.core.pods import Container, ContainerState, Pod
 from breakglass.errors import LogUnknown, RuntimeUnavailable, StateUnwritable
 from breakglass.sim.clock import VirtualClock
 from breakglass.sim.node import SimNode
 from tests.support.sim_runtime import SimRuntime, VirtualAgentClock
-from tests.support.virtual_agent import InlineExecutor
+from tests.support.virtual_agent import InlineExecutor, NoKnownPods
 
 _SIGNER = LogSigner("breakglass/example/prod-a/n1", bytes(32))
 _S = 1_000_000_000
+GATED = GatedPod(
+    uid="u",
+    namespace="monitoring",
+    name="telemetry-x2b4c",
+    hold="one",
+    cgroup="",
+    inode=1,
+    oci=Oci.RUNC,
+    limits=(),
+)
 
 
-class Told(SimRuntime):
+def counters_of(journal: Journal, runtime: Runtime, clock: Clock) -> HoldCounters:
+    """Return the counters of an agent whose runtime has listed no pod yet."""
+    coverage = Coverage(journal, NoKnownPods())
+    return HoldCounters(journal=journal, runtime=runtime, coverage=coverage, clock=clock)
+
+
+class ToldRuntime(SimRuntime):
     """A runtime that tells what a test says of containers."""
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -49,7 +68,7 @@ class Book:
 
     folder: Path
     clock: VirtualClock
-    runtime: Told
+    runtime: ToldRuntime
     log: AuditLog
     journal: Journal
     counters: HoldCounters
@@ -59,7 +78,7 @@ class Book:
         """Return the book of a hold that has just begun."""
         asyncio.get_running_loop().set_default_executor(InlineExecutor())
         clock = VirtualClock()
-        runtime, agent_clock = Told(clock), VirtualAgentClock(clock)
+        runtime, agent_clock = ToldRuntime(clock), VirtualAgentClock(clock)
         log = AuditLog.open(folder / "log", _SIGNER)
         journal = Journal(log, agent_clock)
         await journal.record(
@@ -89,7 +108,7 @@ class Book:
                 until="",
             )
         )
-        counters = HoldCounters(journal, runtime, agent_clock)
+        counters = counters_of(journal, runtime, agent_clock)
         return cls(folder, clock, runtime, log, journal, counters)
 
     @property
@@ -137,7 +156,7 @@ class Book:
         """Be counted by an agent that has just started."""
         agent_clock = VirtualAgentClock(self.clock)
         self.journal = Journal(self.log, agent_clock)
-        self.counters = HoldCounters(self.journal, self.runtime, agent_clock)
+        self.counters = counters_of(self.journal, self.runtime, agent_clock)
 
 
 @pytest.fixture
@@ -260,7 +279,7 @@ async def test_counts_that_cannot_be_recorded_wait(
 ) -> None:
     """They are a courtesy (P9): no error leaves, and the next entry has them all."""
     await book.count(book.ended("a", ran_s=None))
-    book.counters.reset("one", 2)
+    book.counters.count_resets(GATED, 2)
     honest = book.log.append
 
     def full(entry: bytes, *, urgent: bool = False) -> int:
@@ -278,7 +297,7 @@ async def test_counts_that_cannot_be_recorded_wait(
 
 async def test_a_broken_log_is_not_hidden(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     """The flush goes on, and the journal says that it is broken: the daemon ends by that."""
-    book.counters.reset("one", 1)
+    book.counters.count_resets(GATED, 1)
 
     def broken(entry: bytes, *, urgent: bool = False) -> int:
         raise LogUnknown("expected a sync, got an error")

@@ -45,7 +45,7 @@ async def test_a_pod_that_was_made_again_runs_no_user_code(
         assert list(node.state.gates) == [node.pods[0].uid]
         (hold,) = node.state.holds.values()
         assert node.agent is not None
-        resets = node.agent.assembly.watch.counters.now(hold).resets
+        resets = node.agent.parts.hold.counters.now(hold).resets
         # Kubelet's limit and systemd's are somebody else's writes; ours that come later are not.
         assert tasks or host.layout is Layout.LEGACY or not resets
         await node.expect_held(120)

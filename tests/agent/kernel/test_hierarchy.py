@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from breakglass.agent.kernel import hierarchy, pod_search
+from breakglass.agent.kernel.hierarchy import Hierarchies
 from breakglass.core.gates import Layout
 from breakglass.errors import GateFailed
 from tests.support.fake_host import ID, STATIC_UID, UID, Host
@@ -104,18 +105,18 @@ def test_a_pod_is_found_wherever_kubelets_root_is(tmp_path: Path, kind: str, pat
     host = host_of(kind, tmp_path)
     host.group(path)
     kernel = host.kernel()
-    (found,) = kernel.pod_groups()
+    (found,) = kernel.groups.pod_groups()
     assert found.uid == (STATIC_UID if STATIC_UID in path else UID)
     assert found.path == path
     assert found.layout is KINDS[kind][2]
     assert found.is_slice == path.endswith(".slice")
     assert dict(found.trees) == {label: mount / path for label, mount in host.mounts.items()}
     assert found.inode == found.trees[0][1].stat().st_ino
-    for looker in (kernel, host.kernel()):
+    for looker in (kernel.groups, host.kernel().groups):
         assert looker.pod_group(found.uid) == found
         assert looker.pod_group(found.uid, f"/{path}") == found
         assert looker.pod_group(found.uid, path) == found
-    assert {place.parent for _, place in found.trees} & set(kernel.parents())
+    assert {place.parent for _, place in found.trees} & set(kernel.groups.parents())
 
 
 def test_a_slice_may_be_given_by_its_name_alone(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_slice_may_be_given_by_its_name_alone(tmp_path: Path) -> None:
     host = host_of("v2", tmp_path)
     path = next(path for path in PATHS if "burstable-pod" in path)
     host.group(path)
-    found = host.kernel().pod_group(STATIC_UID, path.rpartition("/")[2])
+    found = host.kernel().groups.pod_group(STATIC_UID, path.rpartition("/")[2])
     assert found is not None
     assert found.path == path
 
@@ -150,7 +151,7 @@ def test_a_hint_that_is_not_this_pods_is_refused(tmp_path: Path, hint: str) -> N
     host.group(f"kubepods/pod{OTHER}/{ID}/kubepods/pod{UID}")
     host.group(f"kubepods/pod{UID}/{ID}")
     with pytest.raises(GateFailed) as refused:
-        host.kernel().pod_group(UID, hint)
+        host.kernel().groups.pod_group(UID, hint)
     assert code_of(refused) == "cgroup-mismatch"
 
 
@@ -161,9 +162,9 @@ def test_a_uid_that_is_none_has_no_group(tmp_path: Path) -> None:
     host.group("kubepods/besteffort")
     kernel = host.kernel()
     for odd in ("x", "", "../besteffort", "*"):
-        assert kernel.pod_group(odd) is None
+        assert kernel.groups.pod_group(odd) is None
     with pytest.raises(GateFailed):
-        kernel.pod_group("x", "/kubepods/podx")
+        kernel.groups.pod_group("x", "/kubepods/podx")
 
 
 def test_nothing_that_a_container_makes_is_taken_for_a_pod(tmp_path: Path) -> None:
@@ -175,8 +176,8 @@ def test_nothing_that_a_container_makes_is_taken_for_a_pod(tmp_path: Path) -> No
     host.group(f"docker/{ID}/kubepods/pod{OTHER}")
     host.group(f"system.slice/docker-{ID}.scope/kubepods/pod{OTHER}")
     kernel = host.kernel()
-    assert [found.uid for found in kernel.pod_groups()] == [UID]
-    assert kernel.pod_group(OTHER) is None
+    assert [found.uid for found in kernel.groups.pod_groups()] == [UID]
+    assert kernel.groups.pod_group(OTHER) is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a group of another user")
@@ -191,9 +192,9 @@ def test_nothing_in_a_tree_of_a_user_is_taken_for_a_pod(tmp_path: Path) -> None:
         os.chown(place, 1000, 1000)
     os.chown(host.mounts[""] / theirs, 1000, 1000)
     kernel = host.kernel()
-    assert [found.path for found in kernel.pod_groups()] == [f"kubepods/besteffort/pod{UID}"]
-    assert kernel.pod_group(OTHER) is None
-    assert not any("user.slice" in parent.parts for parent in kernel.parents())
+    assert [found.path for found in kernel.groups.pod_groups()] == [f"kubepods/besteffort/pod{UID}"]
+    assert kernel.groups.pod_group(OTHER) is None
+    assert not any("user.slice" in parent.parts for parent in kernel.groups.parents())
 
 
 def test_links_and_files_are_no_groups(tmp_path: Path) -> None:
@@ -206,9 +207,9 @@ def test_links_and_files_are_no_groups(tmp_path: Path) -> None:
     (parent / f"pod{OTHER}").touch()
     (host.mounts[""] / "linked").symlink_to(host.mounts[""] / "kubepods")
     kernel = host.kernel()
-    assert kernel.pod_groups() == ()
-    assert kernel.pod_group(UID) is kernel.pod_group(OTHER) is None
-    assert kernel.pod_group(UID, f"/kubepods/besteffort/pod{UID}") is None
+    assert kernel.groups.pod_groups() == ()
+    assert kernel.groups.pod_group(UID) is kernel.groups.pod_group(OTHER) is None
+    assert kernel.groups.pod_group(UID, f"/kubepods/besteffort/pod{UID}") is None
 
 
 def test_a_slice_in_a_slice_of_another_name_is_no_pods(tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_a_slice_in_a_slice_of_another_name_is_no_pods(tmp_path: Path) -> None:
     host = host_of("v2", tmp_path)
     host.group(f"kubepods.slice/kubepods-besteffort.slice/kubepods-pod{SLICED}.slice")
     host.group(f"kubepods.slice/pod{OTHER}")
-    assert host.kernel().pod_groups() == ()
+    assert host.kernel().groups.pod_groups() == ()
 
 
 def test_a_pod_that_is_being_made_is_looked_at_again(tmp_path: Path) -> None:
@@ -226,13 +227,13 @@ def test_a_pod_that_is_being_made_is_looked_at_again(tmp_path: Path) -> None:
     host.group("kubepods/besteffort")
     kernel = host.kernel()
     host.group(path, trees=("pids",))
-    (early,) = kernel.pod_groups()
+    (early,) = kernel.groups.pod_groups()
     assert early.layout is Layout.LEGACY
     host.group(path)
-    (whole,) = kernel.pod_groups()
+    (whole,) = kernel.groups.pod_groups()
     assert whole.layout is Layout.HYBRID
     assert whole.inode == whole.trees[0][1].stat().st_ino
-    assert kernel.pod_groups() == (whole,)
+    assert kernel.groups.pod_groups() == (whole,)
 
 
 def test_a_pod_that_was_made_again_is_seen(tmp_path: Path) -> None:
@@ -241,12 +242,12 @@ def test_a_pod_that_was_made_again_is_seen(tmp_path: Path) -> None:
     path = f"kubepods/besteffort/pod{UID}"
     first = host.pod(path)
     kernel = host.kernel()
-    assert kernel.pod_groups() == (first,)
+    assert kernel.groups.pod_groups() == (first,)
     for place in host.mounts.values():
         (place / path).rename(place / f"old-{UID}")  # so that its inode cannot be given again
-    assert kernel.pod_groups() == ()
+    assert kernel.groups.pod_groups() == ()
     host.group(path)
-    (second,) = kernel.pod_groups()
+    (second,) = kernel.groups.pod_groups()
     assert second.inode != first.inode
     assert second.path == first.path
 
@@ -267,17 +268,17 @@ def test_parents_are_remembered_and_found_again(
         return scandir(str(path))
 
     monkeypatch.setattr(os, "scandir", counting)
-    assert len(kernel.pod_groups()) == 1
+    assert len(kernel.groups.pod_groups()) == 1
     listed.clear()
-    assert len(kernel.pod_groups()) == 1
+    assert len(kernel.groups.pod_groups()) == 1
     places = [f"kubepods{below}" for below in ("", "/besteffort", "/burstable")]
     trees = [host.mounts["pids"], host.mounts[""]]  # where they are, and whose inodes count
     assert listed == [str(tree / place) for place in places for tree in trees]
 
     host.group(f"new/kubepods/pod{OTHER}")
     for _ in range(pod_search._LOOKS_PER_WALK):
-        kernel.pod_groups()
-    assert {found.uid for found in kernel.pod_groups()} == {UID, OTHER}
+        kernel.groups.pod_groups()
+    assert {found.uid for found in kernel.groups.pod_groups()} == {UID, OTHER}
 
 
 def test_a_parent_that_only_the_runtime_knew_is_learned(tmp_path: Path) -> None:
@@ -286,11 +287,11 @@ def test_a_parent_that_only_the_runtime_knew_is_learned(tmp_path: Path) -> None:
     host.group(f"odd/pod{UID}")
     host.group(f"odd/pod{OTHER}")
     kernel = host.kernel()
-    assert kernel.pod_groups() == ()
-    assert kernel.pod_group(UID, f"/odd/pod{UID}") is not None
-    assert {found.uid for found in kernel.pod_groups()} == {UID, OTHER}
-    assert kernel.parents() == (host.mounts[""] / "odd",)
-    assert kernel.pod_group(OTHER) is not None
+    assert kernel.groups.pod_groups() == ()
+    assert kernel.groups.pod_group(UID, f"/odd/pod{UID}") is not None
+    assert {found.uid for found in kernel.groups.pod_groups()} == {UID, OTHER}
+    assert kernel.groups.parents() == (host.mounts[""] / "odd",)
+    assert kernel.groups.pod_group(OTHER) is not None
 
 
 def test_what_has_vanished_is_forgotten(tmp_path: Path) -> None:
@@ -298,14 +299,14 @@ def test_what_has_vanished_is_forgotten(tmp_path: Path) -> None:
     host = host_of("v2", tmp_path)
     host.group(f"kubepods/pod{UID}")
     kernel = host.kernel()
-    assert len(kernel.pod_groups()) == 1
+    assert len(kernel.groups.pod_groups()) == 1
     (host.mounts[""] / "kubepods").rename(host.mounts[""] / "gone")
     host.group(f"root/kubepods/pod{OTHER}")
     seen: set[str] = set()
     for _ in range(pod_search._LOOKS_PER_WALK):
-        seen |= {found.uid for found in kernel.pod_groups()}
+        seen |= {found.uid for found in kernel.groups.pod_groups()}
     assert OTHER in seen
-    assert [found.uid for found in kernel.pod_groups()] == [OTHER]
+    assert [found.uid for found in kernel.groups.pod_groups()] == [OTHER]
 
 
 def test_a_walk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,12 +314,12 @@ def test_a_walk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     host = host_of("v2", tmp_path)
     deep = "/".join("d" * (pod_search._MAX_DEPTH + 2))
     host.group(f"{deep}/kubepods/pod{UID}")
-    assert host.kernel().pod_groups() == ()
+    assert host.kernel().groups.pod_groups() == ()
     for number in range(9):
         host.group(f"{number}/x")
     host.group(f"zz/zz/kubepods/pod{UID}")
     monkeypatch.setattr(pod_search, "_MAX_WALKED", 9)
-    assert host.kernel().pod_groups() == ()
+    assert host.kernel().groups.pod_groups() == ()
 
 
 def test_pods_beyond_all_reason_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,14 +328,14 @@ def test_pods_beyond_all_reason_are_cut(tmp_path: Path, monkeypatch: pytest.Monk
     for number in range(5):
         host.group(f"kubepods/pod{number}{UID[1:]}")
     monkeypatch.setattr(pod_search, "_MAX_POD_GROUPS", 3)
-    assert len(host.kernel().pod_groups()) == 3
+    assert len(host.kernel().groups.pod_groups()) == 3
 
 
 def test_a_path_is_below_the_mount_it_says(tmp_path: Path) -> None:
     """Names that lead elsewhere are in no tree."""
     host = host_of("hybrid", tmp_path)
     host.group(f"kubepods/pod{UID}")
-    trees = host.kernel()._hierarchies
+    trees = Hierarchies(host.proc, host.proc / "self" / "mountinfo")
     place = host.mounts["pids"] / f"kubepods/pod{UID}"
     assert trees.path_of(place) == PurePosixPath(f"kubepods/pod{UID}")
     assert trees.path_of(place / ".." / f"pod{UID}") is None

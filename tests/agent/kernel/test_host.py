@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from breakglass.agent.kernel.host import CgroupKernel
+from breakglass.agent.kernel.hierarchy import Hierarchies
+from breakglass.agent.kernel.host import host_kernel
 from breakglass.agent.kernel.port import Leaf
 from tests.support.fake_host import ID, PID, UID, Host
 
@@ -34,9 +35,9 @@ def test_a_containers_group_is_found_on_every_kind_of_host(
     host = Host(tmp_path, unified=unified, v1=v1)
     host.put_in(PID, group)
     kernel = host.kernel()
-    leaf = kernel.leaf_of(PID, ID)
+    leaf = kernel.groups.leaf_of(PID, ID)
     assert leaf is not None
-    assert kernel.pids(leaf) == (PID,)
+    assert kernel.groups.pids(leaf) == (PID,)
     expected = host.mounts["" if unified else "pids"]
     assert leaf.directory == expected / group.strip("/") or not unified
 
@@ -52,7 +53,7 @@ def test_the_containers_of_a_pod_are_listed(tmp_path: Path, *, unified: bool, v1
             host.group(f"{pod}/cri-containerd-{one}.scope" if scope else f"{pod}/{one}")
         for odd in (f"crio-conmon-{ID[:-1]}0.scope", "init.scope", ID[:12], f"{ID}x", "bg-probe"):
             host.group(f"{pod}/{odd}")
-        leaves = host.kernel().leaves(group)
+        leaves = host.kernel().groups.leaves(group)
         assert [leaf.container_id for leaf in leaves] == [ID, OTHER]
         assert {leaf.directory.parent for leaf in leaves} == {group.trees[0][1]}
 
@@ -62,7 +63,7 @@ def test_a_container_that_is_only_in_a_v1_tree_is_listed(tmp_path: Path) -> None
     host = Host(tmp_path, unified=True, v1=True)
     group = host.pod(POD)
     host.group(f"{POD}/{ID}", trees=("pids", "freezer"))
-    (leaf,) = host.kernel().leaves(group)
+    (leaf,) = host.kernel().groups.leaves(group)
     assert leaf.directory == host.mounts["pids"] / POD.strip("/") / ID
 
 
@@ -73,9 +74,9 @@ def test_processes_are_those_of_all_trees(tmp_path: Path) -> None:
     host.put_in(PID + 1, f"{POD}/{ID}")
     host.file(f"{POD}/{ID}", "", "cgroup.procs").write_text(f"{PID}\n")
     kernel = host.kernel()
-    leaf = kernel.leaf_of(PID, ID)
+    leaf = kernel.groups.leaf_of(PID, ID)
     assert leaf is not None
-    assert kernel.pids(leaf) == (PID, PID + 1)
+    assert kernel.groups.pids(leaf) == (PID, PID + 1)
 
 
 def test_processes_in_groups_below_are_the_containers_too(tmp_path: Path) -> None:
@@ -84,10 +85,10 @@ def test_processes_in_groups_below_are_the_containers_too(tmp_path: Path) -> Non
     host.put_in(PID, f"{POD}/{ID}/init.scope")
     host.put_in(PID + 1, f"{POD}/{ID}/system.slice/x.service")
     kernel = host.kernel()
-    leaf = kernel.leaf_of(PID, ID)
+    leaf = kernel.groups.leaf_of(PID, ID)
     assert leaf is not None
     assert leaf.directory.name == ID
-    assert sorted(kernel.pids(leaf)) == [PID, PID + 1]
+    assert sorted(kernel.groups.pids(leaf)) == [PID, PID + 1]
 
 
 @pytest.mark.parametrize(
@@ -98,18 +99,18 @@ def test_a_process_of_somebody_else_gives_no_group(tmp_path: Path, group: str) -
     host = Host(tmp_path, unified=True, v1=True)
     host.put_in(PID, group if group != "/" else "/x")
     (host.proc / str(PID) / "cgroup").write_text(f"0::{group}\n5:pids:{group}\n")
-    assert host.kernel().leaf_of(PID, ID) is None
+    assert host.kernel().groups.leaf_of(PID, ID) is None
 
 
 def test_a_process_that_is_gone_gives_no_group(tmp_path: Path) -> None:
     """Nothing is claimed of a container whose process could not be looked up."""
-    assert Host(tmp_path, unified=True, v1=False).kernel().leaf_of(PID, ID) is None
+    assert Host(tmp_path, unified=True, v1=False).kernel().groups.leaf_of(PID, ID) is None
 
 
 def test_a_group_that_is_gone_has_no_processes(tmp_path: Path) -> None:
     """The leaf is removed with its last process, which is what gone looks like."""
     host = Host(tmp_path, unified=True, v1=False)
-    assert host.kernel().pids(Leaf(directory=host.mounts[""] / "gone")) == ()
+    assert host.kernel().groups.pids(Leaf(directory=host.mounts[""] / "gone")) == ()
 
 
 def test_a_group_that_is_gone_already_is_no_leaf(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_a_group_that_is_gone_already_is_no_leaf(tmp_path: Path) -> None:
     host = Host(tmp_path, unified=True, v1=False)
     (host.proc / str(PID)).mkdir()
     (host.proc / str(PID) / "cgroup").write_text(f"0::{POD}/{ID}\n")
-    assert host.kernel().leaf_of(PID, ID) is None
+    assert host.kernel().groups.leaf_of(PID, ID) is None
 
 
 def test_a_mount_of_a_part_of_the_tree_is_followed(tmp_path: Path) -> None:
@@ -127,26 +128,26 @@ def test_a_mount_of_a_part_of_the_tree_is_followed(tmp_path: Path) -> None:
     (host.proc / str(PID)).mkdir()
     line = host.proc / str(PID) / "cgroup"
     line.write_text(f"0::/machine{POD}/{ID}\n")
-    leaf = host.kernel().leaf_of(PID, ID)
+    leaf = host.kernel().groups.leaf_of(PID, ID)
     assert leaf == Leaf(directory=host.mounts[""] / POD.strip("/") / ID, container_id=ID)
     line.write_text(f"0::{POD}/{ID}\n")
-    assert host.kernel().leaf_of(PID, ID) is None
+    assert host.kernel().groups.leaf_of(PID, ID) is None
 
 
 def test_a_host_without_proc_shows_nothing(tmp_path: Path) -> None:
     """No mounts, no groups, and no error."""
-    kernel = CgroupKernel(tmp_path / "nowhere")
-    assert kernel.leaf_of(1, ID) is None
-    assert not kernel.pod_groups()
-    assert not kernel.parents()
-    assert kernel.pod_group(UID) is kernel.pod_group(UID, POD) is None
+    kernel = host_kernel(tmp_path / "nowhere")
+    assert kernel.groups.leaf_of(1, ID) is None
+    assert not kernel.groups.pod_groups()
+    assert not kernel.groups.parents()
+    assert kernel.groups.pod_group(UID) is kernel.groups.pod_group(UID, POD) is None
 
 
 def test_a_group_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     """Unreadable is not empty: whoever asks must not take it for gone."""
     (tmp_path / "cgroup.procs").mkdir()
     with pytest.raises(OSError, match="directory"):
-        CgroupKernel(tmp_path).pids(Leaf(directory=tmp_path))
+        host_kernel(tmp_path).groups.pids(Leaf(directory=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -166,12 +167,12 @@ def test_a_process_is_described_by_state_and_name(
     if stat is not None:
         (host.proc / str(PID)).mkdir()
         (host.proc / str(PID) / "stat").write_text(stat)
-    assert host.kernel().describe(PID) == described
+    assert host.kernel().killer.describe(PID) == described
 
 
 def test_this_machine_can_be_read() -> None:
     """The real /proc has no group for us by that name, and its mounts are understood."""
-    kernel = CgroupKernel()
-    assert kernel._hierarchies.trees
-    assert kernel.leaf_of(os.getpid(), ID) is None
-    assert kernel.describe(os.getpid()).startswith(f"{os.getpid()} R ")
+    kernel = host_kernel()
+    assert Hierarchies(Path("/proc"), Path("/proc/self/mountinfo")).trees
+    assert kernel.groups.leaf_of(os.getpid(), ID) is None
+    assert kernel.killer.describe(os.getpid()).startswith(f"{os.getpid()} R ")

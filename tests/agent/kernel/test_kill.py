@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from breakglass.agent.kernel.host import CgroupKernel
-from breakglass.agent.kernel.port import Leaf
+from breakglass.agent.kernel.host import host_kernel
+from breakglass.agent.kernel.port import Kernel, Leaf
 from breakglass.core import bounds
 from breakglass.errors import GateFailed
 from tests.support.fake_host import ID, UID, Host
@@ -29,9 +29,9 @@ def leaf_of(host: Host, path: str = LEAF, label: str | None = None) -> Leaf:
     return Leaf(directory=host.mounts[first] / path, container_id=ID)
 
 
-def kernel_of(host: Host, *runtime: int) -> CgroupKernel:
+def kernel_of(host: Host, *runtime: int) -> Kernel:
     """Return the kernel of a machine whose runtime has these processes."""
-    return CgroupKernel(host.proc, runtime_pids=lambda: frozenset(runtime))
+    return host_kernel(host.proc, runtime_pids=lambda: frozenset(runtime))
 
 
 def refused(host: Host, leaf: Leaf, *runtime: int) -> str:
@@ -39,7 +39,7 @@ def refused(host: Host, leaf: Leaf, *runtime: int) -> str:
     kernel = kernel_of(host, *runtime)
     before = {path: path.read_bytes() for path in host.root.rglob("*") if path.is_file()}
     with pytest.raises(GateFailed) as caught:
-        kernel.kill(leaf)
+        kernel.killer.kill(leaf)
     assert {path: path.read_bytes() for path in before} == before
     return caught.value.stable_code
 
@@ -117,7 +117,7 @@ def test_a_container_that_calls_itself_kubelet_is_not_spared(
     host.put_in(NOBODY, LEAF, name="kubelet")
     kernel = kernel_of(host)
     with pytest.raises(GateFailed) as caught:  # there is no process and no kernel behind the files
-        kernel.kill(leaf_of(host))
+        kernel.killer.kill(leaf_of(host))
     assert caught.value.stable_code == "kill-failed"
 
 
@@ -133,7 +133,7 @@ def test_a_container_in_fewer_trees_that_calls_itself_kubelet_is_not_spared(
     assert moved != lines
     (host.proc / str(NOBODY) / "cgroup").write_text(moved)
     with pytest.raises(GateFailed) as caught:
-        kernel_of(host).kill(leaf_of(host))
+        kernel_of(host).killer.kill(leaf_of(host))
     assert caught.value.stable_code == "kill-failed"
 
 
@@ -143,9 +143,9 @@ def test_the_kernel_is_told_once_where_it_can_kill_alone(tmp_path: Path) -> None
     host.put_in(NOBODY, LEAF)
     order = host.file(LEAF, "", "cgroup.kill")
     order.write_text("")
-    kernel_of(host).kill(leaf_of(host))  # the process stays, as one in state D would
+    kernel_of(host).killer.kill(leaf_of(host))  # the process stays, as one in state D would
     assert order.read_text() == "1"
-    assert kernel_of(host).pids(leaf_of(host)) == (NOBODY,)
+    assert kernel_of(host).groups.pids(leaf_of(host)) == (NOBODY,)
 
 
 def test_a_thaw_comes_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_a_thaw_comes_whatever_happens(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "pidfd_open", interrupted)
     with pytest.raises(RuntimeError):
-        kernel_of(host).kill(leaf_of(host))
+        kernel_of(host).killer.kill(leaf_of(host))
     assert seen == ["FROZEN"]
     assert [state.read_text() for state in states] == ["THAWED", "THAWED"]
 
@@ -173,9 +173,9 @@ def test_a_group_that_is_gone_is_killed_already(tmp_path: Path) -> None:
     """Nothing to kill is no failure; nor is a leaf that is empty."""
     host = Host(tmp_path, unified=True, v1=True)
     kernel = kernel_of(host)
-    kernel.kill(leaf_of(host))
+    kernel.killer.kill(leaf_of(host))
     host.group(LEAF)
-    kernel.kill(leaf_of(host))
+    kernel.killer.kill(leaf_of(host))
 
 
 def test_a_group_that_cannot_be_read_is_not_killed(tmp_path: Path) -> None:

@@ -47,13 +47,13 @@ class Gated:
 
     def limits(self) -> tuple[Limit, ...]:
         """Return the limits there."""
-        return self.kernel.limits(self.group, Oci.RUNC)
+        return self.kernel.limits.current(self.group, Oci.RUNC)
 
     def set_all(self) -> tuple[Limit, ...]:
         """Set all limits and return them."""
         limits = self.limits()
         for limit in limits:
-            self.kernel.set_limit(self.group, limit)
+            self.kernel.limits.set_limit(self.group, limit)
         return limits
 
 
@@ -86,7 +86,7 @@ def test_each_kind_of_machine_has_its_limits(gated: Gated, request: pytest.Fixtu
 def test_limits_are_set_lifted_and_read_back(gated: Gated) -> None:
     """Each at its place; a limit of systemd's shows in the kernel's file too."""
     limits = gated.set_all()
-    assert gated.kernel.changed(gated.group, limits) == ()
+    assert gated.kernel.limits.changed(gated.group, limits) == ()
     for limit in limits:
         if limit.kind is Gate.PROPERTY:
             assert gated.host.systemd.units[UNIT]["TasksMax"] == "1"
@@ -94,8 +94,8 @@ def test_limits_are_set_lifted_and_read_back(gated: Gated) -> None:
             assert Path(limit.place).read_text().strip() == "0"
     assert gated.limits() == limits
     for limit in reversed(limits):
-        gated.kernel.lift(gated.group, limit)
-    assert gated.kernel.changed(gated.group, limits) == limits
+        gated.kernel.limits.lift(gated.group, limit)
+    assert gated.kernel.limits.changed(gated.group, limits) == limits
     assert gated.limits() == limits
     assert gated.tasks.read_text().strip() == "max"
 
@@ -103,13 +103,13 @@ def test_limits_are_set_lifted_and_read_back(gated: Gated) -> None:
 def test_tasks_are_proven_by_reading(gated: Gated) -> None:
     """Where a mkdir is not refused descendants prove nothing, whatever the file says."""
     limits = gated.set_all()
-    stands = gated.kernel.standing(gated.group, limits, Oci.RUNC)
+    stands = gated.kernel.limits.standing(gated.group, limits, Oci.RUNC)
     slices = Gate.PROPERTY if gated.group.is_slice else Gate.PIDS
     assert stands is slices
-    assert gated.kernel.standing(gated.group, limits, Oci.CRUN) is Gate.WATCH_ONLY
+    assert gated.kernel.limits.standing(gated.group, limits, Oci.CRUN) is Gate.WATCH_ONLY
     assert not any((place / PROBE).exists() for _, place in gated.group.trees)
     gated.tasks.write_text("max")
-    assert gated.kernel.standing(gated.group, limits, Oci.RUNC) is Gate.WATCH_ONLY
+    assert gated.kernel.limits.standing(gated.group, limits, Oci.RUNC) is Gate.WATCH_ONLY
 
 
 def test_a_property_needs_both_systemd_and_the_kernel(tmp_path: Path) -> None:
@@ -117,11 +117,11 @@ def test_a_property_needs_both_systemd_and_the_kernel(tmp_path: Path) -> None:
     gated = Gated(tmp_path, "v2", SLICE)
     limits = gated.set_all()
     gated.tasks.write_text("0")  # ours on top: systemd rewrites it to 1, which holds as well
-    assert gated.kernel.standing(gated.group, limits, Oci.RUNC) is Gate.PROPERTY
+    assert gated.kernel.limits.standing(gated.group, limits, Oci.RUNC) is Gate.PROPERTY
     gated.host.systemd.install({UNIT: {"TasksMax": "infinity"}})
-    assert gated.kernel.standing(gated.group, limits, Oci.RUNC) is Gate.WATCH_ONLY
+    assert gated.kernel.limits.standing(gated.group, limits, Oci.RUNC) is Gate.WATCH_ONLY
     gated.host.systemd.install({UNIT: {"TasksMax": "1"}}, fails="Connection refused")
-    assert gated.kernel.standing(gated.group, limits, Oci.RUNC) is Gate.WATCH_ONLY
+    assert gated.kernel.limits.standing(gated.group, limits, Oci.RUNC) is Gate.WATCH_ONLY
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_without_systemd_the_other_limits_remain(tmp_path: Path, kind: str, trou
     _spoil(gated.host, trouble)
     kernel = gated.host.kernel()
     expected = [Gate.PIDS] if kind == "v1" else [Gate.DESCENDANTS]
-    assert [limit.kind for limit in kernel.limits(gated.group, Oci.RUNC)] == expected
+    assert [limit.kind for limit in kernel.limits.current(gated.group, Oci.RUNC)] == expected
 
 
 def _spoil(host: Host, trouble: str) -> None:
@@ -156,7 +156,7 @@ def test_when_the_only_limit_cannot_be_read_that_is_an_error(tmp_path: Path) -> 
     _spoil(gated.host, "fails")
     (gated.group.trees[0][1] / "cgroup.max.descendants").unlink()
     with pytest.raises(GateFailed, match="Failed to connect to bus") as refused:
-        gated.host.kernel().limits(gated.group, Oci.RUNC)
+        gated.host.kernel().limits.current(gated.group, Oci.RUNC)
     assert code_of(refused) == "gate-unwritable"
 
 
@@ -169,7 +169,7 @@ def test_without_the_controller_there_is_no_limit_on_tasks(tmp_path: Path) -> No
     legacy = Gated(tmp_path / "v1", "v1", POD)
     (legacy.host.mounts["pids"] / POD).rename(tmp_path / "gone")
     bare = replace(legacy.group, trees=legacy.group.trees[1:])
-    assert legacy.kernel.limits(bare, Oci.RUNC) == ()
+    assert legacy.kernel.limits.current(bare, Oci.RUNC) == ()
 
 
 @pytest.mark.parametrize("value", ["20", "4194304"])
@@ -181,7 +181,7 @@ def test_a_number_before_us_comes_back(gated: Gated, value: str) -> None:
     limits = gated.set_all()
     assert {limit.old for limit in limits if limit.kind is not Gate.DESCENDANTS} == {value}
     for limit in reversed(limits):
-        gated.kernel.lift(gated.group, limit)
+        gated.kernel.limits.lift(gated.group, limit)
     assert gated.tasks.read_text().strip() == value
 
 
@@ -198,13 +198,13 @@ def test_a_value_that_does_not_stay_is_told(tmp_path: Path) -> None:
     property_limit = gated.limits()[-1]
     (gated.host.systemd.folder / "systemctl").write_text("#!/bin/sh\necho 50\n")
     with pytest.raises(GateFailed) as refused:
-        gated.kernel.set_limit(gated.group, property_limit)
+        gated.kernel.limits.set_limit(gated.group, property_limit)
     assert code_of(refused) == "gate-not-standing"
     descendants = gated.limits()[0]
     Path(descendants.place).unlink()
     Path(descendants.place).symlink_to("/dev/null")
     with pytest.raises(GateFailed) as refused:  # and a link is not followed
-        gated.kernel.set_limit(gated.group, descendants)
+        gated.kernel.limits.set_limit(gated.group, descendants)
     assert code_of(refused) == "gate-unwritable"
 
 
@@ -219,7 +219,7 @@ def test_an_old_value_from_the_log_is_checked_before_systemd_hears_it(
     limit = gated.set_all()[-1]
     before = len(gated.host.systemd.calls)
     with pytest.raises(GateFailed):
-        gated.kernel.lift(gated.group, replace(limit, old=odd))
+        gated.kernel.limits.lift(gated.group, replace(limit, old=odd))
     assert len(gated.host.systemd.calls) == before
 
 
@@ -252,12 +252,12 @@ def test_only_the_pods_own_places_are_touched(gated: Gated, place: str) -> None:
     """A limit from the log is compared with the group as it is now."""
     for kind in (Gate.DESCENDANTS, Gate.PIDS, Gate.PROPERTY, Gate.WATCH_ONLY):
         limit = Limit(kind=kind, place=place, old="max", early=True)
-        for touch in (gated.kernel.set_limit, gated.kernel.lift):
+        for touch in (gated.kernel.limits.set_limit, gated.kernel.limits.lift):
             with pytest.raises(GateFailed) as refused:
                 touch(gated.group, limit)
             assert code_of(refused) == "cgroup-mismatch"
-        assert gated.kernel.changed(gated.group, (limit,)) == ()
-        assert gated.kernel.standing(gated.group, (limit,), Oci.RUNC) is Gate.WATCH_ONLY
+        assert gated.kernel.limits.changed(gated.group, (limit,)) == ()
+        assert gated.kernel.limits.standing(gated.group, (limit,), Oci.RUNC) is Gate.WATCH_ONLY
 
 
 def test_a_limit_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
@@ -267,10 +267,10 @@ def test_a_limit_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     gated.tasks.unlink()
     gated.tasks.mkdir()
     with pytest.raises(GateFailed) as refused:
-        gated.kernel.changed(gated.group, (limit,))
+        gated.kernel.limits.changed(gated.group, (limit,))
     assert code_of(refused) == "gate-unwritable"
     with pytest.raises(GateFailed):
-        gated.kernel.limits(gated.group, Oci.RUNC)
+        gated.kernel.limits.current(gated.group, Oci.RUNC)
 
 
 def test_a_file_that_is_missing_in_a_group_that_is_there_is_an_error(tmp_path: Path) -> None:
@@ -279,11 +279,11 @@ def test_a_file_that_is_missing_in_a_group_that_is_there_is_an_error(tmp_path: P
     limits = gated.limits()
     Path(limits[0].place).unlink()
     with pytest.raises(GateFailed) as refused:
-        gated.kernel.set_limit(gated.group, limits[0])
+        gated.kernel.limits.set_limit(gated.group, limits[0])
     assert code_of(refused) == "gate-unwritable"
     gated.group.trees[0][1].rename(tmp_path / "gone")
     for limit in limits:
-        gated.kernel.set_limit(gated.group, limit)
+        gated.kernel.limits.set_limit(gated.group, limit)
 
 
 def scope(number: int, *, slice_: str = UNIT, state: str = "failed") -> dict[str, dict[str, str]]:
@@ -301,9 +301,9 @@ def test_failed_scopes_are_reset_by_name_and_only_the_pods_own(tmp_path: Path) -
     living = scope(3, state="active")
     own = {key: value for number in range(10, 260) for key, value in scope(number).items()}
     gated.host.systemd.install(theirs | odd | living | own)
-    assert gated.kernel.reset_failed(gated.group) == len(own)
+    assert gated.kernel.limits.reset_failed(gated.group) == len(own)
     assert gated.host.systemd.units == theirs | odd | living
-    assert gated.kernel.reset_failed(gated.group) == 0
+    assert gated.kernel.limits.reset_failed(gated.group) == 0
     resets = [call for call in gated.host.systemd.calls if "reset-failed" in call]
     assert all(call[2:4] == ["reset-failed", "--"] for call in resets)
     assert sum(len(call) - 5 for call in resets) == len(own)
@@ -312,7 +312,8 @@ def test_failed_scopes_are_reset_by_name_and_only_the_pods_own(tmp_path: Path) -
 def test_without_slices_systemd_is_not_asked(tmp_path: Path) -> None:
     """The cgroupfs driver leaves no units."""
     assert (
-        Gated(tmp_path, "v2", POD).kernel.reset_failed(group_without_systemd(tmp_path / "x")) == 0
+        Gated(tmp_path, "v2", POD).kernel.limits.reset_failed(group_without_systemd(tmp_path / "x"))
+        == 0
     )
 
 

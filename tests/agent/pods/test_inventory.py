@@ -38,7 +38,7 @@ def a_sight(node: HeldNode, folder: Path, pod_events: PodEvents | None = None) -
     """Return the sight of an agent that was started just now."""
     return PodInventory(
         runtime=node.runtime,
-        kernel=SimulatedKernel(node.kernel, node.kernel.host),
+        groups=SimulatedKernel(node.kernel, node.kernel.host),
         pod_events=pod_events or node.pod_events,
         clock=node.agent_clock,
         directory=folder,

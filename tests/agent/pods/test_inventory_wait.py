@@ -38,7 +38,7 @@ class Eyes:
         self.pod_events = SimPodEvents(self.clock)
         self.inventory = PodInventory(
             runtime=self.runtime,
-            kernel=self.kernel,
+            groups=self.kernel,
             pod_events=self.pod_events,
             clock=VirtualAgentClock(self.clock),
             directory=folder,

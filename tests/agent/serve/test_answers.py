@@ -15,12 +15,12 @@ from tests.support.held_node import HeldNode
 def told(node: HeldNode) -> list[pb.Hold]:
     """Return what the agent tells of each hold in force."""
     assert node.agent is not None
-    parts, journal, clock = node.agent.assembly, node.agent.journal, node.agent_clock
+    parts, journal, clock = node.agent.parts.hold, node.agent.journal, node.agent_clock
     return [
         hold_message(
             hold,
             journal,
-            parts.watch.counters.now(hold),
+            parts.counters.now(hold),
             clock.now(),
             clock.monotonic_ms(),
             pods=held_pods(hold, journal.state.gates, parts.inventory),
@@ -32,7 +32,7 @@ def told(node: HeldNode) -> list[pb.Hold]:
 def metrics(node: HeldNode) -> list[str]:
     """Return the node's figures."""
     assert node.agent is not None
-    state, inventory = node.agent.journal.state, node.agent.assembly.inventory
+    state, inventory = node.agent.journal.state, node.agent.parts.hold.inventory
     ungated = len(ungated_pods(state.active_holds, state.gates, inventory))
     return render_metrics(state, {}, active=0, mono_ms=0, ungated=ungated).splitlines()
 

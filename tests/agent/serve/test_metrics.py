@@ -33,7 +33,7 @@ class Counting:
 def text_of(node: HeldNode) -> str:
     """Return a node's figures."""
     assert node.agent is not None
-    counters = node.agent.assembly.watch.counters
+    counters = node.agent.parts.hold.counters
     return render_metrics(
         node.state,
         {hold.id: counters.now(hold) for hold in node.state.active_holds},

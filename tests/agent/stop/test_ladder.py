@@ -13,7 +13,7 @@ import pytest
 from breakglass._pb.cri.v1 import api_pb2 as pb
 from breakglass.agent.kernel.port import PodGroup
 from breakglass.agent.runtime.port import ContainerLook
-from breakglass.agent.stop.ladder import Ladder, PodOutcome, climb, stop_pods
+from breakglass.agent.stop.ladder import Ladders, PodOutcome
 from breakglass.core import bounds
 from breakglass.core.plan import Step
 from breakglass.core.pods import Container, ContainerState, Pod
@@ -25,6 +25,7 @@ from breakglass.sim.kubelet import Kubelet
 from breakglass.sim.node import SimNode
 from breakglass.sim.profiles import CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35, Profile
 from breakglass.sim.workloads import WorkloadSpec, make_pod
+from tests.support.climbs import climb, stop_pods
 from tests.support.sim_runtime import SimRuntime, StubbornKernel, VirtualAgentClock
 from tests.support.virtual_agent import InlineExecutor
 
@@ -89,6 +90,13 @@ class World:
         self.runtime.looks = 0
         return found
 
+    @property
+    def ports(self) -> Ladders:
+        """What pods are brought down through."""
+        return Ladders(
+            runtime=self.runtime, groups=self.kernel, killer=self.kernel, clock=self.agent_clock
+        )
+
     async def climb(self, pod: Pod, *, grace_s: int = 30) -> PodOutcome:
         """Bring one pod down, with time going as it is waited for."""
         return await self.clock.until(self.climbing(pod, grace_s=grace_s))
@@ -96,13 +104,11 @@ class World:
     def climbing(self, pod: Pod, *, grace_s: int = 30) -> "asyncio.Task[PodOutcome]":
         """Begin to bring one pod down."""
         live = tuple(one for one in pod.containers if one.live)
-        return asyncio.create_task(
-            climb(self.runtime, self.kernel, pod, live, grace_s=grace_s, clock=self.agent_clock)
-        )
+        return asyncio.create_task(climb(self.ports, pod, live, grace_s=grace_s))
 
     async def climb_around(self, pod: Pod) -> PodOutcome:
         """Bring one pod down without its runtime."""
-        ladder = Ladder(self.runtime, self.kernel, self.agent_clock, without_runtime=True)
+        ladder = self.ports.ladder(without_runtime=True)
         step = Step(pod=pod, containers=pod.containers, grace_s=30)
         return await self.clock.until(asyncio.create_task(ladder.climb(step)))
 
@@ -556,11 +562,7 @@ async def test_a_status_that_fails_is_no_reason_to_wait(world: World) -> None:
 async def test_a_step_without_containers_only_looks(world: World) -> None:
     """A planned pod whose containers are down by now is recorded as it is seen, untouched."""
     (pod,) = await world.run()
-    outcome = await world.clock.until(
-        asyncio.create_task(
-            climb(world.runtime, world.kernel, pod, (), grace_s=30, clock=world.agent_clock)
-        )
-    )
+    outcome = await world.clock.until(asyncio.create_task(climb(world.ports, pod, (), grace_s=30)))
     assert outcome.seen == "restarted"
     assert world.runtime.stops == []
 
@@ -572,7 +574,7 @@ async def test_many_pods_end_one_by_one_and_share_their_looks() -> None:
     steps = [Step(pod=pod, containers=pod.containers, grace_s=30) for pod in pods]
 
     async def collect() -> list[PodOutcome]:
-        stopping = stop_pods(world.runtime, world.kernel, steps, world.agent_clock)
+        stopping = stop_pods(world.ports, steps)
         return [outcome async for outcome in stopping]
 
     outcomes = await world.clock.until(asyncio.create_task(collect()))
@@ -589,7 +591,7 @@ async def test_each_pod_of_many_has_its_whole_grace() -> None:
     steps = [Step(pod=pod, containers=pod.containers, grace_s=5) for pod in pods]
 
     async def collect() -> list[PodOutcome]:
-        stopping = stop_pods(world.runtime, world.kernel, steps, world.agent_clock)
+        stopping = stop_pods(world.ports, steps)
         return [outcome async for outcome in stopping]
 
     begun_ms = world.agent_clock.monotonic_ms()
@@ -605,7 +607,7 @@ async def test_a_slow_pod_does_not_hold_back_the_others() -> None:
     slow, quick = await world.run(pods=2, ignores_term=True)
     world.node.end(quick.containers[0].id)
     steps = [Step(pod=pod, containers=pod.containers, grace_s=9) for pod in (slow, quick)]
-    stopping = stop_pods(world.runtime, world.kernel, steps, world.agent_clock)
+    stopping = stop_pods(world.ports, steps)
     first = await world.clock.until(asyncio.create_task(_next(stopping)))
     assert (first.uid, first.ms) == (quick.uid, 0)
     second = await world.clock.until(asyncio.create_task(_next(stopping)))
@@ -619,9 +621,7 @@ async def test_leaving_early_ends_the_climbs() -> None:
     world.node.end(quick.containers[0].id)
     steps = [Step(pod=pod, containers=pod.containers, grace_s=9) for pod in (slow, quick)]
     before = asyncio.all_tasks()
-    async with aclosing(
-        stop_pods(world.runtime, world.kernel, steps, world.agent_clock)
-    ) as stopping:
+    async with aclosing(stop_pods(world.ports, steps)) as stopping:
         async for outcome in stopping:
             assert outcome.uid == quick.uid
             break
@@ -635,12 +635,7 @@ async def test_a_defect_in_a_climb_reaches_the_caller() -> None:
     world = World()
     (pod,) = await world.run()
     world.kernel.leaf_of = _broken  # type: ignore[method-assign]
-    stopping = stop_pods(
-        world.runtime,
-        world.kernel,
-        [Step(pod=pod, containers=pod.containers, grace_s=9)],
-        world.agent_clock,
-    )
+    stopping = stop_pods(world.ports, [Step(pod=pod, containers=pod.containers, grace_s=9)])
     with pytest.raises(ExceptionGroup) as caught:
         await _next(stopping)
     assert caught.group_contains(ZeroDivisionError)

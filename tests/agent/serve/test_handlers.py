@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from breakglass._pb.breakglass.v1 import agent_pb2
 from breakglass._pb.health.v1 import health_pb2
-from breakglass.agent.serve.service import RULES, Needs, Service, handlers
+from breakglass.agent.serve.handlers import RULES, Needs, handlers
+from breakglass.agent.serve.service import Service
 
 
 @dataclass
