@@ -38,7 +38,7 @@ $(READY): requirements/dev.lock pyproject.toml tools/setup.sh
 
 demo: $(READY)
 	@sh tools/machine.sh $(RUNTIME)
-	@$(BIN)/python -m lab.demo --runtime $(RUNTIME)
+	@$(BIN)/python -m scenarios.demo --runtime $(RUNTIME)
 
 machine:
 	@sh tools/machine.sh test
@@ -75,11 +75,11 @@ fuzz: $(READY)
 
 incident: $(READY)
 	@sh tools/machine.sh test
-	@$(BIN)/python -m lab.incident $(ARGS)
+	@$(BIN)/python -m scenarios.incident $(ARGS)
 
 test-v2: $(READY)
 	@sh tools/machine.sh guest
-	@$(BIN)/python -m tests.guest.story
+	@$(BIN)/python -m scenarios.guest
 
 package torture:
 	@echo "make $@ belongs to a later release: nothing was done" >&2; exit 2

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes for the demo: a runtime with a flooding DaemonSet and its neighbours, simulated or real."""
+"""Nodes with a flooding DaemonSet and its neighbours, over a simulated or a real runtime."""
 
 import subprocess
 import sys
 from pathlib import Path
 from typing import Protocol
 
-from lab.sim_node import kernel_socket
+from lab.sim.node import kernel_socket
 
 WORKLOAD = "monitoring/telemetry"
 PODS = 2
 READY_S = 30.0
 
 
-class DemoNode(Protocol):
-    """One node's runtime, and how Python is to run an agent over it."""
+class LabNode(Protocol):
+    """A node's runtime, and the arguments with which Python runs an agent over it."""
 
     name: str
     socket: Path
@@ -32,12 +32,12 @@ class SimulatedNode:
         folder.mkdir(parents=True)
         self.name = name
         self.socket = folder / "cri.sock"
-        self.agent: tuple[str, ...] = ("-m", "lab.sim_agent", str(kernel_socket(self.socket)))
+        self.agent: tuple[str, ...] = ("-m", "lab.sim.agent", str(kernel_socket(self.socket)))
         seed = sum(name.encode())
         command = [
             sys.executable,
             "-m",
-            "lab.sim_node",
+            "lab.sim.node",
             str(self.socket),
             WORKLOAD,
             str(PODS),
@@ -70,11 +70,17 @@ class ContainerdNode:
         self.socket = self._containerd.socket
         self.agent: tuple[str, ...] = ("-m", "breakglass.cli.agent")
         namespace, _, daemonset = WORKLOAD.partition("/")
-        for _ in range(PODS):
-            make_pod(self.socket, namespace=namespace, daemonset=daemonset)
-        make_pod(self.socket, namespace=namespace, daemonset=f"{daemonset}-agent")
-        make_pod(self.socket, namespace=namespace, daemonset=daemonset, controller="statefulset")
-        make_pod(self.socket, namespace="kube-system", daemonset="kube-proxy")
+        try:
+            for _ in range(PODS):
+                make_pod(self.socket, namespace=namespace, daemonset=daemonset)
+            make_pod(self.socket, namespace=namespace, daemonset=f"{daemonset}-agent")
+            make_pod(
+                self.socket, namespace=namespace, daemonset=daemonset, controller="statefulset"
+            )
+            make_pod(self.socket, namespace="kube-system", daemonset="kube-proxy")
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the pods and the runtime."""

@@ -53,6 +53,29 @@ BANS: dict[str, dict[str, str]] = {
         "breakglass.cli": "only cli prints, exits or reads argv",
     },
 }
+# What stands beside the installed package, and why nothing in that package may import it.
+NOT_INSTALLED = {
+    "breakglass.sim": "no wheel has sim (docs/adr/0022): only a checkout simulates nodes",
+    "lab": "the lab is not installed",
+    "scenarios": "stories are not installed",
+    "tests": "tests are not installed",
+    "benchmarks": "benchmarks are not installed",
+    "tools": "the checkout's own tools are not installed",
+}
+# Below each room of the checkout: what must not be imported there, and why.
+ROOMS: dict[str, dict[str, str]] = {
+    "lab": {
+        "scenarios": "a machine knows none of the stories told on it",
+        "tests": "tests, stories and benchmarks share the lab: it depends on none of them",
+        "benchmarks": "tests, stories and benchmarks share the lab: it depends on none of them",
+    },
+    "scenarios": {
+        "breakglass.agent": "a story sees a node as people do: by the two programs",
+        "breakglass._pb": "a story sees a node as people do: by the two programs",
+        "tests": "tests import stories, so that both run the command line in one way",
+        "benchmarks": "a story measures what people wait for, and compares it with nothing",
+    },
+}
 # Where each of these may be imported at all; elsewhere they are a leak through a layer.
 HOMES: dict[str, tuple[str, ...]] = {
     "grpc": (
@@ -197,6 +220,35 @@ def test_a_wings_init_says_what_it_is_for_and_exports_nothing() -> None:
             assert all(part in text for part in ("Reason to change:", "May touch:", "Promises:"))
 
 
+def test_the_installed_package_imports_nothing_that_is_not_installed() -> None:
+    """Else the program would run in a checkout, and fail on a node or on a bastion."""
+    for path in modules():
+        if path.relative_to(PACKAGE).parts[0] == "sim":
+            continue
+        for name in imports(path):
+            for banned, reason in NOT_INSTALLED.items():
+                assert not of(name, banned), f"{path}: no {name}: {reason}"
+
+
+def test_a_simulated_node_needs_only_the_package() -> None:
+    """`sim` stands below the lab: it is what the lab's simulated nodes are made of."""
+    for path in modules("sim"):
+        for name in imports(path):
+            for banned in NOT_INSTALLED.keys() - {"breakglass.sim"}:
+                assert not of(name, banned), f"{path}: no {name}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_of_the_checkout_imports_what_it_must_not(room: str) -> None:
+    """`breakglass <- lab <- scenarios <- tests`: machines, stories told on them, checks of both."""
+    found = sorted((ROOT / room).rglob("*.py"))
+    assert found, f"{room} has vanished"
+    for path in found:
+        for name in imports(path):
+            for banned, reason in ROOMS[room].items():
+                assert not of(name, banned), f"{path}: no {name}: {reason}"
+
+
 @pytest.mark.parametrize("library", HOMES)
 def test_a_library_stays_where_it_is_at_home(library: str) -> None:
     """What touches the outside is imported in few, named modules."""
@@ -212,10 +264,12 @@ def test_every_module_that_the_map_names_is_there() -> None:
         for home in homes:
             assert (PACKAGE / home).exists(), home
     assert any(f"breakglass.{LIMITS_PORT}" in imports(path) for path in modules("agent/hold"))
-    for bans in BANS.values():
+    for bans in (*BANS.values(), *ROOMS.values(), NOT_INSTALLED):
         for banned in bans:
             if banned.startswith("breakglass."):
                 assert (PACKAGE / banned.removeprefix("breakglass.")).is_dir(), banned
+    for room in NOT_INSTALLED.keys() - {"breakglass.sim"}:
+        assert (ROOT / room).is_dir(), room
 
 
 def test_the_agents_program_needs_no_more_than_the_agents_dependencies() -> None:

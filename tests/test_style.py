@@ -39,7 +39,7 @@ def sources(*places: str) -> list[Path]:
     return [path for path in found if "_pb" not in path.parts]
 
 
-OURS = sources("breakglass", "lab", "tools", "benchmarks", "tests")
+OURS = sources("breakglass", "lab", "scenarios", "tools", "benchmarks", "tests")
 PRODUCT = sources("breakglass")
 
 

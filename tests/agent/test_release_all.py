@@ -15,7 +15,7 @@ from breakglass.core.gates import Layout, Oci
 from breakglass.core.hold_entries import GateLifted, HoldEnded
 from breakglass.errors import NodeError
 from breakglass.sim.kernel import Host
-from lab.sim_kernel import SimulatedKernel
+from lab.sim.kernel import SimulatedKernel
 from tests.support.held_node import HeldNode
 
 HOSTS = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Bastion
+from scenarios.bastion import Bastion
 
 ID = "01a1fc9c-8d29-7572-aaf2-402d4871c76c"
 

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Delivery from end to end: real agents over simulated runtimes, reached over mTLS on loopback."""
 
+import os
 import re
+import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.nodes import WORKLOAD
-from tests.cli.conftest import Bastion, on_terminal
-from tests.cli.night import READY_S, Night
+from scenarios.bastion import AGENT, Bastion
+from tests.cli.conftest import on_terminal
+from tests.cli.night import Night
+
+READY_S = 20.0
 
 
 @pytest.fixture
@@ -123,7 +127,7 @@ def test_a_node_that_refuses_is_told_with_its_reason(night: Night) -> None:
     bastion = night.bastion
     for name in ("n1", "n2"):
         night.stop(name)
-        config = bastion.folder / name / "agent.toml"
+        config = night.config(name)
         config.write_text(
             config.read_text().replace("workloads = [", f'workloads = [\n"{WORKLOAD}",')
         )
@@ -137,10 +141,10 @@ def test_a_node_that_refuses_is_told_with_its_reason(night: Night) -> None:
 def test_the_nodes_own_socket_is_a_road_too(night: Night) -> None:
     """`breakglass-agent submit < file` on the node: same bytes, same verdict (P10)."""
     file = Path(night.approved())
-    config = str(night.bastion.folder / "n1" / "agent.toml")
+    config = str(night.config("n1"))
 
     def agent(*arguments: str, raw: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        command = [sys.executable, "-m", "breakglass.cli.agent", *arguments, "--config", config]
+        command = [*AGENT, *arguments, "--config", config]
         return subprocess.run(command, input=raw, capture_output=True, check=False)
 
     short = agent("submit", raw=file.read_bytes().split(b"-----BEGIN")[0])
@@ -162,11 +166,11 @@ def test_the_nodes_own_socket_is_a_road_too(night: Night) -> None:
 def test_an_interrupted_watch_leaves_the_nodes_to_it(night: Night) -> None:
     """Ctrl-C ends the watching with 130 and a row for every node (P7)."""
     file = night.approved("--grace", "20s")
-    night.agents["n1"].send_signal(19)  # SIGSTOP: it accepts connections and says nothing
+    agent = night.agents["n1"].pid
+    os.kill(agent, signal.SIGSTOP)  # it accepts connections and says nothing
     try:
-        command = [sys.executable, "-m", "breakglass.cli.main", "--home"]
         run = subprocess.Popen(
-            [*command, night.bastion.path("home"), "run", file, "--yes"],
+            night.bastion.command("run", file, "--yes"),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -178,7 +182,7 @@ def test_an_interrupted_watch_leaves_the_nodes_to_it(night: Night) -> None:
         run.send_signal(2)
         out, err = run.communicate(timeout=READY_S)
     finally:
-        night.agents["n1"].send_signal(18)
+        os.kill(agent, signal.SIGCONT)
     assert run.returncode == 130
     assert "[interrupted]" in err
     assert re.search(r"n1 +prod-a +unreached", out)

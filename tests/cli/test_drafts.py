@@ -7,7 +7,7 @@ import pytest
 
 from breakglass.core.command import Action, parse_command
 from breakglass.core.signed_file import parse_signed_file
-from tests.cli.conftest import Bastion, Ran
+from scenarios.bastion import Bastion, Ran
 
 ID = "01a1fc9c-8d29-7572-aaf2-402d4871c76c"
 IMAGE = f"sha256:{'1f' * 32}"

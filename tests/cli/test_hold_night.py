@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab.nodes import PODS, WORKLOAD
-from tests.cli.conftest import Bastion, Ran
+from scenarios.bastion import Bastion, Ran
 from tests.cli.night import Night
 
 SOON_S = 30.0
@@ -33,15 +33,9 @@ def night(new_bastion: Callable[[], Bastion]) -> Iterator[Night]:
 
 def carried_out(night: Night, verb: str, *extra: str, workload: str = WORKLOAD) -> Ran:
     """Draft a command, let two people approve it, deliver it; return how that ended."""
-    bastion, file = night.bastion, night.bastion.path(f"{verb}-{time.monotonic_ns()}")
-    drafted = bastion.run(
-        "draft", verb, workload, "--cluster", "prod-a", "--reason", "it floods",
-        "--incident", "INC-1211", "--requester", "luc", *extra, "-o", file,
-    )  # fmt: skip
-    assert drafted.exit == 0, drafted.err
-    for person in ("ana", "bo"):
-        assert bastion.approve(file, person).exit == 0
-    return bastion.json("run", file, "--yes")
+    name, options = f"{verb}-{time.monotonic_ns()}", ("--incident", "INC-1211", *extra)
+    file = night.bastion.signed(name, *options, verb=verb, workload=workload)
+    return night.bastion.json("run", file, "--yes")
 
 
 def holds(night: Night) -> list[Any]:

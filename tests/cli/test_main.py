@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shell of the program: help, errors, exit statuses, one JSON document, a fast start."""
 
+import shlex
 import subprocess
 import sys
 import types
+from collections.abc import Sequence
 
 import click
 import pytest
@@ -12,13 +14,13 @@ from breakglass.cli import main
 from breakglass.cli.main import LATER, VERBS, cli
 from breakglass.cli.result import DEBUG, as_known, printable
 from breakglass.errors import BreakglassError, Exit
-from tests.cli.conftest import Bastion, Ran
+from scenarios.bastion import AGENT, BREAKGLASS, Bastion, Ran
 
 
-def program(*arguments: str, module: str = "breakglass.cli.main") -> Ran:
+def program(*arguments: str, start: Sequence[str] = BREAKGLASS) -> Ran:
     """Run the program as a process."""
     ran = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
+        [*start, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -136,7 +138,7 @@ def test_an_interrupt_is_130() -> None:
 
 def test_a_reader_that_went_away_is_no_defect() -> None:
     """`breakglass completion bash | head -0` ends quietly."""
-    line = f"{sys.executable} -m breakglass.cli.main --help | true; echo ${{PIPESTATUS[0]}}"
+    line = f"{shlex.join(BREAKGLASS)} --help | true; echo ${{PIPESTATUS[0]}}"
     ran = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() in {"0", "130"}
     assert "Traceback" not in ran.stderr
@@ -198,11 +200,11 @@ def test_the_program_on_the_node_answers_the_same_way(
     arguments: tuple[str, ...], status: int, code: str
 ) -> None:
     """One error with code and hint, the same exit statuses, no traceback."""
-    ran = program(*arguments, module="breakglass.cli.agent")
+    ran = program(*arguments, start=AGENT)
     assert (ran.exit, ran.out) == (status, "")
     assert f"[{code}]" in ran.err
     assert "Traceback" not in ran.err
-    asked = program("--output", "json", *arguments, module="breakglass.cli.agent")
+    asked = program("--output", "json", *arguments, start=AGENT)
     assert (asked.json["code"], asked.json["exit"]) == (code, status)
 
 

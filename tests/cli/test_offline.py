@@ -4,14 +4,14 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from breakglass.core.signed_file import parse_signed_file
-from tests.cli.conftest import Bastion, on_terminal
+from scenarios.bastion import Bastion
+from tests.cli.conftest import on_terminal
 
 
 def text_of(file: str) -> bytes:
@@ -85,7 +85,7 @@ def test_approving_twice_adds_nothing(bastion: Bastion) -> None:
 def test_an_approver_needs_no_home(bastion: Bastion, tmp_path: Path) -> None:
     """The file, a key and OpenSSH are enough; what could not be checked is said (P10)."""
     file = bastion.draft()
-    away = Bastion(folder=tmp_path / "away", capture=bastion.capture)
+    away = Bastion(tmp_path / "away", program=bastion.program)
     ran = away.run("approve", file, "--key", bastion.path("ana"), "--yes")
     assert ran.exit == 0
     assert "no trust here" in ran.err
@@ -124,20 +124,8 @@ def test_an_old_signature_beside_the_file_is_not_in_the_way(bastion: Bastion) ->
 def test_raw_is_what_stock_openssh_signs(bastion: Bastion) -> None:
     """`show --raw`, `ssh-keygen -Y sign`, `merge`: an approval without this program (P10)."""
     file = bastion.draft()
-    ran = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "breakglass.cli.main",
-            "--home",
-            bastion.path("home"),
-            "show",
-            file,
-            "--raw",
-        ],
-        capture_output=True,
-        check=True,
-    )
+    shown = bastion.command("show", file, "--raw")
+    ran = subprocess.run(shown, capture_output=True, check=True)
     assert ran.stdout == text_of(file)
     raw = Path(bastion.path("raw"))
     raw.write_bytes(ran.stdout)

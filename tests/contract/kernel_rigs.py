@@ -19,7 +19,7 @@ from breakglass.sim.kernel import Host, SimKernel
 from breakglass.sim.node import SimNode
 from breakglass.sim.records import SimContainer, SimSandbox
 from lab import leftovers
-from lab.sim_kernel import SimulatedKernel
+from lab.sim.kernel import SimulatedKernel
 from tests.support import own_groups
 from tests.support.own_groups import OwnGroups
 

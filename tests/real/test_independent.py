@@ -7,6 +7,7 @@ sockets and each other, nothing else.
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from lab import netns
+from lab.daemon import Daemon
+from scenarios.bastion import AGENT, WORKLOAD, Bastion, as_process
+from scenarios.loopback import point, start_agent
 from tests.support.sim_process import SimProcess
 
 pytestmark = pytest.mark.real
 
-WORKLOAD = "monitoring/telemetry"
-READY_S = 30.0
 STEP_S = 60.0
 _PEERS = re.compile(
     r"sin6?_port=htons\((\d+)\).*?(?:inet_addr\(\"|inet_pton\(AF_INET6, \")([^\"]+)"
@@ -50,15 +52,6 @@ def sim(tmp_path: Path) -> Iterator[SimProcess]:
     made.close()
 
 
-def _breakglass(folder: Path, *arguments: str, under: tuple[str, ...] = ()) -> str:
-    command = [*under, sys.executable, "-m", "breakglass.cli.main", "--home", str(folder / "home")]
-    done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=STEP_S, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def _traced(trace: Path) -> tuple[str, ...]:
     return (
         "strace",
@@ -72,53 +65,32 @@ def _traced(trace: Path) -> tuple[str, ...]:
     )
 
 
-def _install(folder: Path, sim: SimProcess) -> Path:
-    """Make a home, a command with two approvals, and the node's bundle; return its agent.toml."""
-    for person in ("ana", "bo", "luc"):
-        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / person)]
-        subprocess.run(keygen, check=True, stdin=subprocess.DEVNULL)
-    pairs = [f"{one}={folder / one}.pub" for one in ("ana", "bo", "luc")]
-    people = [part for pair in pairs for part in ("--person", pair)]
-    _breakglass(folder, "init", "--domain", "example", *people)
-    _breakglass(folder, "node", "add", "n1", netns.NODE_ADDRESS, "--cluster", "prod-a")
-    _breakglass(folder, "node", "bundle", "n1", "--out", str(folder / "n1"))
-    file = str(folder / "stop.cmd")
-    why = ("--cluster", "prod-a", "--reason", "floods", "--requester", "luc", "-o", file)
-    _breakglass(folder, "draft", "stop", WORKLOAD, *why)
-    for person in ("ana", "bo"):
-        _breakglass(folder, "approve", file, "--key", str(folder / person), "--yes")
-    config = folder / "n1" / "agent.toml"
-    text = config.read_text()
-    for key, value in (("socket", "run/a.sock"), ("directory", "state"), ("endpoint", sim.socket)):
-        text = re.sub(rf'(?m)^{key} = ".*"$', f'{key} = "{value}"', text)
-    config.write_text(text)
+def _install(bastion: Bastion, sim: SimProcess) -> Path:
+    """Make a home and the node's bundle; return its agent.toml."""
+    bastion.make_keys()
+    bastion.init()
+    bastion.add_node("n1", netns.NODE_ADDRESS)
+    bundle = bastion.folder / "n1"
+    bastion.write_bundle("n1", bundle)
+    config = bundle / "agent.toml"
+    point(config, state=bundle / "state", runtime=sim.socket)
     return config
 
 
 def test_nothing_but_a_wire_is_needed(wire: netns.Wire, sim: SimProcess, tmp_path: Path) -> None:
     """P1: signed command to stopped pod without DNS, route or API server; nothing else is asked."""
-    config = _install(tmp_path, sim)
+    bastion = Bastion(tmp_path)
+    config, command = _install(bastion, sim), bastion.signed("stop.cmd")
     agent_trace, cli_trace = tmp_path / "agent.trace", tmp_path / "cli.trace"
-    agent = subprocess.Popen(
-        wire.node.command(
-            *_traced(agent_trace),
-            *(sys.executable, "-m", "breakglass.cli.agent", "serve", "--config", str(config)),
-        ),
-        stdout=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-    )
+    # With -D the tracer is nobody's parent: the process is the agent itself.
+    serve = (*_traced(agent_trace), *AGENT, "serve", "--config", str(config))
+    agent = Daemon(wire.node.command(*serve), log=tmp_path / "agent.log")
     try:
-        assert agent.stdout is not None
-        assert any('"ready"' in line for line in iter(agent.stdout.readline, ""))
-        under = tuple(wire.bastion.command(*_traced(cli_trace)))
-        shown = _breakglass(tmp_path, "run", str(tmp_path / "stop.cmd"), "--yes", under=under)
+        start_agent(agent)
+        traced = as_process(prefix=wire.bastion.command(*_traced(cli_trace)))
+        shown = Bastion(tmp_path, program=traced).breakglass("run", command, "--yes")
     finally:
-        # With -D the tracer is nobody's parent: this process is the agent itself.
-        agent.terminate()
-        agent.wait(timeout=STEP_S)
-        if agent.stdout is not None:
-            agent.stdout.close()
+        agent.end(signal.SIGTERM, limit_s=STEP_S)
     assert "done" in shown
     assert sim.running() == 0
     for trace in (agent_trace, cli_trace):

@@ -21,6 +21,7 @@ from lab import LabUnavailable, containerd, nspawn
 from lab.containerd import Containerd
 from lab.nspawn import Machine
 from lab.pods import make_pod, processes_of
+from scenarios.bastion import WORKLOAD, Bastion
 from tests.support.agent_process import AgentProcess, NodeFiles, Tls
 from tests.support.organisation import Organisation
 
@@ -31,7 +32,6 @@ ACTIVE = "systemctl is-active breakglass-agent"
 RECORDED_SCORE = 2.4
 JOURNAL = "journalctl -u breakglass-agent -o cat --no-pager"
 CAP_KILL = 5  # capabilities(7), linux/capability.h  # and in docs/systemd.md
-WORKLOAD = "monitoring/telemetry"
 
 pytestmark = pytest.mark.real
 
@@ -132,24 +132,14 @@ def _readme_commands() -> list[str]:
     return section.partition("```sh\n")[2].partition("\n```")[0].splitlines()
 
 
-def _breakglass(folder: Path, line: str) -> None:
-    program = (sys.executable, "-m", "breakglass.cli.main", "--home", str(folder / "home"))
-    subprocess.run([*program, *line.split()], cwd=folder, check=True, capture_output=True)
-
-
 def _make_bundle(folder: Path) -> None:
     """Make a home, a node's bundle and a command that two people approved, by the CLI alone."""
-    for person in ("ana", "bo", "luc"):
-        key = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", person, "-f", person)
-        subprocess.run(key, cwd=folder, check=True, capture_output=True)
-    people = " ".join(f"--person {name}={name}.pub" for name in ("ana", "bo", "luc"))
-    _breakglass(folder, f"init --domain example {people}")
-    _breakglass(folder, "node add n1 127.0.0.1 --cluster prod-a")
-    _breakglass(folder, "node bundle n1 --out n1")
-    wants = "--cluster prod-a --requester luc --reason floods --incident INC-1"
-    _breakglass(folder, f"draft stop {WORKLOAD} {wants} -o stop.cmd")
-    for person in ("ana", "bo"):
-        _breakglass(folder, f"approve stop.cmd --key {person} --yes")
+    bastion = Bastion(folder)
+    bastion.make_keys()
+    bastion.init()
+    bastion.add_node("n1", "127.0.0.1")
+    bastion.write_bundle("n1", folder / "n1")
+    bastion.signed("stop.cmd", "--incident", "INC-1")
 
 
 @pytest.fixture
@@ -158,7 +148,7 @@ def runtime() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="bg-") as short:
         socket = Path(short) / "containerd.sock"
         process = subprocess.Popen(
-            (sys.executable, "-m", "lab.sim_node", str(socket), WORKLOAD, "2", "1"),
+            (sys.executable, "-m", "lab.sim.node", str(socket), WORKLOAD, "2", "1"),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,

@@ -35,7 +35,7 @@ from breakglass.sim.kubelet import Kubelet, Machine
 from breakglass.sim.node import SimNode
 from breakglass.sim.pod_events import SimPodEvents
 from breakglass.sim.workloads import PodSpec, WorkloadSpec, make_pod
-from lab.sim_kernel import SimulatedKernel
+from lab.sim.kernel import SimulatedKernel
 from tests.support.faulty_disk import PowerCutError
 from tests.support.organisation import Organisation
 from tests.support.sim_runtime import SimRuntime

@@ -24,7 +24,7 @@ from breakglass.sim.clock import VirtualClock
 from breakglass.sim.faults import CriError, Faults
 from breakglass.sim.kernel import Host, SimKernel
 from breakglass.sim.node import SimNode
-from lab.sim_kernel import SimulatedKernel
+from lab.sim.kernel import SimulatedKernel
 from tests.support.faulty_disk import PowerCutError
 
 

@@ -17,7 +17,7 @@ from breakglass.core import bounds
 from breakglass.core.pods import Pod
 from breakglass.errors import RuntimeUnavailable
 from breakglass.sim.pod_events import SimPodEvents
-from lab.sim_kernel import SimulatedKernel
+from lab.sim.kernel import SimulatedKernel
 from tests.support.held_node import HeldNode
 
 SILENT = RuntimeUnavailable("no answer", code="runtime-timeout")

@@ -11,63 +11,55 @@ cannot run (no root, no Go) or the arguments are wrong.
 """
 
 import argparse
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from typing import NoReturn
 
 import grpc
 
-from lab import LabUnavailable
-from lab.incident_acts import Story
-from lab.incident_stage import IncidentFailed, Stage
-from lab.kubernetes import Cluster, left_behind
-from lab.kubernetes_daemon import NeverReady
+from lab.kubernetes.cluster import Cluster, left_behind
+from scenarios.incident.acts import Incident
+from scenarios.incident.world import World
+from scenarios.stage import Stage, perform, require
 
 PIDS = 1024  # kubelet gives new pods a limit of its own, which a release must restore
 KUBELETS_BACKOFF_S = 300  # its longest pause between two attempts
 _SPARE_S = 45.0
 _MOST_MINUTES = 60.0
-_FAILURES = (IncidentFailed, NeverReady, subprocess.SubprocessError, OSError, grpc.RpcError)
 
 
-def play(minutes: float, backoff_s: int | None) -> str:
-    """Play the incident; return its sum.
+def play(stage: Stage, minutes: float, backoff_s: int | None) -> str:
+    """Play the incident; return its figures.
 
     Raises:
-        IncidentFailed: something was not as it should be.
+        StoryFailed: something was not as it should be.
         LabUnavailable: a Kubernetes cannot run here.
     """
-    began = time.monotonic()
     with Cluster(backoff_s=backoff_s, pids=PIDS) as cluster:
-        stage = Stage(cluster)
+        world = World(cluster, stage)
         patience_s = _SPARE_S + (KUBELETS_BACKOFF_S if backoff_s is None else backoff_s)
-        story = Story(stage=stage, minutes=minutes, patience_s=patience_s)
+        incident = Incident(world=world, minutes=minutes, patience_s=patience_s)
         try:
-            _tell(story)
+            _play_acts(incident)
         except BaseException:
-            stage.tell_logs()
+            world.tell_logs()
             raise
-    if left := left_behind(cluster.folder):
-        raise IncidentFailed(f"expected nothing left of it, got {', '.join(left)}")
-    return f"{story.sum()}, nothing left; {time.monotonic() - began:.0f} s in all"
+    left = left_behind(cluster.folder)
+    require(not left, f"expected nothing left of it, got {', '.join(left)}")
+    return f"{incident.figures()}, nothing left"
 
 
-def _tell(story: Story) -> None:
-    story.peacetime()
-    story.flooded()
-    story.undone()
-    limits = story.limits()
-    watch = story.hold()
-    story.kubelet_tries(watch)
-    story.kubelet_restarts(watch)
-    story.replaced(watch)
-    story.rolled_forward(watch)
-    story.released(watch, limits)
-    story.nothing_left()
+def _play_acts(incident: Incident) -> None:
+    incident.peacetime()
+    incident.flooded()
+    incident.undone()
+    limits = incident.limits()
+    watch = incident.hold()
+    incident.kubelet_tries(watch)
+    incident.kubelet_restarts(watch)
+    incident.replaced(watch)
+    incident.rolled_forward(watch)
+    incident.released(watch, limits)
+    incident.nothing_left()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -85,23 +77,12 @@ def main(arguments: Sequence[str]) -> int:
         help="kubelet's longest pause between two attempts (default: its own, 300)",
     )
     chosen = parser.parse_args(arguments)
-    os.environ.setdefault("NO_COLOR", "1")
-    signal.signal(signal.SIGTERM, _end)
-    try:
-        print(f"\n{play(chosen.minutes, chosen.backoff)}")
-    except LabUnavailable as error:
-        print(f"incident not played: {error}", file=sys.stderr)
-        return 2
-    except _FAILURES as error:
-        said = getattr(error, "stderr", None)
-        print(f"incident failed: {error}{f': {said}' if said else ''}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _end(number: int, _: object) -> NoReturn:
-    """Leave by the usual way out: a kubelet that stays behind would go on for ever."""
-    raise SystemExit(128 + number)
+    return perform(
+        "incident",
+        lambda stage: play(stage, chosen.minutes, chosen.backoff),
+        timed=True,
+        failures=(grpc.RpcError,),
+    )
 
 
 def _minutes(text: str) -> float:

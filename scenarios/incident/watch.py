@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import grpc
 
-from lab.incident_stage import BYSTANDER, FLOOD, IncidentFailed
-from lab.kubernetes_node import KubeNode, Tick
+from lab.kubernetes.node import KubeNode, Tick
+from scenarios.incident.world import BYSTANDER, FLOOD
+from scenarios.stage import StoryFailed
 
 TICK_S = 0.05  # a witness's code runs this long for each line that it writes
 _LOOK_S = 0.5
@@ -59,22 +60,22 @@ class Watch:
         """Look once.
 
         Raises:
-            IncidentFailed: code of a held pod ran, or a neighbour's does not.
+            StoryFailed: code of a held pod ran, or a neighbour's does not.
         """
         for node in self.nodes:
             if lines := self.lines(node):
                 late = lines[0].at - self.since
-                raise IncidentFailed(
+                raise StoryFailed(
                     f"expected no code of {FLOOD} on {node.name} after the stop, got"
                     f" {len(lines)} lines, the first {late:.2f} s after it"
                 )
             if running := self._running(node):
-                raise IncidentFailed(
+                raise StoryFailed(
                     f"expected no running container of {FLOOD} on {node.name}, got {running}"
                 )
             quiet = time.time() - node.ticks(BYSTANDER)[-1].at
             if quiet > _ALIVE_S:
-                raise IncidentFailed(
+                raise StoryFailed(
                     f"expected {BYSTANDER} on {node.name} to run on, got {quiet:.1f} s of silence"
                 )
 
@@ -89,13 +90,13 @@ class Watch:
         """Watch until it is so; return how long that took, in seconds.
 
         Raises:
-            IncidentFailed: the time is up, or what `check` raises.
+            StoryFailed: the time is up, or what `check` raises.
         """
         began = time.monotonic()
         while not is_so():
             self.check()
             if time.monotonic() - began > limit_s:
-                raise IncidentFailed(f"expected {what} within {limit_s:.0f} s, got nothing")
+                raise StoryFailed(f"expected {what} within {limit_s:.0f} s, got nothing")
             time.sleep(_LOOK_S)
         return time.monotonic() - began
 

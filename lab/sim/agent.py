@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent on a simulated node: `python -m lab.sim_agent SOCKET serve --config FILE`.
+"""The agent on a simulated node: `python -m lab.sim.agent SOCKET serve --config FILE`.
 
 It is `breakglass-agent serve` in every way but one: the control groups that it limits and kills,
 and the births that it is told of, are those of the simulated node behind the socket.
@@ -18,8 +18,8 @@ def main() -> None:
     from breakglass.agent.assembly import Ports  # noqa: PLC0415
     from breakglass.agent.config import load  # noqa: PLC0415
     from breakglass.agent.daemon import log_as_json, serve  # noqa: PLC0415
-    from lab.sim_kernel import SimulatedKernel  # noqa: PLC0415
-    from lab.sim_remote import RemoteFiles  # noqa: PLC0415
+    from lab.sim.kernel import SimulatedKernel  # noqa: PLC0415
+    from lab.sim.remote import RemoteFiles  # noqa: PLC0415
 
     files = RemoteFiles(Path(sys.argv[1]))
     log_as_json()

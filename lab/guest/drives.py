@@ -7,7 +7,7 @@ Kubernetes and containerd as `tests/kubernetes/build.sh` leaves them, this proje
 very command of its README, and whatever the caller puts beside it.  The guest sees the drive as
 `STAGE`, read-only, and the installed project as /opt/breakglass.
 
-Nothing here boots: that is `lab.guest`.  What cannot be had raises `LabUnavailable`.
+Nothing here boots: that is `lab.guest.machine`.  What cannot be had raises `LabUnavailable`.
 """
 
 import fcntl
@@ -53,7 +53,6 @@ _MASKED = (
     "systemd-networkd-wait-online.service",
 )
 _TOOLS = ("mmdebstrap", "mke2fs", "ssh-keygen", "qemu-system-x86_64", "unshare", "nsenter", "ssh")
-_REPOSITORY = Path(__file__).resolve().parent.parent
 _FILES = {
     "etc/fstab": (
         "/dev/vda / ext4 rw,noatime 0 1\n"

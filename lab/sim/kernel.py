@@ -2,7 +2,7 @@
 """The agent's kernel ports over a simulated node's control groups.
 
 It speaks to `Files`: the simulated kernel itself, in virtual time, or one in another process
-(`lab.sim_remote`).  It is not for real nodes: the paths are below a root that no machine has.
+(`lab.sim.remote`).  It is not for real nodes: the paths are below a root that no machine has.
 """
 
 from collections.abc import Iterator

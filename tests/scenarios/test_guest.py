@@ -3,7 +3,7 @@
 
 import pytest
 
-from tests.guest.world import Gate, parse_look
+from scenarios.guest.look import Gate, parse_look
 
 SAID = """lines telemetry 7
 failed telemetry RunContainerError

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated node as a process: `python -m lab.sim_node SOCKET NAMESPACE/DAEMONSET PODS SEED`.
+"""A simulated node as a process: `python -m lab.sim.node SOCKET NAMESPACE/DAEMONSET PODS SEED`.
 
 It prints "ready" when its runtime answers, and runs until SIGTERM.  Its control groups are behind
-the socket beside the runtime's, `kernel_socket`, for `lab.sim_agent`.  Beside the DaemonSet it runs
+the socket beside the runtime's, `kernel_socket`, for `lab.sim.agent`.  Beside the DaemonSet it runs
 what stands beside one on a real node: another set with a similar name, a StatefulSet's pod, a bare
 pod and a kube-proxy.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from breakglass.core.names import parse_workload
 from breakglass.sim.serve import serve
 from breakglass.sim.workloads import Controller, WorkloadSpec
-from lab.sim_remote import KernelServer
+from lab.sim.remote import KernelServer
 
 
 def kernel_socket(socket: Path) -> Path:

@@ -21,9 +21,10 @@ from pathlib import Path
 import grpc
 
 from breakglass._pb.cri.v1 import api_pb2 as cri
-from lab import kubernetes_texts, leftovers
+from lab import leftovers
 from lab.containerd import CHANNEL_OPTIONS
-from lab.kubernetes_daemon import Daemon
+from lab.daemon import Daemon
+from lab.kubernetes import texts
 from lab.netns import Host
 
 VERSIONS = ("2", "1.7")
@@ -66,7 +67,7 @@ class Attempt:
 
 
 class KubeNode:
-    """One node; `lab.kubernetes` makes its namespaces and closes it."""
+    """One node; `lab.kubernetes.cluster` makes its namespaces and closes it."""
 
     def __init__(
         self, *, host: Host, number: int, version: str, folder: Path, built: Path, kubeconfig: Path
@@ -137,16 +138,16 @@ class KubeNode:
 
     def configure(self, *, backoff_s: int | None = None, pids: int | None = None) -> None:
         """Write kubelet's configuration; one that runs must be restarted to read it."""
-        text = kubernetes_texts.kubelet(
+        text = texts.kubelet(
             socket=self.socket, cgroup=self.cgroup_root, backoff_s=backoff_s, pids=pids
         )
         (self.folder / "kubelet.json").write_text(text)
 
     def start_runtime(self, images: Path) -> None:
         """Start containerd, wait until it answers, and give it the images."""
-        toml = kubernetes_texts.containerd(self.version, socket=self.socket, built=self._built)
+        toml = texts.containerd(self.version, socket=self.socket, built=self._built)
         (self.folder / "config.toml").write_text(toml)
-        network = kubernetes_texts.network(self.number)
+        network = texts.network(self.number)
         (self.folder / "lib/cni/net.d/10-lab.conflist").write_text(network)
         self.containerd.start()
         self.containerd.until(self.answers)
@@ -243,9 +244,7 @@ class KubeNode:
     def _has_images(self) -> bool:
         # The reply is searched as bytes: names stand in it as they are, without a schema.
         listed = self._call("ImageService/ListImages")
-        return all(
-            name.encode() in listed for name in (kubernetes_texts.PAUSE, kubernetes_texts.WITNESS)
-        )
+        return all(name.encode() in listed for name in (texts.PAUSE, texts.WITNESS))
 
     def _call(self, method: str) -> bytes:
         """Call a method of the runtime with an empty request; return the reply's bytes."""
@@ -262,7 +261,7 @@ def prepare(folder: Path) -> tuple[str, ...]:
         (folder / name).mkdir(parents=True)
     (folder / "run/containerd/containerd.sock").symlink_to(folder / "c.sock")
     steps = []
-    for name, value in kubernetes_texts.SYSCTLS.items():
+    for name, value in texts.SYSCTLS.items():
         shown = folder / "sysctl" / name.replace("/", ".")
         shown.write_text(f"{value}\n")
         steps.append(f"mount --bind {shown} /proc/sys/{name}")

@@ -22,7 +22,7 @@ class NeverReady(Exception):
 
 
 class Daemon:
-    """A program of the lab's.
+    """A program, from its first start to its last end.
 
     Args:
         command: what is run; a prefix that enters namespaces must not fork, for `pid` is signalled.
@@ -63,14 +63,14 @@ class Daemon:
                 env=os.environ | self._environment,
             )
 
-    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Signal it and wait for its end; what ignores the signal is killed."""
+    def end(self, number: signal.Signals = signal.SIGKILL, *, limit_s: float = _END_S) -> None:
+        """Signal it and wait for its end; what has not ended in time is killed."""
         running, self._running = self._running, None
         if running is None or running.poll() is not None:
             return
         running.send_signal(number)
         try:
-            running.wait(_END_S)
+            running.wait(limit_s)
         except subprocess.TimeoutExpired:
             running.kill()
             running.wait(_END_S)

@@ -2,12 +2,12 @@
 """A real Kubernetes of one's own: control plane, bastion and nodes, and nothing left afterwards.
 
     with Cluster(("2", "1.7")) as cluster:
-        cluster.apply(kubernetes_texts.daemonset("telemetry"))
+        cluster.apply(texts.daemonset("telemetry"))
 
 Rules:
 
-- The programs are those of `tests/kubernetes/build.sh`; it is run when they are not there yet,
-  which takes minutes.
+- The programs are those of `lab.kubernetes.programs`, which builds them when they are not there
+  yet; that takes minutes.
 - The control plane, the bastion and every node have a network namespace of their own, joined by a
   bridge in one more; there is no route to anywhere else.  The machine's own network, sysctls,
   `/run` and `/var` stay as they are.  Two clusters do not see each other.
@@ -35,16 +35,15 @@ from typing import Any, Self
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from lab import LabUnavailable, images, kubernetes_texts, leftovers, netns
-from lab.kubernetes_daemon import READY_S, Daemon
-from lab.kubernetes_node import VERSIONS, KubeNode, make_cgroup, prepare, shadows
+from lab import LabUnavailable, images, leftovers, netns
+from lab.daemon import READY_S, Daemon
+from lab.kubernetes import programs, texts
+from lab.kubernetes.node import VERSIONS, KubeNode, make_cgroup, prepare, shadows
 from lab.netns import Host
 
-BUILD = Path(__file__).resolve().parent.parent / "tests/kubernetes/build.sh"
 CONTROL, BASTION, FIRST_NODE = "192.0.2.1", "192.0.2.2", 10
 _ETCD = "http://127.0.0.1:2379"
 _PEER = "http://127.0.0.1:2380"
-_LACKING = 69  # what build.sh exits with where it cannot build
 _KUBECTL_S = 30.0
 _LOOK_S = 0.2
 
@@ -53,23 +52,15 @@ def why_not() -> str:
     """Say why this machine cannot run a Kubernetes of the lab's own; empty when it may."""
     if reason := netns.why_not():
         return reason
-    hidden = [path for path in (BUILD, Path(sys.prefix)) if shadows(path.resolve())]
+    hidden = [path for path in (programs.BUILD, Path(sys.prefix)) if shadows(path.resolve())]
     return f"a node cannot see {hidden[0]}" if hidden else ""
 
 
-def built() -> Path:
-    """Return the folder with the programs, built now if they are not there yet.
-
-    Raises:
-        LabUnavailable: they cannot be built here.
-    """
+def _programs() -> Path:
+    """Return the folder with the programs, which nodes must be able to see."""
     if reason := why_not():
         raise LabUnavailable(reason)
-    done = subprocess.run([str(BUILD)], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode == _LACKING:
-        raise LabUnavailable("the programs of Kubernetes cannot be built here, see above")
-    done.check_returncode()
-    folder = Path(done.stdout.strip())
+    folder = programs.built()
     if shadows(folder.resolve()):
         raise LabUnavailable(f"a node cannot see {folder}: choose another BREAKGLASS_CACHE")
     return folder
@@ -113,7 +104,7 @@ class Cluster:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self._built = built()
+            self._built = _programs()
             self.folder = Path(tempfile.mkdtemp(prefix="bg-kube-", dir="/tmp"))
             stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
             self._lay_wires(stack)
@@ -121,9 +112,9 @@ class Cluster:
             self.etcd.start()
             self.apiserver.start()
             archive = self.folder / "images.tar"
-            programs = {kubernetes_texts.PAUSE: "pause", kubernetes_texts.WITNESS: "witness"}
+            run = {texts.PAUSE: "pause", texts.WITNESS: "witness"}
             images.write_programs(
-                archive, {name: self._built / "image" / one for name, one in programs.items()}
+                archive, {name: self._built / "image" / one for name, one in run.items()}
             )
             for node in self.nodes:
                 stack.callback(node.close)
@@ -164,13 +155,13 @@ class Cluster:
 
     def pods(self, name: str) -> list[KubePod]:
         """Return the pods of a DaemonSet that nobody has deleted, as the API server lists them."""
-        chosen = ("-n", kubernetes_texts.NAMESPACE, "-l", f"app={name}")
+        chosen = ("-n", texts.NAMESPACE, "-l", f"app={name}")
         rows = json.loads(self.kubectl("get", "pods", *chosen, "-o", "json"))["items"]
         return [_pod(row) for row in rows if "deletionTimestamp" not in row["metadata"]]
 
     def delete(self, pod: KubePod) -> None:
         """Delete a pod, without waiting for its end."""
-        chosen = ("-n", kubernetes_texts.NAMESPACE, "--wait=false")
+        chosen = ("-n", texts.NAMESPACE, "--wait=false")
         self.kubectl("delete", "pod", pod.name, *chosen)
 
     def answers(self) -> bool:
@@ -235,7 +226,7 @@ class Cluster:
     def _make_control_plane(self, stack: contextlib.ExitStack) -> None:
         """Write what the control plane reads, and name its programs."""
         token, key = secrets.token_hex(16), self.folder / "accounts.pem"
-        self._kubeconfig.write_text(kubernetes_texts.kubeconfig(CONTROL, token))
+        self._kubeconfig.write_text(texts.kubeconfig(CONTROL, token))
         (self.folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
         key.write_bytes(_rsa_key())
 
@@ -258,7 +249,7 @@ class Cluster:
         self.apiserver = daemon(
             "kube-apiserver",
             f"--etcd-servers={_ETCD}",
-            f"--secure-port={kubernetes_texts.API_PORT}",
+            f"--secure-port={texts.API_PORT}",
             f"--bind-address={CONTROL}",
             f"--advertise-address={CONTROL}",
             f"--cert-dir={self.folder}/apiserver",
@@ -268,7 +259,7 @@ class Cluster:
             "--service-account-issuer=https://lab",
             f"--service-account-key-file={key}",
             f"--service-account-signing-key-file={key}",
-            f"--service-cluster-ip-range={kubernetes_texts.SERVICES}",
+            f"--service-cluster-ip-range={texts.SERVICES}",
             "--allow-privileged",
         )
         client = (f"--kubeconfig={self._kubeconfig}", "--leader-elect=false")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a lab's Kubernetes is told: configurations and manifests, as text.
 
-A node sees a `/run`, a `/var/lib` and a `/var/log` of its own (`lab.kubernetes_node`), so nearly
+A node sees a `/run`, a `/var/lib` and a `/var/log` of its own (`lab.kubernetes.node`), so nearly
 all paths are the usual ones of a real node.  Two are not: the runtime's socket, which tells the
 lab's shims from everybody else's, and the cgroup that a node's pods live in.
 

@@ -21,8 +21,8 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from lab.guest import BASTION as ADDRESS
-from lab.guest import inside
+from lab.guest.machine import BASTION as ADDRESS
+from lab.guest.machine import inside
 
 PORT = 6443
 CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
@@ -46,7 +46,7 @@ class Plane:
 
     Args:
         programs: the folder with kube-apiserver and the others.
-        island: a process that holds a network namespace in which `lab.guest.ROUTE` was run.
+        island: a process that holds a network namespace in which `lab.guest.machine.ROUTE` was run.
         folder: where everything it writes goes.
     """
 

@@ -2,9 +2,8 @@
 """A simulated node's control groups and births, behind a socket of their own.
 
 On the socket a line is a call, `[name, argument ...]`, and the next line its answer:
-`{"value": ...}` or `{"errno": ..., "text": ...}`; one call for each connection.
-
-`python -m lab.sim_remote SOCKET serve --config FILE` is the agent on such a node.
+`{"value": ...}` or `{"errno": ..., "text": ...}`; one call for each connection.  `lab.sim.agent`
+is the agent on such a node.
 """
 
 import asyncio

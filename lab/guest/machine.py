@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Self
 
 from lab import LabUnavailable
-from lab.guest_images import ADDRESS, Root
+from lab.guest.drives import ADDRESS, Root
 
 AGENT_PORT = 7443
 BASTION = "10.97.0.1"
