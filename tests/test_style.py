@@ -33,6 +33,34 @@ MUTABLE = {
 }
 
 
+# Errors whose messages compare (parsers, validators, verifiers), and errors that say what failed.
+CHECKS = {
+    "BadProof",
+    "BadSignature",
+    "ConfigInvalid",
+    "Defect",
+    "EvidenceError",
+    "InputError",
+    "LogTampered",
+    "Malformed",
+    "UsageError",
+}
+STATEMENTS = {
+    "FileUnreadable",
+    "GateFailed",
+    "Interrupted",
+    "LogUnknown",
+    "NodeError",
+    "RuntimeTooOld",
+    "RuntimeUnavailable",
+    "StateUnwritable",
+    "ToolMissing",
+    "Unreached",
+}
+# A refusal compares where there is a bound or a quorum, and says what is so elsewhere.
+EITHER = {"BreakglassError", "RefusedError"}
+
+
 def sources(*places: str) -> list[Path]:
     """Return our Python files below these places, generated ones left out."""
     found = [path for place in places for path in sorted((ROOT / place).rglob("*.py"))]
@@ -157,8 +185,8 @@ def test_every_reason_has_a_hint_in_lower_case() -> None:
         assert not hint.endswith(".")
 
 
-def test_messages_begin_with_what_was_expected() -> None:
-    """Wherever one of ours is raised: "expected X, got Y" in lower case, no full stop."""
+def messages() -> Iterator[tuple[str, str, str]]:
+    """Yield where one of our errors is made, its class, and how its message begins."""
     ours = {name for _, name in tree(BreakglassError)}
     for path in PRODUCT:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -170,9 +198,30 @@ def test_messages_begin_with_what_was_expected() -> None:
             if isinstance(first, ast.JoinedStr) and isinstance(first.values[0], ast.Constant):
                 first = first.values[0]
             if isinstance(first, ast.Constant) and isinstance(first.value, str):
-                where = f"{path}:{node.lineno}"
-                assert first.value.startswith("expected "), where
-                assert not first.value.rstrip().endswith("."), where
+                yield f"{path}:{node.lineno}", node.func.id, first.value
+
+
+def test_what_checks_input_says_what_it_expected() -> None:
+    """Parsers, validators and verifiers say "expected X, got Y"."""
+    for where, kind, message in messages():
+        if kind in CHECKS:
+            assert message.startswith("expected "), where
+
+
+def test_what_could_not_be_done_is_said_plainly() -> None:
+    """Other errors say what happened, to what: "expected no error, got one" says neither."""
+    for where, kind, message in messages():
+        assert not message.rstrip().endswith("."), where
+        assert message[0] == message[0].lower(), where
+        if kind in STATEMENTS:
+            assert not message.startswith("expected "), where
+
+
+def test_every_error_is_a_check_or_a_statement() -> None:
+    """A class that is neither has messages that nobody judges; refusals may be either."""
+    judged = CHECKS | STATEMENTS | EITHER
+    assert judged == {name for _, name in tree(BreakglassError)}
+    assert len(judged) == len(CHECKS) + len(STATEMENTS) + len(EITHER)
 
 
 def test_nothing_below_cli_prints_or_exits() -> None:
