@@ -71,6 +71,7 @@ def recheck_log(entries: Iterable[bytes], *, trust_sha256: str = "") -> Recheck:
     """
     state, trust, report = State(), None, Recheck()
     commands: dict[str, Command] = {}
+    findings: list[Finding] = []
     for index, raw in enumerate(entries):
         report = replace(report, entries=index + 1)
         try:
@@ -80,10 +81,10 @@ def recheck_log(entries: Iterable[bytes], *, trust_sha256: str = "") -> Recheck:
             before, state = state, fold(state, entry)
             verify_hold(entry, before, state, commands)
         except (Malformed, LogTampered) as error:
-            finding = Finding(index=index, message=error.message)
-            report = replace(report, findings=(*report.findings, finding))
+            findings.append(Finding(index=index, message=error.message))
     return replace(
         report,
+        findings=tuple(findings),
         unfinished=tuple(one.id for one in state.unfinished),
         held=tuple(hold.id for hold in state.active_holds),
         let_go=tuple(hold.id for hold in state.holds.values() if hold.ended == LET_GO),
