@@ -45,6 +45,7 @@ def test_every_root_and_every_proof_holds(size: int) -> None:
     """At each size the root is the definition's, and every leaf and every older size is proven."""
     root = TREE.root(size)
     assert root == root_by_definition(LEAVES[:size])
+    assert Tree(LEAVES[:size]).root() == root
     for index in range(size):
         proof = merkle.inclusion_proof(LEAVES, index, size)
         assert proof == TREE.inclusion_proof(index, size)
