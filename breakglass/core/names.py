@@ -35,6 +35,14 @@ def quoted(text: str) -> str:
     return shown + "..." if len(text) > _SHOWN_CHARS else shown
 
 
+def printable(text: str, *, max_chars: int = limits.MAX_TEXT_CHARS) -> str:
+    """Return `text` as printable ASCII, everything else escaped, cut to `max_chars`.
+
+    For words of others (an error, a program's output) that go into an entry or a message.
+    """
+    return ascii(text)[1:-1][:max_chars]
+
+
 def _matched(pattern: re.Pattern[str], text: str, expected: str) -> str:
     if not pattern.fullmatch(text):
         raise Malformed(f"expected {expected}, got {quoted(text)}")

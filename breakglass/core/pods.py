@@ -105,6 +105,11 @@ class Pod:
         """Return a pod that was known once and that the runtime no longer lists."""
         return cls(uid=uid, namespace=namespace, name=name, sandbox_id=sandbox_id)
 
+    @classmethod
+    def known_by_name(cls, *, uid: str, namespace: str = "", name: str = "") -> "Pod":
+        """Return a pod that the runtime never showed; "" for a name that is not known yet."""
+        return cls(uid=uid, namespace=namespace, name=name, sandbox_id="", by_name=True)
+
     @property
     def live(self) -> bool:
         """Whether any of its containers is live."""

@@ -14,6 +14,7 @@ The tree, the checkpoint and the node's key are not looked at here: see `checkpo
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from breakglass.core.accepted import file_of
 from breakglass.core.command import Command
 from breakglass.core.decide import Approved, decide
 from breakglass.core.entries import (
@@ -28,7 +29,7 @@ from breakglass.core.entries import (
 from breakglass.core.fold import State, fold
 from breakglass.core.reasons import NODE_REASONS
 from breakglass.core.recheck_holds import LET_GO, verify_hold
-from breakglass.core.signed_file import digest, parse_signed_file
+from breakglass.core.signed_file import digest
 from breakglass.core.trust import Trust, parse_trust
 from breakglass.errors import LogTampered, Malformed
 
@@ -124,7 +125,7 @@ def _decided_again(
 def _verify_accepted(entry: Entry, body: Accepted, trust: Trust | None) -> Command:
     if trust is None:
         raise LogTampered("expected a trust before the first decision, got none")
-    file = parse_signed_file(from_lines(body.file))
+    file = file_of(body)
     now = parse_instant(entry.stamp.time)
     verdict = decide(file.text, file.armors, trust, now, skew_s=body.skew_s)
     if not isinstance(verdict, Approved):
@@ -143,7 +144,7 @@ def _verify_accepted(entry: Entry, body: Accepted, trust: Trust | None) -> Comma
 def _verify_refused(entry: Entry, body: RefusedEntry, trust: Trust | None) -> None:
     if trust is None:
         raise LogTampered("expected a trust before the first decision, got none")
-    file = parse_signed_file(from_lines(body.file))
+    file = file_of(body)
     now = parse_instant(entry.stamp.time)
     verdict = decide(file.text, file.armors, trust, now, skew_s=body.skew_s)
     if isinstance(verdict, Approved):
