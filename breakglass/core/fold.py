@@ -104,11 +104,6 @@ class CommandState:
     finished_at: int | None = None
 
     @property
-    def is_over(self) -> bool:
-        """Whether the command has its end in the log."""
-        return self.finished_at is not None
-
-    @property
     def unresolved(self) -> tuple[PlannedPod, ...]:
         """The planned pods that have no outcome yet."""
         return tuple(pod for pod in self.planned if pod.uid in self.owed_uids)

@@ -151,16 +151,6 @@ class Tree:
             raise IndexError(f"expected a size of at most {self.size}, got {size}")
 
 
-def inclusion_proof(leaf_hashes: Sequence[bytes], index: int, size: int) -> tuple[bytes, ...]:
-    """Return the proof that leaf `index` is in the tree over the first `size` leaf hashes."""
-    return Tree(leaf_hashes[:size]).inclusion_proof(index, size)
-
-
-def consistency_proof(leaf_hashes: Sequence[bytes], old: int, new: int) -> tuple[bytes, ...]:
-    """Return the proof that the first `new` leaf hashes begin with the first `old`."""
-    return Tree(leaf_hashes[:new]).consistency_proof(old, new)
-
-
 def verify_inclusion(
     leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes
 ) -> None:

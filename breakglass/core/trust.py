@@ -84,10 +84,6 @@ class Trust:
         governing = (one for one in self.policies if one.governs(verb, cluster, namespace))
         return next(governing, None)
 
-    def courier_of(self, spki_sha256: str) -> Courier | None:
-        """Return the courier whose TLS public key has this digest."""
-        return next((one for one in self.couriers if one.spki_sha256 == spki_sha256), None)
-
 
 def parse_trust(raw: bytes) -> Trust:
     """Return the trust that `raw` is the text of.

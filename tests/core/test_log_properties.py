@@ -175,12 +175,13 @@ def logs(draw: st.DrawFn) -> list[Entry]:
 def _verify(state: State) -> None:
     """Prove what holds of every state that a log can make."""
     for command in state.commands.values():
-        assert command.is_over == (command.phase in {"finished", "interrupted"})
+        is_over = command.finished_at is not None
+        assert is_over == (command.phase in {"finished", "interrupted"})
         assert {uid for uid, _ in command.pods} <= {pod.uid for pod in command.planned}
         assert len(command.pods) + len(command.unresolved) == len(command.planned)
         first = next(one for one in state.commands.values() if one.sha256 == command.sha256)
         assert state.by_sha256(command.sha256) == first
-    owed = tuple(one for one in state.commands.values() if not one.is_over)
+    owed = tuple(one for one in state.commands.values() if one.finished_at is None)
     assert state.unfinished == owed
     for key, hold in state.holds.items():
         assert hold.id == key
