@@ -5,7 +5,7 @@
 #   make demo [RUNTIME=containerd]   the main job, on simulated nodes or (as root) a real containerd
 #   make test [ARGS=...]             all tests; as root it installs the Debian packages they need
 #   make check                       the gate: format, lint, types, generated files, tests, README, demo
-#   make bench [NAME=core|stop|hold|agent]   ratios, one JSON line each
+#   make bench [NAME=core|stop|hold|agent|log]   ratios, one JSON line each
 #   make test-v2                     the hold on cgroup v2 with systemd, in a guest; 20 minutes
 #   make incident [ARGS=...]         the hold on a real Kubernetes, as root and with Go; 10 minutes
 #   make fuzz [SECONDS=n]            hostile input for every parser

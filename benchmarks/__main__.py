@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from lab import LabUnavailable
 
-NAMES = ("core", "stop", "hold", "agent")
+NAMES = ("core", "stop", "hold", "agent", "log")
 LATER = ("fanout",)
 _UNUSABLE = 2
 

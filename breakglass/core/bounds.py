@@ -10,7 +10,6 @@ MAX_ENTRY_BYTES = 65_535
 MAX_JSON_DEPTH = 6
 MAX_JSON_INTEGER = 2**53 - 1  # what every JSON reader keeps exact (RFC 8259, section 6)
 MAX_TEXT_CHARS = 512  # reason, incident, labels
-MAX_NAME_CHARS = 63  # a DNS label (RFC 1035, section 2.3.4)
 MAX_WORKLOAD_CHARS = 253  # a DaemonSet's name is a DNS subdomain
 
 # SSH signatures and keys.  Armored sizes: Ed25519 322 B, P-521 598 B, RSA-4096 1,584 B.

@@ -12,6 +12,7 @@ This module knows no document, and it never sees a signature: callers verify fir
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NoReturn, TypeAlias, TypeVar
 
@@ -24,9 +25,14 @@ T = TypeVar("T")
 
 _BYTES = re.compile(rb"[\x20-\x7e\n]*")
 _TEXT = re.compile(r"[\x20-\x7e]*", re.ASCII)
-# Strings, closed or not, and runs of anything but brackets: what is left is the nesting.  Every
+# Runs of anything but brackets, and strings, closed or not: what is left is the nesting.  Every
 # byte is consumed once, so an unclosed string costs no more than a closed one.
-_NOT_NESTING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[^"\[\]{}]+', re.DOTALL)
+_NOT_NESTING = re.compile(
+    rb'[^"\[\]{}]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"?+[^"\[\]{}]*+)*+', re.DOTALL
+)
+# JSON in which every escape stands for a printable character: the backslash, a quote, a slash.
+_PLAIN_ESCAPES = re.compile(rb'[^\\]*+(?:\\["\\/][^\\]*+)*+')
+_MAX_INTEGER_CHARS = len(str(-bounds.MAX_JSON_INTEGER))
 
 
 def render(document: Mapping[str, Json]) -> bytes:
@@ -48,20 +54,14 @@ def parse_object(raw: bytes, *, max_bytes: int) -> dict[str, Json]:
         raise Malformed("expected printable ASCII and line feeds, got another byte")
     _verify_depth(raw)
     try:
-        value = json.loads(
-            raw,
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_no_number,
-            parse_constant=_no_number,
-        )
+        value = _DECODER.decode(raw.decode("ascii"))
     except json.JSONDecodeError as error:
         raise Malformed(
             f"expected JSON, got an error at line {error.lineno}: {error.msg}"
         ) from error
     if not isinstance(value, dict):
         raise Malformed("expected one JSON object, got another kind of value")
-    if b"\\" in raw:  # without an escape every string is as printable as the bytes are
+    if not _PLAIN_ESCAPES.fullmatch(raw):  # or every string is as printable as the bytes are
         _verify_strings(value)
     return value
 
@@ -99,9 +99,12 @@ class Fields:
 
     def _take(self, key: str) -> Json:
         self._read.add(key)
-        if key not in self._value:
-            raise Malformed(f"expected the key {self.at(key)}, got none", code="missing-key")
-        return self._value[key]
+        try:
+            return self._value[key]
+        except KeyError:
+            raise Malformed(
+                f"expected the key {self.at(key)}, got none", code="missing-key"
+            ) from None
 
     def at(self, key: str) -> str:
         """Return the place of `key`, for a message."""
@@ -182,25 +185,28 @@ class Fields:
 
     def lines(self, key: str, *, max_items: int) -> tuple[str, ...]:
         """Return the list of texts at `key` as it stands, repetitions included."""
-        found = []
-        for place, item in enumerate(self._items(key, max_items)):
-            if not isinstance(item, str):
-                raise Malformed(f"expected text at {self.at(key)}[{place}], got {_kind(item)}")
-            found.append(item)
-        return tuple(found)
+        items = self._items(key, max_items)
+        lines = tuple(item for item in items if isinstance(item, str))
+        if len(lines) < len(items):
+            place = next(n for n, item in enumerate(items) if not isinstance(item, str))
+            raise Malformed(f"expected text at {self.at(key)}[{place}], got {_kind(items[place])}")
+        return lines
 
     def finish(self) -> None:
         """Raise `Malformed` when a key is left that nobody read."""
-        for key in self._value:
-            if key not in self._read:
-                raise Malformed(
-                    f"expected no key {quoted(self.at(key))}, got one",
-                    code="unknown-key",
-                    hint="a newer breakglass may have written this; nothing is ever ignored",
-                )
+        unread = self._value.keys() - self._read
+        if unread:
+            first = next(key for key in self._value if key in unread)
+            raise Malformed(
+                f"expected no key {quoted(self.at(first))}, got one",
+                code="unknown-key",
+                hint="a newer breakglass may have written this; nothing is ever ignored",
+            )
 
 
 def _verify_depth(raw: bytes) -> None:
+    if raw.count(b"[") + raw.count(b"{") <= bounds.MAX_JSON_DEPTH:
+        return  # whatever they are, they cannot be deeper
     depth = 0
     for bracket in _NOT_NESTING.sub(b"", raw):
         depth += 1 if bracket in b"[{" else -1
@@ -209,27 +215,32 @@ def _verify_depth(raw: bytes) -> None:
 
 
 def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    found: dict[str, Json] = {}
-    for key, value in pairs:
-        if key in found:
-            raise Malformed(
-                f"expected each key once, got {quoted(key)} twice", code="duplicate-key"
-            )
-        found[key] = value
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        count = Counter(key for key, _ in pairs)
+        twice = next(key for key in found if count[key] > 1)
+        raise Malformed(f"expected each key once, got {quoted(twice)} twice", code="duplicate-key")
     return found
 
 
 def _integer(text: str) -> int:
-    if (
-        len(text) > len(str(bounds.MAX_JSON_INTEGER)) + 1
-        or abs(int(text)) > bounds.MAX_JSON_INTEGER
-    ):
-        raise Malformed(f"expected an integer below 2^53, got {quoted(text)}")
-    return int(text)
+    if len(text) <= _MAX_INTEGER_CHARS:
+        number = int(text)
+        if abs(number) <= bounds.MAX_JSON_INTEGER:
+            return number
+    raise Malformed(f"expected an integer below 2^53, got {quoted(text)}")
 
 
 def _no_number(text: str) -> NoReturn:
     raise Malformed(f"expected an integer, got {quoted(text)}")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_int=_integer,
+    parse_float=_no_number,
+    parse_constant=_no_number,
+)
 
 
 def _verify_strings(value: Json) -> None:

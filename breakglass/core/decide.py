@@ -37,7 +37,8 @@ from breakglass.core.reasons import (
 )
 from breakglass.core.sshkey import fingerprint
 from breakglass.core.sshsig import parse_armor, verify_signature
-from breakglass.core.trust import Policy, QuorumPart, Trust
+from breakglass.core.trust import Trust
+from breakglass.core.trust_parts import Policy, QuorumPart
 from breakglass.errors import BadSignature, Malformed
 
 __all__ = [

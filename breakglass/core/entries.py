@@ -10,17 +10,15 @@ The classes are data only.  What they do to a node's state is in `fold`; whether
 true is in `recheck`.
 """
 
-import dataclasses
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from typing import TypeAlias, TypeVar, cast, get_args, get_type_hints
+from typing import TypeAlias
 
 from breakglass.core import bounds
-from breakglass.core.canonical import Fields, Json, parse_object
+from breakglass.core.canonical import Fields, parse_object
 from breakglass.core.hold_entries import (
     Enforced,
     GateIntended,
@@ -30,12 +28,11 @@ from breakglass.core.hold_entries import (
     HoldEnded,
     HoldExtended,
 )
+from breakglass.core.typed_fields import read_value, to_object
 from breakglass.errors import Malformed
 
-MAX_ITEMS = 2_000
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z", re.ASCII)
-
-T = TypeVar("T")
+_ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +273,22 @@ KINDS: Mapping[str, type[Body]] = {
     "repaired": Repaired,
 }
 _NAMES = {body: kind for kind, body in KINDS.items()}
+# Entries for which the log keeps room back on a full disk: ends, and what stands before them.
+OWED: tuple[type[Body], ...] = (
+    Planned,
+    PodEnded,
+    Finished,
+    HoldBegun,
+    HoldExtended,
+    HoldEnded,
+    GateIntended,
+    GateSeen,
+    GateLifted,
+    Started,
+    Stopped,
+    Repaired,
+    ClockStepped,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,8 +331,8 @@ def from_lines(lines: tuple[str, ...]) -> bytes:
 
 def render_entry(entry: Entry) -> bytes:
     """Return the entry's bytes; raise `Malformed` when they are more than one entry may have."""
-    document = {"kind": entry.kind} | _plain(entry.stamp) | _plain(entry.body)
-    raw = json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode()
+    document = {"kind": entry.kind} | to_object(entry.stamp) | to_object(entry.body)
+    raw = _ENCODER.encode(document).encode()
     if len(raw) > bounds.MAX_ENTRY_BYTES:
         raise Malformed(
             f"expected an entry of at most {bounds.MAX_ENTRY_BYTES} bytes, got {len(raw)}",
@@ -334,52 +347,9 @@ def parse_entry(raw: bytes) -> Entry:
     kind = fields.text("kind")
     if kind not in KINDS:
         raise Malformed(f"expected a known kind of entry, got {kind!r}", code="unknown-kind")
-    entry = Entry(stamp=_value(Stamp, fields), body=_value(KINDS[kind], fields))
+    entry = Entry(stamp=read_value(Stamp, fields), body=read_value(KINDS[kind], fields))
     fields.finish()
     parse_instant(entry.stamp.time)
     if render_entry(entry) != raw:
         raise Malformed("expected the one spelling of an entry, got another", code="not-canonical")
     return entry
-
-
-def _plain(value: object) -> dict[str, Json]:
-    """Return a dataclass as JSON; tuples become lists, keys keep the class's order."""
-    plain: dict[str, Json] = {}
-    for field in dataclasses.fields(cast("Stamp", value)):
-        item = getattr(value, field.name)
-        if isinstance(item, tuple):
-            plain[field.name] = [one if isinstance(one, str) else _plain(one) for one in item]
-        else:
-            plain[field.name] = item
-    return plain
-
-
-@cache
-def _hints(kind: Hashable) -> dict[str, object]:
-    return get_type_hints(kind)
-
-
-def _value(kind: type[T], fields: Fields) -> T:
-    """Return a value of the dataclass `kind`, each field read by its type."""
-    found: dict[str, object] = {}
-    for name, hint in _hints(cast("Hashable", kind)).items():
-        if hint is str:
-            found[name] = fields.text(name, max_chars=bounds.MAX_ENTRY_BYTES)
-        elif hint is int:
-            found[name] = fields.integer(name, low=-1, high=bounds.MAX_JSON_INTEGER)
-        elif hint is bool:
-            found[name] = fields.flag(name)
-        else:
-            inner = get_args(hint)[0]
-            if inner is str:
-                found[name] = fields.lines(name, max_items=MAX_ITEMS)
-            else:
-                items = fields.objects(name, max_items=MAX_ITEMS)
-                found[name] = tuple(_closed(inner, item) for item in items)
-    return kind(**found)
-
-
-def _closed(kind: type[T], fields: Fields) -> T:
-    value = _value(kind, fields)
-    fields.finish()
-    return value

@@ -6,14 +6,19 @@ has seen is computed from its entries, so a restart is a replay, and state that 
 log cannot exist.  The life of a command is the table `LIFECYCLE`; an entry that the table does not
 allow raises `LogTampered` and changes nothing.
 
+An entry costs the same however long the log is: the maps that grow with it share their memory
+between states (`immutable_map`), and nothing searches them.
+
 The fold believes what entries say.  Whether a recorded decision was right is for `recheck`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from types import MappingProxyType
+from typing import TypeAlias
 
 from breakglass.core import holds as leases
 from breakglass.core.entries import (
@@ -23,7 +28,6 @@ from breakglass.core.entries import (
     Planned,
     PlannedPod,
     PodEnded,
-    Stamp,
     Started,
     TrustTaken,
 )
@@ -36,11 +40,14 @@ from breakglass.core.hold_entries import (
     HoldEnded,
     HoldExtended,
 )
-from breakglass.core.holds import GatedPod, Hold
+from breakglass.core.holds import GatesByPod, Hold, HoldsById
+from breakglass.core.immutable_map import ImmutableMap
 from breakglass.core.names import parse_time
 from breakglass.errors import LogTampered
 
 INTERRUPTED = "interrupted"
+
+_After: TypeAlias = Callable[..., "State"]  # makes the state after an entry from what it changes
 
 
 class Phase(StrEnum):
@@ -81,7 +88,12 @@ LIFECYCLE: Mapping[tuple[Phase, CommandEvent], Phase] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandState:
-    """One command as the log tells it; indexes are places in the log."""
+    """One command as the log tells it; indexes are places in the log.
+
+    Attributes:
+        pods: the uid of each pod that has its outcome, and the outcome's index.
+        owed_uids: the uids of the planned pods that have none yet.
+    """
 
     id: str
     sha256: str
@@ -91,23 +103,26 @@ class CommandState:
     accepted_at: int
     planned: tuple[PlannedPod, ...] = ()
     pods: tuple[tuple[str, int], ...] = ()
+    owed_uids: frozenset[str] = frozenset()
     finished_at: int | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the command has its end in the log."""
-        return self.finished_at is not None
 
     @property
     def unresolved(self) -> tuple[PlannedPod, ...]:
         """The planned pods that have no outcome yet."""
-        resolved = {uid for uid, _ in self.pods}
-        return tuple(pod for pod in self.planned if pod.uid not in resolved)
+        return tuple(pod for pod in self.planned if pod.uid in self.owed_uids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a node knows; `size` is how many entries made it so."""
+    """What a node knows; `size` is how many entries made it so.
+
+    Attributes:
+        commands, holds: all that this log ever had, by the command's id.
+        ids_by_sha256: the ids of the commands by the digests of their texts.
+        unfinished_ids: the commands without an end, in the order of acceptance.
+        active_ids: the commands whose holds keep anything down, in the order in which they began.
+        gates: the pods with limits of ours on their groups now, by uid.
+    """
 
     size: int = 0
     starts: int = 0
@@ -116,78 +131,80 @@ class State:
     time_floor: datetime | None = None
     boot: str = ""
     mono_ms: int = 0
-    commands: Mapping[str, CommandState] = field(default_factory=lambda: MappingProxyType({}))
-    holds: Mapping[str, Hold] = field(default_factory=lambda: MappingProxyType({}))
-    gates: Mapping[str, GatedPod] = field(default_factory=lambda: MappingProxyType({}))
+    commands: ImmutableMap[str, CommandState] = field(default_factory=ImmutableMap)
+    ids_by_sha256: ImmutableMap[str, str] = field(default_factory=ImmutableMap)
+    unfinished_ids: tuple[str, ...] = ()
+    holds: HoldsById = field(default_factory=ImmutableMap)
+    active_ids: tuple[str, ...] = ()
+    gates: GatesByPod = field(default_factory=lambda: MappingProxyType({}))
 
     def by_sha256(self, sha256: str) -> CommandState | None:
         """Return the command with exactly this text, if one was accepted here."""
-        return next((one for one in self.commands.values() if one.sha256 == sha256), None)
+        key = self.ids_by_sha256.get(sha256)
+        return None if key is None else self.commands[key]
 
     @property
     def unfinished(self) -> tuple[CommandState, ...]:
         """The commands whose end this node still owes."""
-        return tuple(one for one in self.commands.values() if not one.is_over)
+        return tuple(self.commands[key] for key in self.unfinished_ids)
 
     @property
     def active_holds(self) -> tuple[Hold, ...]:
         """The holds that keep anything down, in the order in which they began."""
-        return tuple(hold for hold in self.holds.values() if hold.is_active)
+        return tuple(self.holds[key] for key in self.active_ids)
 
 
 def fold(state: State, entry: Entry) -> State:
     """Return the state after `entry`; raise `LogTampered` when it cannot follow `state`."""
-    index = state.size
-    state = _at(replace(state, size=index + 1), entry.stamp)
+    stamp, index = entry.stamp, state.size
+    if state.boot not in {"", stamp.boot}:
+        holds = leases.rebase(state.holds, state.active_ids, state.mono_ms)
+        state = replace(state, holds=holds)
+    # One copy per entry: the log is folded whole at each start.
+    after: _After = partial(replace, state, size=index + 1, boot=stamp.boot, mono_ms=stamp.mono_ms)
     match entry.body:
         case Started():
-            return replace(state, starts=state.starts + 1)
+            return after(starts=state.starts + 1)
         case TrustTaken(version=version, sha256=sha256):
-            return replace(state, trust_version=version, trust_sha256=sha256)
+            return after(trust_version=version, trust_sha256=sha256)
         case Accepted() as body:
-            return _accept(state, body, index)
-        case Planned(id=key, pods=pods):
-            return _advance(state, key, CommandEvent.PLAN, planned=pods)
+            return _accept(state, body, index, after)
+        case Planned() as body:
+            return _plan(state, body, after)
         case PodEnded() as body:
-            return _pod_ended(state, body, index)
-        case Finished(id=key, result=result):
-            event = CommandEvent.INTERRUPT if result == INTERRUPTED else CommandEvent.FINISH
-            return _advance(state, key, event, finished_at=index)
+            return _end_pod(state, body, index, after)
+        case Finished() as body:
+            return _finish(state, body, index, after)
         case _:
-            return _held(state, entry, index)
+            return _held(state, entry, after)
 
 
-def _at(state: State, stamp: Stamp) -> State:
-    """Return the state at a later moment; in a new boot, holds end by that boot's time."""
-    if state.boot not in {"", stamp.boot}:
-        state = replace(state, holds=leases.rebase(state.holds, state.mono_ms))
-    return replace(state, boot=stamp.boot, mono_ms=stamp.mono_ms)
-
-
-def _held(state: State, entry: Entry, index: int) -> State:
+def _held(state: State, entry: Entry, after: _After) -> State:
     """Return the state after an entry about holds and gates, or the same after any other."""
     match entry.body:
         case HoldBegun() as body:
             _command(state, body.id)
-            return replace(state, holds=leases.begin(state.holds, body, entry.stamp, index))
+            holds = leases.begin(state.holds, body, entry.stamp, state.size)
+            return after(holds=holds, active_ids=(*state.active_ids, body.id))
         case HoldExtended() as body:
             _command(state, body.by)
-            return replace(state, holds=leases.extend(state.holds, body, entry.stamp))
+            return after(holds=leases.extend(state.holds, body, entry.stamp))
         case HoldEnded() as body:
-            return replace(state, holds=leases.end(state.holds, body))
+            holds = leases.end(state.holds, body, entry.stamp)
+            return after(holds=holds, active_ids=_without(state.active_ids, body.id))
         case Enforced() as body:
-            return replace(state, holds=leases.count(state.holds, body, entry.stamp))
+            return after(holds=leases.count(state.holds, body, entry.stamp))
         case GateIntended() as body:
-            return replace(state, gates=leases.intend(state.gates, body))
+            return after(gates=leases.intend(state.gates, body))
         case GateSeen() as body:
-            return replace(state, gates=leases.prove(state.gates, body))
+            return after(gates=leases.prove(state.gates, body))
         case GateLifted() as body:
-            return replace(state, gates=leases.lift(state.gates, body))
+            return after(gates=leases.lift(state.gates, body))
         case _:
-            return state
+            return after()
 
 
-def _accept(state: State, body: Accepted, index: int) -> State:
+def _accept(state: State, body: Accepted, index: int, after: _After) -> State:
     if body.id in state.commands:
         raise LogTampered(f"expected command {body.id} to be accepted once, got it twice")
     command = CommandState(
@@ -199,52 +216,64 @@ def _accept(state: State, body: Accepted, index: int) -> State:
         accepted_at=index,
     )
     created = parse_time(body.created)
-    floor = max(created, state.time_floor) if state.time_floor else created
-    return replace(_with(state, command), time_floor=floor)
+    ids = state.ids_by_sha256
+    return after(
+        commands=state.commands.with_item(body.id, command),
+        ids_by_sha256=ids if body.sha256 in ids else ids.with_item(body.sha256, body.id),
+        unfinished_ids=(*state.unfinished_ids, body.id),
+        time_floor=max(created, state.time_floor) if state.time_floor else created,
+    )
 
 
-def _pod_ended(state: State, body: PodEnded, index: int) -> State:
+def _plan(state: State, body: Planned, after: _After) -> State:
+    before, phase = _advanced(state, body.id, CommandEvent.PLAN)
+    owed = frozenset(pod.uid for pod in body.pods)
+    command = replace(before, phase=phase, planned=body.pods, owed_uids=owed)
+    return after(commands=state.commands.with_item(body.id, command))
+
+
+def _end_pod(state: State, body: PodEnded, index: int, after: _After) -> State:
     before = _command(state, body.id)
-    if body.uid not in {pod.uid for pod in before.unresolved}:
+    if body.uid not in before.owed_uids:
         raise LogTampered(
             f"expected an outcome of a planned pod of {body.id} once, got one of {body.uid}"
         )
-    if body.gate and body.uid in state.gates:
-        seen = GateSeen(uid=body.uid, gate=body.gate, note=body.gate_note)
-        state = replace(state, gates=leases.prove(state.gates, seen))
-    return _advance(state, body.id, CommandEvent.POD, pods=(*before.pods, (body.uid, index)))
+    before, phase = _advanced(state, body.id, CommandEvent.POD)
+    pods, owed = (*before.pods, (body.uid, index)), before.owed_uids - {body.uid}
+    command = replace(before, phase=phase, pods=pods, owed_uids=owed)
+    gates = state.gates
+    if body.gate and body.uid in gates:
+        gates = leases.prove(gates, GateSeen(uid=body.uid, gate=body.gate, note=body.gate_note))
+    return after(commands=state.commands.with_item(body.id, command), gates=gates)
 
 
-def _advance(
-    state: State,
-    key: str,
-    event: CommandEvent,
-    *,
-    planned: tuple[PlannedPod, ...] | None = None,
-    pods: tuple[tuple[str, int], ...] | None = None,
-    finished_at: int | None = None,
-) -> State:
+def _finish(state: State, body: Finished, index: int, after: _After) -> State:
+    event = CommandEvent.INTERRUPT if body.result == INTERRUPTED else CommandEvent.FINISH
+    before, phase = _advanced(state, body.id, event)
+    command = replace(before, phase=phase, finished_at=index)
+    return after(
+        commands=state.commands.with_item(body.id, command),
+        unfinished_ids=_without(state.unfinished_ids, body.id),
+    )
+
+
+def _advanced(state: State, key: str, event: CommandEvent) -> tuple[CommandState, Phase]:
+    """Return a command and the phase it comes to; raise `LogTampered` for an illegal pair."""
     before = _command(state, key)
     after = LIFECYCLE.get((before.phase, event))
     if after is None:
         raise LogTampered(
             f"expected an event that can follow {before.phase}, got {event} for {key}"
         )
-    command = replace(
-        before,
-        phase=after,
-        planned=before.planned if planned is None else planned,
-        pods=before.pods if pods is None else pods,
-        finished_at=before.finished_at if finished_at is None else finished_at,
-    )
-    return _with(state, command)
+    return before, after
 
 
 def _command(state: State, key: str) -> CommandState:
-    if key not in state.commands:
+    command = state.commands.get(key)
+    if command is None:
         raise LogTampered(f"expected an accepted command, got an entry of unknown {key}")
-    return state.commands[key]
+    return command
 
 
-def _with(state: State, command: CommandState) -> State:
-    return replace(state, commands=MappingProxyType({**state.commands, command.id: command}))
+def _without(ids: tuple[str, ...], key: str) -> tuple[str, ...]:
+    return tuple(one for one in ids if one != key)

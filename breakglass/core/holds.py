@@ -18,7 +18,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeVar
 
 from breakglass.core.entries import Stamp
 from breakglass.core.gates import Gate, Limit, Oci
@@ -31,10 +30,9 @@ from breakglass.core.hold_entries import (
     HoldEnded,
     HoldExtended,
 )
+from breakglass.core.immutable_map import ImmutableMap
 from breakglass.core.pods import Pod, Workload, belongs, name_fits
 from breakglass.errors import LogTampered
-
-T = TypeVar("T")
 
 
 class Covers(StrEnum):
@@ -50,7 +48,8 @@ class Hold:
     """One command's lease.
 
     Attributes:
-        ends_mono_ms: its end in time since the boot that the state is in.
+        ends_mono_ms: its end in time since the boot that the state is in; 0 once it is over.
+        unused_ms: what was left of it when it was ended.
         extended_by: the commands that have extended it, each once.
         ended, ended_by: why it is over, "" while it is not, and by which command.
         counted_to: the wall time of the newest counts, by which a later run of the agent tells what
@@ -68,6 +67,7 @@ class Hold:
     extended_by: tuple[str, ...] = ()
     ended: str = ""
     ended_by: str = ""
+    unused_ms: int = 0
     attempts: int = 0
     stops: int = 0
     resets: int = 0
@@ -129,8 +129,8 @@ class GatedPod:
     note: str = ""
 
 
-HoldsById = Mapping[str, Hold]
-GatesByPod = Mapping[str, GatedPod]
+HoldsById = ImmutableMap[str, Hold]  # all that there ever were
+GatesByPod = Mapping[str, GatedPod]  # those of now: as many as pods that are held down
 
 
 def coverage(holds: Iterable[Hold], pod: Pod) -> tuple[Covers, tuple[Hold, ...]]:
@@ -159,7 +159,7 @@ def begin(holds: HoldsById, body: HoldBegun, stamp: Stamp, index: int) -> HoldsB
         ends_mono_ms=stamp.mono_ms + body.hold_s * 1_000,
         counted_to=stamp.time,
     )
-    return _with(holds, hold.id, hold)
+    return holds.with_item(hold.id, hold)
 
 
 def extend(holds: HoldsById, body: HoldExtended, stamp: Stamp) -> HoldsById:
@@ -169,12 +169,16 @@ def extend(holds: HoldsById, body: HoldExtended, stamp: Stamp) -> HoldsById:
         raise LogTampered(f"expected one extension of {body.id} by {body.by}, got a second")
     ends = max(hold.ends_mono_ms, stamp.mono_ms + body.hold_s * 1_000)
     extended_by = (*hold.extended_by, body.by)
-    return _with(holds, hold.id, replace(hold, ends_mono_ms=ends, extended_by=extended_by))
+    longer = replace(hold, ends_mono_ms=ends, extended_by=extended_by)
+    return holds.with_item(hold.id, longer)
 
 
-def end(holds: HoldsById, body: HoldEnded) -> HoldsById:
+def end(holds: HoldsById, body: HoldEnded, stamp: Stamp) -> HoldsById:
     """Return the holds with one of them over."""
-    return _with(holds, body.id, replace(_active(holds, body.id), ended=body.why, ended_by=body.by))
+    hold = _active(holds, body.id)
+    left_ms = hold.left_ms(stamp.mono_ms)
+    ended = replace(hold, ends_mono_ms=0, ended=body.why, ended_by=body.by, unused_ms=left_ms)
+    return holds.with_item(body.id, ended)
 
 
 def count(holds: HoldsById, body: Enforced, stamp: Stamp) -> HoldsById:
@@ -190,15 +194,15 @@ def count(holds: HoldsById, body: Enforced, stamp: Stamp) -> HoldsById:
         leaked_ms=hold.leaked_ms + body.leaked_ms,
         counted_to=stamp.time,
     )
-    return _with(holds, hold.id, counted)
+    return holds.with_item(hold.id, counted)
 
 
-def rebase(holds: HoldsById, last_mono_ms: int) -> HoldsById:
+def rebase(holds: HoldsById, active_ids: Iterable[str], last_mono_ms: int) -> HoldsById:
     """Return the holds in a new boot, when the last entry before it was at `last_mono_ms`."""
-    moved = {
-        key: replace(hold, ends_mono_ms=hold.left_ms(last_mono_ms)) for key, hold in holds.items()
-    }
-    return MappingProxyType(moved)
+    for key in active_ids:
+        hold = holds[key]
+        holds = holds.with_item(key, replace(hold, ends_mono_ms=hold.left_ms(last_mono_ms)))
+    return holds
 
 
 def intend(gates: GatesByPod, body: GateIntended) -> GatesByPod:
@@ -217,12 +221,13 @@ def intend(gates: GatesByPod, body: GateIntended) -> GatesByPod:
         oci=Oci(body.oci),
         limits=limits,
     )
-    return _with(gates, pod.uid, pod)
+    return MappingProxyType({**gates, pod.uid: pod})
 
 
 def prove(gates: GatesByPod, body: GateSeen) -> GatesByPod:
     """Return the gates with what was proven of one."""
-    return _with(gates, body.uid, replace(_gated(gates, body.uid), gate=body.gate, note=body.note))
+    pod = replace(_gated(gates, body.uid), gate=body.gate, note=body.note)
+    return MappingProxyType({**gates, body.uid: pod})
 
 
 def lift(gates: GatesByPod, body: GateLifted) -> GatesByPod:
@@ -251,7 +256,3 @@ def _gated(gates: GatesByPod, uid: str) -> GatedPod:
     if uid not in gates:
         raise LogTampered(f"expected a gated pod, got an entry of {uid}")
     return gates[uid]
-
-
-def _with(known: Mapping[str, T], key: str, value: T) -> Mapping[str, T]:
-    return MappingProxyType({**known, key: value})

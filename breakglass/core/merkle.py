@@ -32,7 +32,8 @@ class Tree:
     """A growing tree that can prove anything about itself: 64 bytes of memory per leaf.
 
     It keeps the hash of every complete subtree, one flat array per height; a root or a proof of
-    any size it ever had takes a few hashes for each level.
+    any size it ever had takes a few hashes for each level.  The largest complete subtrees that the
+    tree of now consists of are also kept as a list: its root is asked for after every append.
 
     Args:
         leaf_hashes: the leaves to begin with.
@@ -40,6 +41,7 @@ class Tree:
 
     def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
         self._levels = [bytearray()]
+        self._subtrees: list[bytes] = []  # from left to right, each smaller than the one before
         for leaf in leaf_hashes:
             self.append(leaf)
 
@@ -61,24 +63,28 @@ class Tree:
         index, height, node = self.size, 0, leaf
         self._levels[0] += leaf
         while index & 1:
-            node = node_hash(self._node(height, index - 1), node)
+            node = node_hash(self._subtrees.pop(), node)
             index >>= 1
             height += 1
             if height == len(self._levels):
                 self._levels.append(bytearray())
             self._levels[height] += node
+        self._subtrees.append(node)
 
     def truncate(self, size: int) -> None:
         """Forget every leaf from `size` on: what was to be appended did not become durable."""
         self._verify_size(size)
         for height, level in enumerate(self._levels):
             del level[(size >> height) * HASH_BYTES :]
+        heights = (one for one in reversed(range(size.bit_length())) if size >> one & 1)
+        self._subtrees = [self._node(one, (size >> one) - 1) for one in heights]
 
     def root(self, size: int | None = None) -> bytes:
         """Return the root of the whole tree, or of the tree that it was at `size` leaves."""
-        wanted = self.size if size is None else size
-        self._verify_size(wanted)
-        return self._range(0, wanted) if wanted else EMPTY_ROOT
+        if size is None:
+            return self._newest_root()
+        self._verify_size(size)
+        return self._range(0, size) if size else EMPTY_ROOT
 
     def inclusion_proof(self, index: int, size: int) -> tuple[bytes, ...]:
         """Return the proof that leaf `index` is in the tree of that size (RFC 9162, 2.1.3.1)."""
@@ -119,6 +125,14 @@ class Tree:
             proof.append(self._range(low, high))
         return tuple(reversed(proof))
 
+    def _newest_root(self) -> bytes:
+        if not self._subtrees:
+            return EMPTY_ROOT
+        *others, node = self._subtrees
+        for subtree in reversed(others):
+            node = node_hash(subtree, node)
+        return node
+
     def _node(self, height: int, index: int) -> bytes:
         start = index * HASH_BYTES
         return bytes(self._levels[height][start : start + HASH_BYTES])
@@ -135,16 +149,6 @@ class Tree:
     def _verify_size(self, size: int) -> None:
         if not 0 <= size <= self.size:
             raise IndexError(f"expected a size of at most {self.size}, got {size}")
-
-
-def inclusion_proof(leaf_hashes: Sequence[bytes], index: int, size: int) -> tuple[bytes, ...]:
-    """Return the proof that leaf `index` is in the tree over the first `size` leaf hashes."""
-    return Tree(leaf_hashes[:size]).inclusion_proof(index, size)
-
-
-def consistency_proof(leaf_hashes: Sequence[bytes], old: int, new: int) -> tuple[bytes, ...]:
-    """Return the proof that the first `new` leaf hashes begin with the first `old`."""
-    return Tree(leaf_hashes[:new]).consistency_proof(old, new)
 
 
 def verify_inclusion(

@@ -29,15 +29,18 @@ _QUOTED_CHARS = 80
 _UUID_BYTES = 16
 
 
-def printable(text: str, max_chars: int | None = None) -> str:
-    """Return a text in printable ASCII, as entries and log lines take it, cut to `max_chars`."""
-    return ascii(text)[1:-1][:max_chars]
-
-
 def quoted(text: str) -> str:
     """Return `text` in quotes, printable and bounded, for an error message."""
     shown = ascii(text[:_QUOTED_CHARS])
     return shown + "..." if len(text) > _QUOTED_CHARS else shown
+
+
+def printable(text: str, *, max_chars: int = bounds.MAX_TEXT_CHARS) -> str:
+    """Return `text` as printable ASCII, everything else escaped, cut to `max_chars`.
+
+    For words of others (an error, a program's output) that go into an entry or a message.
+    """
+    return ascii(text)[1:-1][:max_chars]
 
 
 def _matched(pattern: re.Pattern[str], text: str, expected: str) -> str:

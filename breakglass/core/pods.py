@@ -106,9 +106,9 @@ class Pod:
         return cls(uid=uid, namespace=namespace, name=name, sandbox_id=sandbox_id)
 
     @classmethod
-    def named(cls, *, uid: str, namespace: str, name: str) -> "Pod":
-        """Return a pod of which the runtime has shown nothing: only its name is known."""
-        return cls(uid=uid, name=name, namespace=namespace, sandbox_id="", by_name=True)
+    def known_by_name(cls, *, uid: str, namespace: str = "", name: str = "") -> "Pod":
+        """Return a pod that the runtime never showed; "" for a name that is not known yet."""
+        return cls(uid=uid, namespace=namespace, name=name, sandbox_id="", by_name=True)
 
     @property
     def live(self) -> bool:

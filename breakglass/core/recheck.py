@@ -14,6 +14,7 @@ The tree, the checkpoint and the node's key are not looked at here: see `checkpo
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from breakglass.core.accepted import file_of
 from breakglass.core.command import Command
 from breakglass.core.decide import Approved, decide
 from breakglass.core.entries import (
@@ -28,7 +29,7 @@ from breakglass.core.entries import (
 from breakglass.core.fold import State, fold
 from breakglass.core.reasons import NODE_REASONS
 from breakglass.core.recheck_holds import LET_GO, verify_hold
-from breakglass.core.signed_file import digest, parse_signed_file
+from breakglass.core.signed_file import digest
 from breakglass.core.trust import Trust, parse_trust
 from breakglass.errors import LogTampered, Malformed
 
@@ -71,6 +72,7 @@ def recheck_log(entries: Iterable[bytes], *, trust_sha256: str = "") -> Recheck:
     """
     state, trust, report = State(), None, Recheck()
     commands: dict[str, Command] = {}
+    findings: list[Finding] = []
     for index, raw in enumerate(entries):
         report = replace(report, entries=index + 1)
         try:
@@ -80,10 +82,10 @@ def recheck_log(entries: Iterable[bytes], *, trust_sha256: str = "") -> Recheck:
             before, state = state, fold(state, entry)
             verify_hold(entry, before, state, commands)
         except (Malformed, LogTampered) as error:
-            finding = Finding(index=index, message=error.message)
-            report = replace(report, findings=(*report.findings, finding))
+            findings.append(Finding(index=index, message=error.message))
     return replace(
         report,
+        findings=tuple(findings),
         unfinished=tuple(one.id for one in state.unfinished),
         held=tuple(hold.id for hold in state.active_holds),
         let_go=tuple(hold.id for hold in state.holds.values() if hold.ended == LET_GO),
@@ -123,7 +125,7 @@ def _decided_again(
 def _verify_accepted(entry: Entry, body: Accepted, trust: Trust | None) -> Command:
     if trust is None:
         raise LogTampered("expected a trust before the first decision, got none")
-    file = parse_signed_file(from_lines(body.file))
+    file = file_of(body)
     now = parse_instant(entry.stamp.time)
     verdict = decide(file.text, file.armors, trust, now, skew_s=body.skew_s)
     if not isinstance(verdict, Approved):
@@ -142,7 +144,7 @@ def _verify_accepted(entry: Entry, body: Accepted, trust: Trust | None) -> Comma
 def _verify_refused(entry: Entry, body: RefusedEntry, trust: Trust | None) -> None:
     if trust is None:
         raise LogTampered("expected a trust before the first decision, got none")
-    file = parse_signed_file(from_lines(body.file))
+    file = file_of(body)
     now = parse_instant(entry.stamp.time)
     verdict = decide(file.text, file.armors, trust, now, skew_s=body.skew_s)
     if isinstance(verdict, Approved):

@@ -45,8 +45,8 @@ def verify_hold(entry: Entry, before: State, after: State, commands: Mapping[str
         case HoldEnded(why="released") as body:
             _verify_meant(body.id, body.by, Verb.RELEASE, before, commands)
         case HoldEnded(why="expired") as body:
-            early_ms = after.holds[body.id].ends_mono_ms - entry.stamp.mono_ms
-            if early_ms > 0:
+            early_ms = after.holds[body.id].unused_ms
+            if early_ms:
                 raise LogTampered(f"expected a hold to its end, got it over {early_ms} ms before")
         case HoldEnded() as body if body.why != LET_GO:
             raise LogTampered(f"expected a known end of a hold, got {body.why!r}")

@@ -9,7 +9,6 @@ caller's trusted key, never from the signature; the key inside is only compared.
     blob   = "SSHSIG" | version 1 | public key | namespace | reserved | hash name | signature
 """
 
-import base64
 import hashlib
 from dataclasses import dataclass
 
@@ -29,7 +28,6 @@ from breakglass.errors import BadSignature, Malformed
 _MAGIC = b"SSHSIG"
 _BEGIN = "-----BEGIN SSH SIGNATURE-----"
 _END = "-----END SSH SIGNATURE-----"
-_COLUMNS = 70  # as ssh-keygen wraps
 _MIN_LINES = 4  # begin, something, end, and what follows the last line feed
 _HASHES = ("sha256", "sha512")
 _ALGORITHMS = KINDS | RSA_ALGORITHMS  # "ssh-rsa" among them: it is read, and no key may use it
@@ -56,13 +54,6 @@ class SshSignature:
     flags: int | None
     counter: int | None
     blob: bytes
-
-
-def render_armor(blob: bytes) -> bytes:
-    """Return a blob as ssh-keygen would armor it."""
-    text = base64.b64encode(blob).decode()
-    lines = [text[place : place + _COLUMNS] for place in range(0, len(text), _COLUMNS)]
-    return "\n".join([_BEGIN, *lines, _END, ""]).encode()
 
 
 def parse_armor(armor: bytes) -> SshSignature:

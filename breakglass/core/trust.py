@@ -19,71 +19,23 @@ from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 
-from breakglass.core import bounds, canonical, names, trust_lint
+from breakglass.core import bounds, canonical, names
 from breakglass.core.canonical import Fields, Json
 from breakglass.core.command import Verb, parse_verb
-from breakglass.core.sshkey import SshKey, parse_public_key
-from breakglass.core.targets import matches, parse_pattern
+from breakglass.core.sshkey import parse_public_key
+from breakglass.core.targets import parse_pattern
+from breakglass.core.trust_lint import verify_sound
+from breakglass.core.trust_parts import (
+    Courier,
+    Person,
+    Policy,
+    QuorumPart,
+    TrustedKey,
+    members_of,
+)
 from breakglass.errors import Malformed
 
 NAMESPACE = "breakglass-trust-v1"  # the document's type and its SSHSIG namespace
-NO_PREVIOUS = "0" * 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustedKey:
-    """One key of a person; `verify_required` asks a security key for its PIN or fingerprint."""
-
-    key: SshKey
-    label: str
-    verify_required: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
-    """Who; a person with several keys is still counted once."""
-
-    name: str
-    groups: tuple[str, ...]
-    keys: tuple[TrustedKey, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuorumPart:
-    """How many distinct people of one group must approve."""
-
-    group: str
-    approvals: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """Which approvals a command needs, and how much it may then touch at most."""
-
-    name: str
-    verbs: tuple[Verb, ...]
-    clusters: tuple[str, ...]
-    namespaces: tuple[str, ...]
-    quorum: tuple[QuorumPart, ...]
-    requester_may_approve: bool
-    max_hold_s: int
-    max_nodes: int
-
-    def governs(self, verb: Verb, cluster: str, namespace: str) -> bool:
-        """Tell whether this policy is about such a command on that cluster."""
-        return (
-            verb in self.verbs
-            and any(matches(pattern, cluster) for pattern in self.clusters)
-            and any(matches(pattern, namespace) for pattern in self.namespaces)
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Courier:
-    """A TLS client that may deliver and read; it has no authority."""
-
-    name: str
-    spki_sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +60,13 @@ class Trust:
 
     def __post_init__(self) -> None:
         """Raise `Malformed` unless the document is sound; index the keys."""
-        trust_lint.verify_sound(self)
+        verify_sound(
+            version=self.version,
+            previous_sha256=self.previous_sha256,
+            people=self.people,
+            policies=self.policies,
+            couriers=self.couriers,
+        )
         owners = {one.key.blob: (person, one) for person in self.people for one in person.keys}
         object.__setattr__(self, "_owners", MappingProxyType(owners))
         object.__setattr__(self, "sha256", hashlib.sha256(render_trust(self)).hexdigest())
@@ -119,16 +77,12 @@ class Trust:
 
     def members(self, group: str) -> tuple[str, ...]:
         """Return the names of the people in `group`, in the document's order."""
-        return tuple(person.name for person in self.people if group in person.groups)
+        return members_of(self.people, group)
 
     def policy_for(self, verb: Verb, cluster: str, namespace: str) -> Policy | None:
         """Return the first policy about such a command on that cluster."""
         governing = (one for one in self.policies if one.governs(verb, cluster, namespace))
         return next(governing, None)
-
-    def courier_of(self, spki_sha256: str) -> Courier | None:
-        """Return the courier whose TLS public key has this digest."""
-        return next((one for one in self.couriers if one.spki_sha256 == spki_sha256), None)
 
 
 def parse_trust(raw: bytes) -> Trust:

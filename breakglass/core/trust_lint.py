@@ -7,47 +7,55 @@ policy by which one person alone stops pods or keeps them down for longer.  This
 values; spelling is `trust`'s.
 """
 
-from __future__ import annotations
-
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from breakglass.core import bounds
 from breakglass.core.command import Verb
 from breakglass.core.names import quoted
+from breakglass.core.trust_parts import (
+    NO_PREVIOUS,
+    Courier,
+    Person,
+    Policy,
+    QuorumPart,
+    TrustedKey,
+    members_of,
+)
 from breakglass.errors import Malformed
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from breakglass.core.trust import Person, Policy, QuorumPart, Trust, TrustedKey
-
 _KEEPING_DOWN = frozenset({Verb.STOP, Verb.EVICT, Verb.EXTEND})
-_ZEROS = "0" * 64
 
 
-def verify_sound(trust: Trust) -> None:
-    """Raise `Malformed` unless the trust can be relied on in an emergency."""
-    if (trust.version == 1) != (trust.previous_sha256 == _ZEROS):
+def verify_sound(
+    *,
+    version: int,
+    previous_sha256: str,
+    people: tuple[Person, ...],
+    policies: tuple[Policy, ...],
+    couriers: tuple[Courier, ...],
+) -> None:
+    """Raise `Malformed` unless a trust of these parts can be relied on in an emergency."""
+    if (version == 1) != (previous_sha256 == NO_PREVIOUS):
         raise Malformed(
             "expected version 1 and no other to have zeros as previous_sha256, got otherwise",
             code="trust-first-version",
         )
-    _verify_people(trust)
-    _verify_once("policy", (policy.name for policy in trust.policies))
-    _verify_once("courier", (courier.name for courier in trust.couriers))
-    _verify_once("courier's spki_sha256", (courier.spki_sha256 for courier in trust.couriers))
-    _verify_filled("policies", trust.policies)
-    for policy in trust.policies:
-        _verify_policy(trust, policy)
+    _verify_people(people)
+    _verify_once("policy", (policy.name for policy in policies))
+    _verify_once("courier", (courier.name for courier in couriers))
+    _verify_once("courier's spki_sha256", (courier.spki_sha256 for courier in couriers))
+    _verify_filled("policies", policies)
+    for policy in policies:
+        _verify_policy(people, policy)
 
 
-def _verify_people(trust: Trust) -> None:
-    _verify_filled("people", trust.people)
-    _verify_once("person", (person.name for person in trust.people))
-    _verify_groups(trust)
+def _verify_people(people: tuple[Person, ...]) -> None:
+    _verify_filled("people", people)
+    _verify_once("person", (person.name for person in people))
+    _verify_groups(people)
     owner: dict[bytes, str] = {}
-    for person in trust.people:
+    for person in people:
         _verify_filled(f"keys of {person.name}", person.keys)
         _verify_filled(f"groups of {person.name}", person.groups)
         for trusted in person.keys:
@@ -72,13 +80,13 @@ def _verify_key(person: Person, trusted: TrustedKey, owner: dict[bytes, str]) ->
         )
 
 
-def _verify_groups(trust: Trust) -> None:
-    groups = {group for person in trust.people for group in person.groups}
+def _verify_groups(people: tuple[Person, ...]) -> None:
+    groups = {group for person in people for group in person.groups}
     if len(groups) > bounds.MAX_GROUPS:
         raise Malformed(f"expected at most {bounds.MAX_GROUPS} groups, got {len(groups)}")
 
 
-def _verify_policy(trust: Trust, policy: Policy) -> None:
+def _verify_policy(people: tuple[Person, ...], policy: Policy) -> None:
     _verify_filled(f"verbs of policy {policy.name}", policy.verbs)
     _verify_filled(f"clusters of policy {policy.name}", policy.clusters)
     _verify_filled(f"namespaces of policy {policy.name}", policy.namespaces)
@@ -86,7 +94,7 @@ def _verify_policy(trust: Trust, policy: Policy) -> None:
     _verify_once("group in a quorum", (part.group for part in policy.quorum))
     place: dict[str, str] = {}
     for part in policy.quorum:
-        members = trust.members(part.group)
+        members = members_of(people, part.group)
         _verify_reachable(policy, part, len(members))
         for member in members:
             if member in place:

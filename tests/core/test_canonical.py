@@ -61,6 +61,28 @@ def test_any_bytes_are_an_object_or_malformed(raw: bytes) -> None:
     assert found == json.loads(raw)
 
 
+@property_test
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_nothing_unprintable_hides_behind_an_escape(key: str, value: str) -> None:
+    """A key and a text may hold printable ASCII, however it is escaped, and nothing else."""
+    raw = json.dumps({key: [value]}).encode()
+    if all(" " <= one <= "~" for one in key + value):
+        assert parse_object(raw, max_bytes=LIMIT) == {key: [value]}
+    else:
+        assert code_of(raw) == "malformed"
+
+
+@property_test
+@given(st.integers(1, 9), st.text(alphabet='[]{}"\\ab', max_size=30))
+def test_p8_depth_is_counted_outside_texts(depth: int, text: str) -> None:
+    """Brackets in a text nest nothing; whatever the text is, the depth decides."""
+    raw = b'{"a":' * depth + json.dumps(text).encode() + b"}" * depth
+    if depth <= bounds.MAX_JSON_DEPTH:
+        assert parse_object(raw, max_bytes=LIMIT)
+    else:
+        assert code_of(raw) == "malformed"
+
+
 @pytest.mark.parametrize(
     "raw",
     [

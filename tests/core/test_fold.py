@@ -146,7 +146,7 @@ def test_what_is_owed_is_known() -> None:
     """A command without an end is unfinished, and its pods without an outcome are unresolved."""
     state = after(accepted(), planned("a", "b"), ended("a"))
     assert [pod.uid for pod in state.unfinished[0].unresolved] == ["b"]
-    assert not state.unfinished[0].is_over
+    assert state.unfinished[0].finished_at is None
 
 
 def test_a_pod_has_one_outcome() -> None:

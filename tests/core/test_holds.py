@@ -162,6 +162,7 @@ def test_what_has_ended_stays_ended(why: str, by: str) -> None:
     state = fold(held(), at(5_000, HoldEnded(id="one", why=why, by=by)))
     assert (the_hold(state).ended, the_hold(state).ended_by) == (why, by)
     assert (state.active_holds, the_hold(state).left_ms(5_000)) == ((), 0)
+    assert (the_hold(state).ends_mono_ms, the_hold(state).unused_ms) == (0, 56_000)
     for body in (
         HoldEnded(id="one", why="expired", by=""),
         HoldExtended(id="one", by="one", hold_s=60, until=""),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entries in any order: each has one spelling, and a log of them folds or is refused whole."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast, get_args, get_type_hints
@@ -174,19 +175,23 @@ def logs(draw: st.DrawFn) -> list[Entry]:
 def _verify(state: State) -> None:
     """Prove what holds of every state that a log can make."""
     for command in state.commands.values():
-        assert command.is_over == (command.phase in {"finished", "interrupted"})
+        is_over = command.finished_at is not None
+        assert is_over == (command.phase in {"finished", "interrupted"})
         assert {uid for uid, _ in command.pods} <= {pod.uid for pod in command.planned}
         assert len(command.pods) + len(command.unresolved) == len(command.planned)
+        first = next(one for one in state.commands.values() if one.sha256 == command.sha256)
+        assert state.by_sha256(command.sha256) == first
+    owed = tuple(one for one in state.commands.values() if one.finished_at is None)
+    assert state.unfinished == owed
     for key, hold in state.holds.items():
         assert hold.id == key
         assert key in state.commands
         assert hold.is_active == (not hold.ended)
+        assert hold.is_active or (hold.ends_mono_ms, hold.left_ms(0)) == (0, 0)
         assert hold.left_ms(state.mono_ms) >= 0
         assert len(set(hold.extended_by)) == len(hold.extended_by)
         assert set(hold.extended_by) <= set(state.commands)
-    assert {one.id for one in state.active_holds} == {
-        key for key, one in state.holds.items() if not one.ended
-    }
+    assert state.active_holds == tuple(one for one in state.holds.values() if not one.ended)
     for uid, gated in state.gates.items():
         assert gated.uid == uid
 
@@ -208,6 +213,28 @@ def test_any_log_folds_or_is_refused_and_a_refused_entry_changes_nothing(
             assert state.size == before.size + 1
         assert repr(before) == spelled  # a state is a value: nobody's copy of it moves
         _verify(state)
+
+
+def _folded(state: State, entries: list[Entry]) -> State:
+    """Return the state after those entries that can follow."""
+    for entry in entries:
+        with contextlib.suppress(LogTampered):
+            state = fold(state, entry)
+    return state
+
+
+@property_test
+@given(logs(), logs(), st.integers(0, 45))
+def test_an_old_state_can_go_another_way(
+    entries: list[Entry], others: list[Entry], place: int
+) -> None:
+    """What followed a state is not in it: it folds other entries as if nothing had followed."""
+    old = _folded(State(), entries[:place])
+    newest = _folded(old, entries[place:])
+    spelled = repr(newest)
+    assert _folded(old, others) == _folded(State(), entries[:place] + others)
+    assert newest == _folded(State(), entries)
+    assert repr(newest) == spelled
 
 
 @property_test

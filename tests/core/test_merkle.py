@@ -5,7 +5,6 @@ import hashlib
 
 import pytest
 
-from breakglass.core import merkle
 from breakglass.core.merkle import (
     EMPTY_ROOT,
     Tree,
@@ -45,12 +44,13 @@ def test_every_root_and_every_proof_holds(size: int) -> None:
     """At each size the root is the definition's, and every leaf and every older size is proven."""
     root = TREE.root(size)
     assert root == root_by_definition(LEAVES[:size])
+    assert Tree(LEAVES[:size]).root() == root
     for index in range(size):
-        proof = merkle.inclusion_proof(LEAVES, index, size)
+        proof = Tree(LEAVES[:size]).inclusion_proof(index, size)
         assert proof == TREE.inclusion_proof(index, size)
         verify_inclusion(LEAVES[index], index, size, proof, root)
     for old in range(size + 1):
-        between = merkle.consistency_proof(LEAVES, old, size)
+        between = Tree(LEAVES[:size]).consistency_proof(old, size)
         assert between == TREE.consistency_proof(old, size)
         verify_consistency(old, size, between, TREE.root(old), root)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from breakglass.core import names
+from breakglass.core import bounds, names
 from breakglass.errors import Malformed
 from tests.support import properties
 from tests.support.properties import property_test
@@ -125,3 +125,11 @@ def test_shown_text_is_printable_and_bounded() -> None:
     """What an error message quotes can neither fool a terminal nor fill it."""
     assert names.quoted("a\x1b[2J\u202e") == r"'a\x1b[2J\u202e'"
     assert len(names.quoted("x" * 1000)) < 100
+
+
+def test_words_of_others_become_one_printable_line() -> None:
+    """What goes into an entry is escaped, without quotes around it, and cut."""
+    assert names.printable("a\x1b[2J\n\u202e") == r"a\x1b[2J\n\u202e"
+    assert names.printable('it\'s "so"') == 'it\\\'s "so"'
+    assert len(names.printable("x" * 1000)) == bounds.MAX_TEXT_CHARS
+    assert names.printable("abc", max_chars=2) == "ab"

@@ -245,3 +245,11 @@ def test_labels_and_annotations_are_read_by_key() -> None:
     assert pod.label("app") is None
     assert pod.annotation("kubernetes.io/config.source") == "api"
     assert pod.annotation("x") is None
+
+
+def test_a_pod_known_by_name_proves_nothing_by_its_labels() -> None:
+    """The runtime never showed it: it has no sandbox, and perhaps no name yet."""
+    pod = Pod.known_by_name(uid="u", namespace="default", name="telemetry-x2b4z")
+    assert (pod.by_name, pod.sandbox_id, pod.live) == (True, "", False)
+    assert not identify(pod).daemonset
+    assert (Pod.known_by_name(uid="u").namespace, Pod.known_by_name(uid="u").name) == ("", "")

@@ -92,7 +92,7 @@ def test_a_kill_at_any_effect_is_resolved_at_the_next_start(
     assert answers[-1].WhichOneof("step") == "finished"
     state = _checked(entries, node.organisation)
     (command,) = state.commands.values()
-    assert command.is_over
+    assert command.finished_at is not None
     bodies = [entry.body for entry in entries]
     assert sum(isinstance(body, Accepted) for body in bodies) == 1
     ends = [body for body in bodies if isinstance(body, Finished)]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from breakglass.core.sshkey import SshKey, parse_public_key, parse_public_key_file
-from breakglass.core.sshsig import SshSignature, parse_armor, render_armor, verify_signature
+from breakglass.core.sshsig import SshSignature, parse_armor, verify_signature
 from breakglass.errors import BadSignature, Malformed
 from tests.support import openssh, softsk, ssh_keys
 from tests.support.openssh import SshKeygen
-from tests.support.ssh_keys import SigningKey
+from tests.support.ssh_keys import SigningKey, armored
 from tests.support.sshsig_parts import (
     Parts,
     ecdsa_security_key,
@@ -107,7 +107,7 @@ def test_what_ssh_keygen_signs_we_accept(keygen: SshKeygen, kind: tuple[str, ...
         armor = keygen.sign(private, MESSAGE, NAMESPACE, "-O", f"hashalg={hash_name}")
         signature = verify(key, armor)
         assert signature.hash_name == hash_name
-        assert render_armor(signature.blob) == armor
+        assert armored(signature.blob) == armor
 
 
 @pytest.mark.parametrize("kind", FILE_KEYS, ids="".join)

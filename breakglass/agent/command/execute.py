@@ -14,13 +14,12 @@ from breakglass.agent.command.results import finished, observe
 from breakglass.agent.command.stop import PlannedStop, StopCommand
 from breakglass.agent.log.journal import Journal
 from breakglass.agent.pods.inventory import PodInventory
-from breakglass.core.command import Command, Mode, parse_command
-from breakglass.core.entries import Accepted, Finished, from_lines
+from breakglass.core.accepted import command_of
+from breakglass.core.command import Command, Mode
+from breakglass.core.entries import Finished
 from breakglass.core.fold import CommandState, Phase
 from breakglass.core.names import parse_time, render_duration
 from breakglass.core.progress import Progress, ProgressKind
-from breakglass.core.signed_file import parse_signed_file
-from breakglass.errors import Defect
 
 
 class Executor:
@@ -70,10 +69,7 @@ class Executor:
         yield await self._finish(await self._ended(command, planned_stop, begun_ms))
 
     def _command(self, state: CommandState) -> Command:
-        body = self._journal.entry(state.accepted_at).body
-        if not isinstance(body, Accepted):
-            raise Defect(f"expected an accepted entry at {state.accepted_at}, got another kind")
-        return parse_command(parse_signed_file(from_lines(body.file)).text)
+        return command_of(self._journal.entry(state.accepted_at))[1]
 
     async def _ended(self, command: Command, planned_stop: PlannedStop, begun_ms: int) -> Finished:
         if self._journal.state.commands[command.id].planned:

@@ -2,7 +2,6 @@
 """The *finished* entry of a command, and what a later look shows of the pods it planned."""
 
 from breakglass.agent.clock import Clock
-from breakglass.core import bounds
 from breakglass.core.command import Command
 from breakglass.core.entries import Finished, PlannedPod, SeenPod
 from breakglass.core.names import printable
@@ -29,7 +28,7 @@ def finished(
         mode=str(command.mode),
         result=result,
         code=code,
-        note=printable(note, bounds.MAX_TEXT_CHARS),
+        note=printable(note),
         pods=pods,
         down=down,
         held=held,

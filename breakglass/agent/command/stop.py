@@ -298,7 +298,7 @@ class StopCommand:
             said = getattr(error, "message", "no answer")
         else:
             return "down" if look is None or not look.ready else "ready"
-        return _printable(f"not seen down: {said}")
+        return printable(f"not seen down: {said}")
 
 
 def _note(command: Command, *, restarted: int, snapshot: Snapshot) -> str:
@@ -323,10 +323,10 @@ def _entry(command: Command, ended: _Ended, *, resumed: bool) -> PodEnded:
         resumed=resumed,
         ms=outcome.ms,
         gate=str(gate_status.gate) if gate_status else "",
-        gate_note=_printable(gate_status.note) if gate_status else "",
+        gate_note=printable(gate_status.note) if gate_status else "",
         sandbox=ended.sandbox,
         evidence=evidence.sha256 if evidence else "",
-        evidence_note=_printable(evidence.note) if evidence else "",
+        evidence_note=printable(evidence.note) if evidence else "",
         containers=tuple(
             SeenContainer(
                 id=one.id,
@@ -335,12 +335,8 @@ def _entry(command: Command, ended: _Ended, *, resumed: bool) -> PodEnded:
                 seen=str(one.seen),
                 kernel=str(one.kernel),
                 ms=one.ms,
-                error=_printable(one.error),
+                error=printable(one.error),
             )
             for one in outcome.containers
         ),
     )
-
-
-def _printable(text: str) -> str:
-    return printable(text, bounds.MAX_TEXT_CHARS)

@@ -60,7 +60,7 @@ class Coverage:
         return tuple(gated for gated in self.gated if not self._is_covered(gated, others))
 
     def _is_covered(self, gated: GatedPod, holds: tuple[Hold, ...]) -> bool:
-        pod = self._known.last(gated.uid) or Pod.named(
+        pod = self._known.last(gated.uid) or Pod.known_by_name(
             uid=gated.uid, namespace=gated.namespace, name=gated.name
         )
         return coverage(holds, pod)[0] is not Covers.NO

@@ -282,8 +282,8 @@ class PodGates:
 
     async def _record_status(self, gated: GatedPod, status: GateStatus) -> None:
         """Record what holds a pod, where that is news."""
-        if (gated.gate, gated.note) != (status.gate, status.note):
-            note = printable(status.note)
+        note = printable(status.note)
+        if (gated.gate, gated.note) != (status.gate, note):
             await self._journal.record(GateSeen(uid=gated.uid, gate=str(status.gate), note=note))
 
     async def _record_end(self, gated: GatedPod, why: str, note: str = "") -> None:

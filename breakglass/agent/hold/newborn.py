@@ -122,7 +122,9 @@ class NewbornPods:
             self._task = tasks.create_task(self._look())
 
     async def _receive(self, event: PodEvent) -> None:
-        pod = self._inventory.expected(event) or Pod.named(uid=event.uid, namespace="", name="")
+        pod = self._inventory.expected(event) or Pod.known_by_name(
+            uid=event.uid, namespace="", name=""
+        )
         named = bool(pod.name)
         if not self._table.is_new(event.uid, named=named) or self._gates.is_claimed(event.uid):
             return

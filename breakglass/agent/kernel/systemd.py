@@ -19,6 +19,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 
 from breakglass.agent.kernel import hierarchy
+from breakglass.core.names import printable
 from breakglass.errors import GateFailed
 
 INFINITY = "infinity"
@@ -116,7 +117,9 @@ class Systemctl:
             ) from error
         if done.returncode:
             # Told in one printable line: an entry of the log has nothing else.
-            said = ascii("; ".join(done.stderr.split("\n")).strip("; ")[:_MAX_QUOTED_CHARS])[1:-1]
+            said = printable(
+                "; ".join(done.stderr.split("\n")).strip("; "), max_chars=_MAX_QUOTED_CHARS
+            )
             raise GateFailed(
                 f"expected systemctl {arguments[0]} to succeed, got {said or done.returncode}",
                 code="gate-unwritable",

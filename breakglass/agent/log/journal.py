@@ -16,50 +16,22 @@ from datetime import datetime
 from breakglass.agent.clock import Clock, stamp
 from breakglass.agent.log.auditlog import AuditLog
 from breakglass.core.entries import (
+    OWED,
     Accepted,
     Body,
     ClockStepped,
     Entry,
-    Finished,
-    Planned,
-    PodEnded,
     RefusedEntry,
     Repaired,
     Stamp,
-    Started,
-    Stopped,
     parse_entry,
     parse_instant,
     render_entry,
 )
 from breakglass.core.fold import State, fold
-from breakglass.core.hold_entries import (
-    GateIntended,
-    GateLifted,
-    GateSeen,
-    HoldBegun,
-    HoldEnded,
-    HoldExtended,
-)
 from breakglass.core.receipt import Receipt
 from breakglass.errors import Defect, LogTampered, LogUnknown, Malformed, StateUnwritable
 
-# What must be possible in the room that the log keeps back: ends, and what stands before them.
-OWED = (
-    Planned,
-    PodEnded,
-    Finished,
-    HoldBegun,
-    HoldExtended,
-    HoldEnded,
-    GateIntended,
-    GateSeen,
-    GateLifted,
-    Started,
-    Stopped,
-    Repaired,
-    ClockStepped,
-)
 UNREADABLE = "entry-unreadable"  # an entry that could not be read back: it is not written
 CLOCK_STEP_MS = 2_000  # NTP slews at most 0.5 ms a second; what is more is a step
 

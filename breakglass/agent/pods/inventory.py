@@ -193,7 +193,7 @@ def _named(pod_events: Iterable[PodEvent]) -> dict[str, Pod]:
     pods: dict[str, Pod] = {}
     twice: set[str] = set()
     for one in pod_events:
-        pod = Pod.named(uid=one.uid, namespace=one.namespace, name=one.name)
+        pod = Pod.known_by_name(uid=one.uid, namespace=one.namespace, name=one.name)
         if pods.setdefault(one.uid, pod) != pod:
             twice.add(one.uid)
     return {uid: pod for uid, pod in pods.items() if uid not in twice}

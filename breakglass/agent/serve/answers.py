@@ -8,13 +8,11 @@ from breakglass._pb.breakglass.v1 import agent_pb2 as pb
 from breakglass.agent.hold.counters import Counts
 from breakglass.agent.log.journal import Journal
 from breakglass.agent.pods.inventory import PodInventory
-from breakglass.core.command import parse_command
-from breakglass.core.entries import Accepted, from_lines, render_instant
+from breakglass.core.accepted import command_of
+from breakglass.core.entries import render_instant
 from breakglass.core.gates import Gate
 from breakglass.core.holds import Covers, GatedPod, GatesByPod, Hold, coverage
 from breakglass.core.pods import Pod
-from breakglass.core.signed_file import parse_signed_file
-from breakglass.errors import Defect
 
 _WATCHED = "no gate: what starts is stopped at sight"
 
@@ -29,10 +27,7 @@ def hold_message(
     pods: Iterable[pb.HeldPod],
 ) -> pb.Hold:
     """Return one hold with the words that its approvers read, from the log."""
-    body = journal.entry(journal.state.commands[hold.id].accepted_at).body
-    if not isinstance(body, Accepted):
-        raise Defect(f"expected an accepted entry of {hold.id}, got another kind")
-    command = parse_command(parse_signed_file(from_lines(body.file)).text)
+    body, command = command_of(journal.entry(journal.state.commands[hold.id].accepted_at))
     left_s = -(-hold.left_ms(mono_ms) // 1_000)
     return pb.Hold(
         command=hold.id,
@@ -85,6 +80,6 @@ def ungated_pods(
 
 
 def _pod_of(gated: GatedPod, inventory: PodInventory) -> Pod:
-    return inventory.last(gated.uid) or Pod.named(
+    return inventory.last(gated.uid) or Pod.known_by_name(
         uid=gated.uid, namespace=gated.namespace, name=gated.name
     )

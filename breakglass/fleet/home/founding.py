@@ -17,15 +17,14 @@ from pathlib import Path
 from breakglass.core import bounds, names
 from breakglass.core.command import Verb
 from breakglass.core.sshkey import SshKey, parse_public_key_file
-from breakglass.core.trust import (
+from breakglass.core.trust import Trust, render_trust
+from breakglass.core.trust_parts import (
     NO_PREVIOUS,
     Courier,
     Person,
     Policy,
     QuorumPart,
-    Trust,
     TrustedKey,
-    render_trust,
 )
 from breakglass.errors import Malformed, UsageError
 from breakglass.fleet.home import files, identity

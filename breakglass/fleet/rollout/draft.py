@@ -17,7 +17,8 @@ from breakglass.core.command import Command, TrustPin, Verb
 from breakglass.core.decide import CheckedSignatures, objections
 from breakglass.core.draft import DraftRequest, draft_command
 from breakglass.core.reasons import Reason
-from breakglass.core.trust import Policy, Trust
+from breakglass.core.trust import Trust
+from breakglass.core.trust_parts import Policy
 from breakglass.errors import UsageError
 from breakglass.fleet.home.inventory import Inventory, InventoryNode
 

@@ -35,7 +35,7 @@ async def dies_after(node: HeldNode, raw: bytes, kind: type[Any]) -> None:
         if len(node.bodies(kind)) > count:
             break
     await asyncio.sleep(0)  # what it has begun with is begun
-    assert not node.state.commands[node.bodies(Accepted)[-1].id].is_over
+    assert node.state.commands[node.bodies(Accepted)[-1].id].finished_at is None
     await node.kill_agent()
     delivering.cancel()
 
