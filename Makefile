@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # From a fresh clone, with Python 3.11 or newer and make: each target installs what it needs.
 #
-#   make setup                       the environment in .venv
+#   make setup                       the whole environment, in .venv
 #   make demo [RUNTIME=containerd]   the main job, on simulated nodes or (as root) a real containerd
 #   make test [ARGS=...]             all tests; as root it installs the Debian packages they need
 #   make check                       the gate: format, lint, types, generated files, tests, README, demo
@@ -13,8 +13,10 @@
 # and for those who change it: make format, make protos, make vectors, make lock.
 
 SHELL = /bin/sh
-BIN = .venv/bin
-READY = .venv/ready
+VENV = .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/ready
+READY_CLI = $(VENV)/ready-cli
 RUNTIME ?= simulated
 SECONDS ?= 60
 SEED ?= 1
@@ -34,9 +36,13 @@ help:
 setup: $(READY)
 
 $(READY): requirements/dev.lock pyproject.toml tools/setup.sh
-	@sh tools/setup.sh $@
+	@sh tools/setup.sh dev $(VENV)
 
-demo: $(READY)
+# Less than READY, and a part of it: a demo needs no developers' tools.
+$(READY_CLI): requirements/cli.lock tools/setup.sh
+	@sh tools/setup.sh cli $(VENV)
+
+demo: $(READY_CLI)
 	@sh tools/machine.sh $(RUNTIME)
 	@$(BIN)/python -m lab.demo --runtime $(RUNTIME)
 
