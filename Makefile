@@ -3,6 +3,7 @@
 #
 #   make setup                       the whole environment, in .venv
 #   make demo [RUNTIME=containerd]   the main job, on simulated nodes or (as root) a real containerd
+#   make quick                       style, core, and agent and fleet over fakes: a minute, no root
 #   make test [ARGS=...]             all tests; as root it installs the Debian packages they need
 #   make check                       the gate: format, lint, types, generated files, tests, README, demo
 #   make bench [NAME=core|stop|hold|agent]   ratios, one JSON line each
@@ -22,11 +23,12 @@ SECONDS ?= 60
 SEED ?= 1
 NAME ?=
 ARGS ?=
+QUICK = tests/core tests/agent tests/fleet tests/tools tests/test_*.py
 # A stray setting of the caller's must not decide which modules a tool finds.
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check static machine generated tests-with-coverage transcripts
+.PHONY: help setup demo quick test check static machine generated tests-with-coverage transcripts
 .PHONY: bench fuzz package incident test-v2 torture format protos vectors lock
 .NOTPARALLEL:
 
@@ -45,6 +47,12 @@ $(READY_CLI): requirements/cli.lock tools/setup.sh
 demo: $(READY_CLI)
 	@sh tools/machine.sh $(RUNTIME)
 	@$(BIN)/python -m lab.demo --runtime $(RUNTIME)
+
+# What needs root, a real runtime or much time is left to `make test`.
+quick: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow and not real" $(QUICK) $(ARGS)
 
 machine:
 	@sh tools/machine.sh test
