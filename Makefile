@@ -4,6 +4,7 @@
 #   make setup                       the whole environment, in .venv
 #   make demo [RUNTIME=containerd]   the main job, on simulated nodes or (as root) a real containerd
 #   make quick                       style, core, and agent and fleet over fakes: a minute, no root
+#   make quick-each                  the same on each Python that pyproject.toml claims and is here
 #   make test [ARGS=...]             all tests; as root it installs the Debian packages they need
 #   make check                       the gate: format, lint, types, generated files, tests, README, demo
 #   make bench [NAME=core|stop|hold|agent]   ratios, one JSON line each
@@ -28,7 +29,7 @@ QUICK = tests/core tests/agent tests/fleet tests/tools tests/test_*.py
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test check static machine generated tests-with-coverage transcripts
+.PHONY: help setup demo quick quick-each test check static machine generated tests-with-coverage transcripts
 .PHONY: bench fuzz package incident test-v2 torture format protos vectors lock
 .NOTPARALLEL:
 
@@ -53,6 +54,9 @@ quick: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pytest -n auto --dist worksteal -m "not slow and not real" $(QUICK) $(ARGS)
+
+quick-each:
+	@sh tools/each_python.sh
 
 machine:
 	@sh tools/machine.sh test
