@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # From a fresh clone, with Python 3.11 or newer and make: each target installs what it needs.
 #
-#   make setup                       the environment in .venv
+#   make setup                       the whole environment, in .venv
 #   make demo [RUNTIME=containerd]   the main job, on simulated nodes or (as root) a real containerd
+#   make quick                       style, core, and agent and fleet over fakes: a minute, no root
+#   make quick-each                  the same on each Python that pyproject.toml claims and is here
 #   make test [ARGS=...]             all tests; as root it installs the Debian packages they need
 #   make check                       the gate: format, lint, types, generated files, tests, README, demo
 #   make bench [NAME=core|stop|hold|agent|log]   ratios, one JSON line each
@@ -13,18 +15,21 @@
 # and for those who change it: make format, make protos, make vectors, make lock.
 
 SHELL = /bin/sh
-BIN = .venv/bin
-READY = .venv/ready
+VENV = .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/ready
+READY_CLI = $(VENV)/ready-cli
 RUNTIME ?= simulated
 SECONDS ?= 60
 SEED ?= 1
 NAME ?=
 ARGS ?=
+QUICK = tests/core tests/agent tests/fleet tests/tools tests/test_*.py
 # A stray setting of the caller's must not decide which modules a tool finds.
 unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check static machine generated tests-with-coverage transcripts
+.PHONY: help setup demo quick quick-each test check static machine generated tests-with-coverage transcripts
 .PHONY: bench fuzz package incident test-v2 torture format protos vectors lock
 .NOTPARALLEL:
 
@@ -34,11 +39,24 @@ help:
 setup: $(READY)
 
 $(READY): requirements/dev.lock pyproject.toml tools/setup.sh
-	@sh tools/setup.sh $@
+	@sh tools/setup.sh dev $(VENV)
 
-demo: $(READY)
+# Less than READY, and a part of it: a demo needs no developers' tools.
+$(READY_CLI): requirements/cli.lock tools/setup.sh
+	@sh tools/setup.sh cli $(VENV)
+
+demo: $(READY_CLI)
 	@sh tools/machine.sh $(RUNTIME)
 	@$(BIN)/python -m scenarios.demo --runtime $(RUNTIME)
+
+# What needs root, a real runtime or much time is left to `make test`.
+quick: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow and not real" $(QUICK) $(ARGS)
+
+quick-each:
+	@sh tools/each_python.sh
 
 machine:
 	@sh tools/machine.sh test

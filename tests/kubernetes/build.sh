@@ -105,17 +105,20 @@ fetch || { apt-get -q update >&2 && fetch; } ||
 for package in "$debian"/*.deb; do
     dpkg -x "$package" "$debian"
 done
-# The one question that is put to pkg-config has one answer here.
-cat >"$debian/pkg-config" <<ANSWER
+# Go's build cache remembers what pkg-config answered, and does not ask again when the answer would
+# be another one: with this folder's path in it, the next build would look in a folder that is gone.
+# CGO_CFLAGS and CGO_LDFLAGS are part of the cache's key, so the paths are there.
+cat >"$debian/pkg-config" <<'ANSWER'
 #!/bin/sh
-case "\$*" in
-*--cflags*) echo "-I$debian/usr/include" ;;
-*--libs*) echo "-L$debian/usr/lib/$(gcc -print-multiarch) -lseccomp" ;;
+case "$*" in
+*--libs*) echo "-lseccomp" ;;
 esac
 ANSWER
 chmod 755 "$debian/pkg-config"
 (
     export CGO_ENABLED=1 PKG_CONFIG="$debian/pkg-config"
+    export CGO_CFLAGS="-O2 -g -I$debian/usr/include"
+    export CGO_LDFLAGS="-O2 -g -L$debian/usr/lib/$(gcc -print-multiarch)"
     cd runc
     go build -tags "seccomp netgo osusergo" -ldflags "-s -w -extldflags -static" \
         -o "$making/bin/runc" github.com/opencontainers/runc >&2

@@ -22,6 +22,8 @@ from breakglass.sim.kernel import EVERYTHING, FOR_EVER, Host, KernelFault
 from tests.support.faulty_disk import DyingDisk, PowerCutError
 from tests.support.held_node import HeldNode
 
+pytestmark = pytest.mark.slow  # the tables together
+
 LOST, LANDED = "lost", "landed"
 TASKS = 1024
 HOST = Host(layout=Layout.HYBRID)  # runc: both limits are set before the stop

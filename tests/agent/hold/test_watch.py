@@ -139,6 +139,7 @@ async def test_a_hold_is_in_force_again_after_a_reboot(tmp_path: Path, host: Hos
         assert 3600 - 600 - 310 - 10 <= left_s <= 3600 - 310
 
 
+@pytest.mark.slow
 async def test_a_hold_ends_by_itself_and_the_pod_comes_back(tmp_path: Path) -> None:
     """Two hours later to the second; the end is on record, and the limits are as before."""
     async with HeldNode(tmp_path) as node:

@@ -364,6 +364,7 @@ def test_what_a_failed_sync_left_in_memory_is_written_again(folder: Path) -> Non
 # --- torn tails --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_torn_tail_is_kept_aside_and_told_at_any_length(folder: Path, tmp_path: Path) -> None:
     """However much of the last frame reached the disk, the entries before it are whole."""
     entries = written(folder, 3)
@@ -706,6 +707,7 @@ def fill(disk: Path) -> None:
                     break
 
 
+@pytest.mark.real
 def test_a_full_disk_is_survived_on_what_was_taken_before(small_disk: Path) -> None:
     """On a real full disk: preallocated space, the ballast, the reserve, then a clear refusal."""
     folder = small_disk / "log"
@@ -729,6 +731,7 @@ def test_a_full_disk_is_survived_on_what_was_taken_before(small_disk: Path) -> N
         assert (folder / BALLAST).exists()
 
 
+@pytest.mark.real
 def test_a_torn_tail_on_a_full_disk_is_repaired_without_a_copy_if_need_be(small_disk: Path) -> None:
     """A start must not need space: the ballast pays for the copy, and without it there is none."""
     folder = small_disk / "log"
@@ -742,6 +745,7 @@ def test_a_torn_tail_on_a_full_disk_is_repaired_without_a_copy_if_need_be(small_
         check(log, entries[:2])
 
 
+@pytest.mark.real
 def test_a_read_only_disk_is_told_at_the_start(small_disk: Path) -> None:
     """Nothing is accepted that could not be recorded."""
     folder = small_disk / "log"
