@@ -16,7 +16,7 @@ from breakglass.core.canonical import Fields, Json
 MAX_ITEMS = 2_000
 
 T = TypeVar("T")
-_Reader: TypeAlias = Callable[[Fields, str], object]
+_ReadField: TypeAlias = Callable[[Fields, str], object]
 
 
 def to_object(value: object) -> dict[str, Json]:
@@ -43,12 +43,12 @@ def read_value(kind: type[T], fields: Fields) -> T:
 
 # An agent reads its whole log at each start: how a class is read is found out once.
 @cache
-def _readers(kind: Hashable) -> tuple[tuple[str, _Reader], ...]:
+def _readers(kind: Hashable) -> tuple[tuple[str, _ReadField], ...]:
     """Return the fields of a class in order, each with what reads its type."""
     return tuple((name, _reader(hint)) for name, hint in get_type_hints(kind).items())
 
 
-def _reader(hint: object) -> _Reader:
+def _reader(hint: object) -> _ReadField:
     if hint is str:
         return _text
     if hint is int:
