@@ -203,6 +203,15 @@ class Fields:
                 hint="a newer breakglass may have written this; nothing is ever ignored",
             )
 
+    def finish_in_order(self, keys: tuple[str, ...]) -> None:
+        """Raise `Malformed` unless the keys are exactly these, in this order, all of them read."""
+        if tuple(self._value) != keys:
+            self.finish()
+            where = f" at {self._path}" if self._path else ""
+            raise Malformed(
+                f"expected the keys in the one order{where}, got another", code="not-canonical"
+            )
+
 
 def _verify_depth(raw: bytes) -> None:
     if raw.count(b"[") + raw.count(b"{") <= bounds.MAX_JSON_DEPTH:

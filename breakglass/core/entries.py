@@ -28,7 +28,7 @@ from breakglass.core.hold_entries import (
     HoldEnded,
     HoldExtended,
 )
-from breakglass.core.typed_fields import read_value, to_object
+from breakglass.core.typed_fields import names_of, read_value, to_object
 from breakglass.errors import Malformed
 
 _INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z", re.ASCII)
@@ -343,13 +343,16 @@ def render_entry(entry: Entry) -> bytes:
 
 def parse_entry(raw: bytes) -> Entry:
     """Return the entry in `raw`; raise `Malformed` unless these are exactly its bytes."""
-    fields = Fields(parse_object(raw, max_bytes=bounds.MAX_ENTRY_BYTES))
+    document = parse_object(raw, max_bytes=bounds.MAX_ENTRY_BYTES)
+    fields = Fields(document)
     kind = fields.text("kind")
     if kind not in KINDS:
         raise Malformed(f"expected a known kind of entry, got {kind!r}", code="unknown-kind")
-    entry = Entry(stamp=read_value(Stamp, fields), body=read_value(KINDS[kind], fields))
-    fields.finish()
+    of = KINDS[kind]
+    entry = Entry(stamp=read_value(Stamp, fields), body=read_value(of, fields))
+    fields.finish_in_order(("kind", *names_of(Stamp), *names_of(of)))
     parse_instant(entry.stamp.time)
-    if render_entry(entry) != raw:
+    # With its keys in order, the document is what `render_entry` would make of the entry.
+    if _ENCODER.encode(document).encode() != raw:
         raise Malformed("expected the one spelling of an entry, got another", code="not-canonical")
     return entry

@@ -2,8 +2,8 @@
 """Dataclasses as JSON objects, read and written by the types of their fields.
 
 A field is a text, an integer from -1 up, a flag, a tuple of texts or a tuple of such dataclasses.
-Keys are written in the order of the class.  Reading accepts them in any order: who wants one
-spelling renders the value again and compares the bytes.
+Keys stand in the order of the class, when they are read too: so a JSON object that was read is, key
+by key, the one that `to_object` makes of the value.
 """
 
 from collections.abc import Callable, Hashable
@@ -16,13 +16,18 @@ from breakglass.core.canonical import Fields, Json
 MAX_ITEMS = 2_000
 
 T = TypeVar("T")
-_Reader: TypeAlias = Callable[[Fields, str], object]
+_ReadField: TypeAlias = Callable[[Fields, str], object]
+
+
+def names_of(kind: type) -> tuple[str, ...]:
+    """Return the names of a class's fields, in order."""
+    return _names(cast("Hashable", kind))
 
 
 def to_object(value: object) -> dict[str, Json]:
     """Return a dataclass as a JSON object; tuples become lists."""
     found: dict[str, Json] = {}
-    for name, _ in _readers(cast("Hashable", type(value))):
+    for name in names_of(type(value)):
         item = getattr(value, name)
         if isinstance(item, tuple):
             found[name] = [one if isinstance(one, str) else to_object(one) for one in item]
@@ -43,12 +48,17 @@ def read_value(kind: type[T], fields: Fields) -> T:
 
 # An agent reads its whole log at each start: how a class is read is found out once.
 @cache
-def _readers(kind: Hashable) -> tuple[tuple[str, _Reader], ...]:
+def _readers(kind: Hashable) -> tuple[tuple[str, _ReadField], ...]:
     """Return the fields of a class in order, each with what reads its type."""
     return tuple((name, _reader(hint)) for name, hint in get_type_hints(kind).items())
 
 
-def _reader(hint: object) -> _Reader:
+@cache
+def _names(kind: Hashable) -> tuple[str, ...]:
+    return tuple(name for name, _ in _readers(kind))
+
+
+def _reader(hint: object) -> _ReadField:
     if hint is str:
         return _text
     if hint is int:
@@ -77,5 +87,5 @@ def _values(kind: type[T], fields: Fields, name: str) -> tuple[T, ...]:
 
 def _closed(kind: type[T], fields: Fields) -> T:
     value = read_value(kind, fields)
-    fields.finish()
+    fields.finish_in_order(names_of(kind))
     return value

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Entries have one spelling, and nothing but that spelling is read."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -154,6 +155,20 @@ def test_another_spelling_is_refused(change: tuple[bytes, bytes], message: str) 
     raw = render_entry(Entry(stamp=STAMP, body=Stopped(active=2)))
     with pytest.raises(Malformed, match=message):
         parse_entry(raw.replace(*change))
+
+
+@pytest.mark.parametrize("body", ENTRIES, ids=lambda body: type(body).__name__)
+def test_keys_have_one_order(body: Stopped) -> None:
+    """Also inside the parts of an entry: the same keys and values in another order are refused."""
+    whole = json.loads(render_entry(Entry(stamp=STAMP, body=body)))
+    others = [dict(reversed(whole.items()))]
+    for key, value in whole.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            others.append({**whole, key: [dict(reversed(value[0].items())), *value[1:]]})
+    for other in others:
+        with pytest.raises(Malformed, match="keys in the one order") as refusal:
+            parse_entry(json.dumps(other, separators=(",", ":")).encode())
+        assert refusal.value.stable_code == "not-canonical"
 
 
 def test_an_entry_is_bounded() -> None:

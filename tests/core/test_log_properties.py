@@ -37,7 +37,7 @@ from breakglass.core.hold_entries import (
 )
 from breakglass.core.holds import coverage_of_name
 from breakglass.core.recheck import recheck_log
-from breakglass.errors import LogTampered
+from breakglass.errors import LogTampered, Malformed
 from tests.support import properties
 from tests.support.properties import property_test
 
@@ -310,3 +310,18 @@ def test_every_kind_of_entry_reads_back_as_it_was_written(body: Body, time: obje
     raw = render_entry(Entry(stamp=stamp, body=body))
     assert parse_entry(raw) == Entry(stamp=stamp, body=body)
     assert render_entry(parse_entry(raw)) == raw
+
+
+@property_test
+@given(st.one_of(*map(_any_body, KINDS.values())), st.data())
+def test_whatever_is_read_as_an_entry_is_rendered_as_it_was(
+    body: Body, data: st.DataObject
+) -> None:
+    """Bytes with a stretch cut out, doubled or replaced are refused, or are the bytes of another."""
+    stamp = Stamp(time="2026-11-21T04:05:06.789Z", mono_ms=7, boot="b")
+    raw = data.draw(properties.broken(render_entry(Entry(stamp=stamp, body=body))))
+    try:
+        found = parse_entry(raw)
+    except Malformed:
+        return
+    assert render_entry(found) == raw
