@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's parts, put together in one place; the daemon, `release-all` and tests use them.
+"""Assemble the agent's parts, for the daemon, `release-all` and tests.
 
-Nothing is started here and nothing is touched.  What a test replaces is a port.
+This module starts nothing and touches nothing.  What a test replaces is a port.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from breakglass.core.checkpoint import LogSigner
 
 
 def _kernel(endpoint: Path) -> Kernel:
-    """Return this machine's kernel, which never kills the runtime behind a socket."""
+    """Return this machine's kernel, which never kills the runtime behind this socket."""
     return host_kernel(runtime_pids=RuntimePids(endpoint))
 
 
@@ -51,7 +51,7 @@ def _captures(config: Config, clock: Clock) -> Captures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """What the agent touches the world through; the defaults are the real things."""
+    """The agent's ports to its machine; the defaults are the real ones."""
 
     open_log: Callable[[Path, LogSigner], AuditLog] = AuditLog.open
     runtime: Callable[[Path], Runtime] = CriRuntime
@@ -65,7 +65,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldParts:
-    """What finds pods and holds them, without anything that takes commands."""
+    """The parts that find and hold pods, without those that take commands."""
 
     journal: Journal
     clock: Clock
@@ -80,7 +80,7 @@ class HoldParts:
 
     @property
     def ladders(self) -> Ladders:
-        """What pods are brought down through."""
+        """The ports that pods are stopped through."""
         kernel = self.kernel
         return Ladders(
             runtime=self.runtime, groups=kernel.groups, killer=kernel.killer, clock=self.clock
@@ -89,7 +89,7 @@ class HoldParts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """A whole agent: what takes commands, what holds, and what the service reads."""
+    """A whole agent: the parts that take commands, hold pods, and serve."""
 
     config: Config
     identity: NodeIdentity
@@ -148,7 +148,7 @@ def assemble(
         identity: what the files of its settings hold.
         journal: its log and state.
         clock: its clock.
-        ports: what it touches the world through.
+        ports: its ports to the machine.
         tasks: where accepted commands run.
         stopping: set when the process is to end; the agent is not ready from then on.
     """

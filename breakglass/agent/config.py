@@ -3,7 +3,7 @@
 
 Every key is known, nothing unknown is ignored, addresses are IP literals (the agent never resolves
 a name), and relative paths start at the file's own folder.  Loading reads the file and nothing
-else; whether keys and trust are readable is found out by `read_identity`.
+else; `read_identity` reads the keys and the trust.
 """
 
 import ipaddress
@@ -28,7 +28,7 @@ POD_LOGS = Path("/var/log/pods")  # kubelet's podLogsDir by default
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """`agent.toml` as values; `address` is "" where the agent offers only its unix socket."""
+    """`agent.toml` as values; `address` is "" if the agent offers only its unix socket."""
 
     name: str
     domain: str
@@ -51,13 +51,13 @@ class Config:
 
     @property
     def origin(self) -> str:
-        """The name of this node's log in its checkpoints."""
+        """The origin line of this node's log checkpoints."""
         return f"breakglass/{self.domain}/{self.cluster}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeIdentity:
-    """What the files that a `Config` names hold, in bytes; never logged."""
+    """The contents of the files that a `Config` names; never logged."""
 
     trust: Trust
     trust_text: bytes
@@ -73,9 +73,11 @@ def read_bounded(path: Path, *, max_bytes: int) -> bytes:
         with path.open("rb") as file:
             raw = file.read(max_bytes + 1)
     except OSError as error:
-        raise FileUnreadable(f"expected to read {path}, got: {error.strerror}") from error
+        raise FileUnreadable(
+            f"cannot read {path}: {(error.strerror or 'an error').lower()}"
+        ) from error
     if len(raw) > max_bytes:
-        raise FileUnreadable(f"expected at most {max_bytes} bytes in {path}, got more")
+        raise FileUnreadable(f"cannot read {path}: it has more than {max_bytes} bytes")
     return raw
 
 
@@ -101,7 +103,7 @@ def _config(document: Fields, folder: Path) -> Config:
     node, listen, tls = (document.fields(key) for key in ("node", "listen", "tls"))
     trust, state, runtime = (document.fields(key) for key in ("trust", "state", "runtime"))
     clock, protected = document.fields("clock"), document.fields("protected")
-    # Sections that came with the holds: a node's older file goes on without them.
+    # Optional sections: an older file does not have them.
     watch, metrics = (
         document.fields(key) if document.has(key) else Fields({}) for key in ("watch", "metrics")
     )
@@ -140,7 +142,7 @@ def _skew(text: str) -> int:
 
 
 def parse_address(text: str) -> str:
-    """Return "IP:PORT" or "[IPv6]:PORT"; a host name is refused, because nothing is resolved."""
+    """Return "IP:PORT" or "[IPv6]:PORT"; a host name is refused: the agent resolves none."""
     host, _, port = text.rpartition(":")
     try:
         address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
@@ -168,7 +170,7 @@ def parse_protected(text: str) -> str:
 
 
 def read_identity(config: Config) -> NodeIdentity:
-    """Return what the settings' files hold.
+    """Return the contents of the files that the settings name.
 
     Raises:
         FileUnreadable: one of them cannot be read.

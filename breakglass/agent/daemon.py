@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent as a process: wiring, readiness, signals, and a clean end.
+"""The agent's process: start, readiness, signals, and end.
 
 Start, in order: settings and files -> the log, replayed -> the runtime client -> the door's places
 taken (unix socket, then TCP) -> *started* on record -> holds in force again -> commands that a
@@ -44,7 +44,7 @@ _RESOLVER_EVENTS = frozenset(
 
 
 def forbid_name_resolution() -> None:
-    """Make every attempt of this process to resolve a name an error, from now on (P1)."""
+    """Make every name resolution in this process an error from now on (P1)."""
 
     def refuse(event: str, _: tuple[object, ...]) -> None:
         if event in _RESOLVER_EVENTS:
@@ -56,7 +56,7 @@ def forbid_name_resolution() -> None:
 
 
 def log_as_json() -> None:
-    """Send structured log lines to stdout, one JSON object each, and never wait for its reader."""
+    """Send structured log lines to stdout, one JSON object each, and never block on it."""
     lines = LogLines(sys.stdout)
     structlog.configure(
         processors=[
@@ -69,7 +69,7 @@ def log_as_json() -> None:
 
 
 def notify(message: str) -> None:
-    """Tell systemd a state, where it asked to be told (sd_notify(3))."""
+    """Send a state to systemd, if it set NOTIFY_SOCKET (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -95,7 +95,7 @@ def serve(config: Config, ports: Ports | None = None) -> None:
     try:
         asyncio.run(_serve(config, identity, audit, ports))
     except* BreakglassError as group:
-        # Raised below: until Python 3.11.4 what is raised in here comes out wrapped (gh-103590).
+        # Raise it below: until Python 3.11.4 an error raised in here comes out wrapped (gh-103590).
         failure = _first(group)
     finally:
         audit.close()
@@ -144,13 +144,13 @@ async def begin(agent: Agent) -> None:
     """
     await _record_start(agent.parts.journal, agent.config, agent.identity)
     await asyncio.to_thread(agent.captures.measure)
-    # What people signed stands again before the agent says that it is ready.
+    # Signed holds are in force again before the agent says that it is ready.
     await agent.watch.restore()
     agent.procedure.resume()
 
 
 def _say_ready(config: Config, address: str, journal: Journal) -> None:
-    """Tell people and systemd that both doors are open, and what is held."""
+    """Report to the log and to systemd that the agent is ready, and how many holds it has."""
     state = journal.state
     structlog.get_logger("daemon").info(
         "ready",
@@ -165,9 +165,9 @@ def _say_ready(config: Config, address: str, journal: Journal) -> None:
 
 
 async def _end(journal: Journal, procedure: Procedure, clock: Clock) -> None:
-    """Let commands under way end, record the stop, and leave the rest to the next start."""
+    """Wait for commands under way, record the stop, and leave the rest to the next start."""
     if journal.broken.is_set():
-        raise LogUnknown("expected a durable log, got a failed sync")
+        raise LogUnknown("the log could not be synced: what reached the disk is unknown")
     await _drain(procedure, clock)
     await journal.record(Stopped(active=procedure.active))
     structlog.get_logger("daemon").info("stopped", active=procedure.active)
@@ -201,7 +201,7 @@ async def _record_start(journal: Journal, config: Config, identity: NodeIdentity
 
 
 async def _look_at_runtime(runtime: Runtime) -> None:
-    """Say at once when the runtime is not there or too old; go on all the same."""
+    """Log which runtime answers, or why none does; neither stops the start."""
     log = structlog.get_logger("daemon")
     try:
         found = await runtime.version()
@@ -211,7 +211,7 @@ async def _look_at_runtime(runtime: Runtime) -> None:
 
 
 async def _until_stopped(stop: asyncio.Event, journal: Journal) -> None:
-    """Wait for a signal or a broken log, telling systemd's watchdog that we are alive."""
+    """Wait for a signal or a broken log, and keep systemd's watchdog fed."""
     interval_s = float(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000 / 2 or None
     waiting = {asyncio.create_task(stop.wait()), asyncio.create_task(journal.broken.wait())}
     try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log lines on stdout, for which nobody waits.
+"""Log lines on stdout that never block the agent.
 
-Whoever reads them may be stuck when it matters: journald writes to the same disk that a node drowns
-in, and then a line more would stop the whole agent, holds included (P9).  So a thread writes them;
-what it cannot take in time is dropped, and the number of lines that were is told with the next one.
+The reader of stdout may be stuck: journald writes to the same disk that an overloaded node waits
+for, and one more line would then block the whole agent, holds included (P9).  So a thread writes
+the lines.  What does not fit its queue is dropped, and the next line reports how many.
 """
 
 import atexit
@@ -18,10 +18,10 @@ _FLUSH_POLL_S = 0.005
 
 
 class LogLines:
-    """What `structlog` writes to.
+    """The logger that structlog writes to.
 
     Args:
-        out: where the lines go.
+        out: the stream to write to.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -32,7 +32,7 @@ class LogLines:
         atexit.register(self.flush)
 
     def msg(self, line: str) -> None:
-        """Take a line, or drop it; at once in any case."""
+        """Queue a line, or drop it when the queue is full; never block."""
         try:
             self._waiting.put_nowait(line)
         except queue.Full:
@@ -41,7 +41,7 @@ class LogLines:
     debug = info = warning = error = critical = exception = msg
 
     def flush(self) -> None:
-        """Wait a moment until all lines are out."""
+        """Wait up to a second until all lines are written."""
         end = time.monotonic() + _AT_THE_END_S
         while self._waiting.unfinished_tasks and time.monotonic() < end:
             time.sleep(_FLUSH_POLL_S)
@@ -54,7 +54,7 @@ class LogLines:
             try:
                 self._out.write(f"{more}{line}\n")
                 self._out.flush()
-            except (OSError, ValueError):  # nobody is there any more
+            except (OSError, ValueError):  # the reader or the stream is closed
                 continue
             finally:
                 self._waiting.task_done()

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way out for root on a node: every hold ends, every limit of ours goes back.
+"""`release-all`: root ends every hold on a node and puts every limit back.
 
-It is for a node whose agent is being disabled or uninstalled, or will not start: nothing of ours
-may keep a pod down when nobody is left to let it go.  The agent must be stopped, for it would set
-all of it again.  What is let go is on record like everything else; root needs no approval, because
-root could write to the control groups anyway.
+It is for a node whose agent is being disabled or uninstalled, or does not start: no limit may keep
+a pod down without an agent that can lift it.  The agent must be stopped first, because it would set
+the limits again.  The ends of the holds are recorded in the log.  Root needs no approval, because
+root can write to the control groups anyway.
 
-Where the log cannot be used, limits are found by looking: a group of a pod whose limits read as a
-gate of ours is opened.  The old values are not known then, so they become the kernel's own default.
+If the log cannot be used, the limits are found by looking: a pod's group whose limits have a gate's
+values is opened.  Its old values are unknown then, so it gets the kernel's defaults.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ LOCKED = "log-locked"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseAllResult:
-    """What came of it.
+    """What `release-all` did.
 
     Attributes:
         holds: the holds that were ended, as "namespace/name[@revision]".
         pods: the pods whose limits are back as they were, by the log.
-        unrecorded: the groups that were gated without the log knowing it.
+        unrecorded: the groups that had a gate's values and are not in the log.
         failed: what could not be done.
         log_error: why the log could not be used, "" when it could.
     """
@@ -62,8 +62,8 @@ def release_all(config: Config, ports: Ports | None = None) -> ReleaseAllResult:
 
 
 def _verify_alone(place: Path) -> None:
-    """Raise where an agent runs, also when its settings or files cannot be read any more."""
-    with contextlib.suppress(OSError):  # there is no log, or none that can be used
+    """Raise if an agent runs, also if its settings or files cannot be read."""
+    with contextlib.suppress(OSError):  # no usable log
         try:
             os.close(lock(place))
         except StateUnwritable as error:
@@ -72,13 +72,13 @@ def _verify_alone(place: Path) -> None:
 
 
 def _by_the_log(config: Config, ports: Ports) -> ReleaseAllResult:
-    """End what the log says is held; a log that cannot be used is told, and not fatal."""
+    """End the holds in the log; a log that cannot be used is reported, and not fatal."""
     try:
         identity = read_identity(config)
         signer = LogSigner(origin=config.origin, seed=identity.log_seed)
         audit = ports.open_log(config.state_directory / "log", signer)
     except BreakglassError as error:
-        if error.stable_code == LOCKED:  # it was started in between
+        if error.stable_code == LOCKED:  # an agent was started in between
             raise
         return ReleaseAllResult(log_error=error.message)
     try:
@@ -109,7 +109,7 @@ async def _let_go(config: Config, journal: Journal, ports: Ports) -> ReleaseAllR
 
 
 def _by_looking(kernel: Kernel, done: ReleaseAllResult) -> ReleaseAllResult:
-    """Open what still reads as a gate of ours, whoever set it."""
+    """Open every group whose limits still have a gate's values."""
     unrecorded, failed = list(done.unrecorded), list(done.failed)
     for group in kernel.groups.pod_groups():
         shut, problems = _open(kernel.limits, group)
@@ -120,7 +120,7 @@ def _by_looking(kernel: Kernel, done: ReleaseAllResult) -> ReleaseAllResult:
 
 
 def _open(limits: GroupLimits, group: PodGroup) -> tuple[int, list[str]]:
-    """Open each limit of a group that reads as ours; return how many were, and what failed."""
+    """Open each limit of a group that has a gate's value; return how many, and what failed."""
     shut, problems = [], []
     try:
         current = limits.current(group, Oci.UNKNOWN)

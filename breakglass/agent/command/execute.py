@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Carry out an accepted command: steps (6) to (9) of `procedure`, and (R) after a crash.
 
-This module acts and records; it decides nothing.  What it may touch is what the log says was
-accepted, read back from there, so that a first run and a resumed one take the same way.  It ends
-in a *finished* entry whatever happens short of a log that cannot be written.
+This module acts and records; it decides nothing.  It reads the accepted command back from the log,
+so a first run and a resumed run take the same path.  It always ends in a *finished* entry, unless
+the log cannot be written.
 """
 
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ from breakglass.core.progress import Progress, ProgressKind
 
 
 class Executor:
-    """The executor: it takes only commands that the log has accepted."""
+    """Carries out commands that the log has accepted, and no others."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Executor:
         if not command.action.verb.stops:
             yield await self._finish(await self._release.carry_out(command))
             return
-        # (6) A command that was planned before a crash keeps its plan.
+        # (6) A command that was planned before a crash keeps that plan.
         if state.phase is Phase.ACCEPTED:
             planned_stop = await self._stop.planned(command, begun_ms)
         else:
@@ -62,7 +62,7 @@ class Executor:
             note = _would(command, planned_stop)
             yield await self._finish(finished(command, self._clock, begun_ms, "planned", note=note))
             return
-        # (7) Each outcome is on record before the next thing is told.
+        # (7) Each outcome is recorded before it is reported.
         async for index in self._stop.stop(command, planned_stop, resumed=resumed):
             yield Progress(kind=ProgressKind.POD, index=index)
         # (8) and (9) The last look, and the end.
@@ -76,7 +76,7 @@ class Executor:
             return await self._stop.observed(command, begun_ms, planned_stop.snapshot)
         note = "; ".join(part for part in (planned_stop.snapshot.error, planned_stop.note) if part)
         if planned_stop.snapshot.without_runtime:
-            # Nothing is known to run, and nobody could be asked.
+            # No pod is known, and the runtime did not answer.
             return finished(
                 command,
                 self._clock,
@@ -87,7 +87,7 @@ class Executor:
             )
         nothing = "no running pod of this workload here"
         if command.action.hold_s:
-            # A hold for pods that may come is as good as one for pods that are there.
+            # The hold also covers pods that come later.
             held = f"0 pods now, held for {render_duration(command.action.hold_s)}"
             nothing = f"{held}: {nothing}"
         note = f"{nothing}; {note}" if note else nothing

@@ -9,7 +9,7 @@ The steps, in order; what a crash after each leaves, and who resolves it:
  (4) seen before? answer the first outcome, act no second time.   Nothing; deliver again.
  (5) append *accepted*: text, signatures, verdict; durable.       The node owes an end: (R).
  (6) plan from the pods as they are; refuse beyond the caps.      The node owes an end: (R).
- (7) the hold is appended; pod by pod gate, ladder, belts;
+ (7) the hold is appended; pod by pod: gate, ladder, late limits;
      each outcome is appended.                                 Pods without one are looked at: (R).
  (8) observe all planned pods once more.                          As after (7).
  (9) append *finished*.                                           Nothing is owed.
@@ -22,7 +22,7 @@ hold that it has begun goes on to its end.  A release or an extension takes its 
 (6) to (8), each recorded before it is taken.
 
 A refusal is recorded too (see `refusals`).  A repeated delivery of an accepted text is answered
-from the log even when its window is over, for that is what a repetition is for.
+from the log, also after its window has ended.
 """
 
 import asyncio
@@ -48,13 +48,13 @@ from breakglass.core.signed_file import digest, parse_signed_file
 from breakglass.core.trust import Trust
 from breakglass.errors import LogUnknown, Malformed, NodeError
 
-# An old text whose authority has lapsed since it was accepted here: answered, never acted on.
+# Reasons that can arise after a text was accepted here: it is answered, and not acted on again.
 _LAPSED = frozenset({Reason.EXPIRED, Reason.WRONG_TRUST})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeScope:
-    """What this node is, and what it lets nobody stop."""
+    """This node's name and place, its protected workloads, and its tolerated clock skew."""
 
     domain: str
     cluster: str
@@ -66,7 +66,7 @@ class NodeScope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Admitted:
-    """A command that is this node's to finish, and whether an earlier delivery brought it."""
+    """A command that this node has accepted, and whether an earlier delivery brought it."""
 
     command: CommandState
     repeated: bool
@@ -82,7 +82,7 @@ class _Running:
 
 
 class Procedure:
-    """The one way by which anything on this node is stopped.
+    """The only path by which this node acts on a signed file.
 
     Args:
         tasks: where accepted commands run; they outlive the delivery that brought them.
@@ -120,9 +120,9 @@ class Procedure:
         return tuple(self._under_way)
 
     async def deliver(self, raw: bytes, *, peer: str) -> AsyncIterator[Progress]:
-        """Yield what happens to a signed file, until its command has ended here.
+        """Yield the steps of a signed file, until its command has ended on this node.
 
-        Giving up on the iterator gives up on nothing else: an accepted command runs to its end.
+        Closing the iterator cancels nothing: an accepted command runs to its end.
         """
         async with self._admission:
             answer = await self._admit(raw, peer)
@@ -133,7 +133,7 @@ class Procedure:
             yield step
 
     def resume(self) -> None:
-        """Start (R) for every command that the log leaves without an end."""
+        """Start (R) for every command that has no end in the log."""
         for command in self._journal.state.unfinished:
             self._start(command, resumed=True)
 
@@ -145,7 +145,7 @@ class Procedure:
             index = await self.refusals.record(refused, raw, peer=peer, at=now)
             return Progress(kind=ProgressKind.REFUSED, index=index, refused=refused)
 
-        # (1) Nothing is parsed beyond its bound.
+        # (1) Refuse what is too large before parsing it.
         if len(raw) > bounds.MAX_SIGNED_FILE_BYTES:
             return await refuse(
                 refusal(
@@ -156,18 +156,18 @@ class Procedure:
             file = parse_signed_file(raw)
         except Malformed as error:
             return await refuse(refused_as_malformed(error))
-        # (2) One reading of the clock, for the verdict and for the entry that records it.
+        # (2) The verdict and the entry that records it use one reading of the clock.
         verdict = decide(file.text, file.armors, self._trust, now, skew_s=self._node_scope.skew_s)
         seen = self._journal.state.by_sha256(digest(file.text))
         if isinstance(verdict, Refused):
             if seen is not None and verdict.reason in _LAPSED:
                 return _Admitted(command=seen, repeated=True)
             return await refuse(verdict)
-        # (3) Approved is not yet meant for this node.
+        # (3) An approved command may be meant for other nodes.
         elsewhere = self._scope(verdict)
         if elsewhere is not None:
             return await refuse(elsewhere)
-        # (4) The id alone is not enough: other bytes under a known id are an alarm.
+        # (4) A known id with other bytes is refused: the id alone does not identify a text.
         if seen is not None:
             return _Admitted(command=seen, repeated=True)
         if verdict.command.id in self._journal.state.commands:
@@ -178,7 +178,7 @@ class Procedure:
         late = self._too_late_or_busy(verdict)
         if late is not None:
             return await refuse(late)
-        # (5) From here on the node owes an end.
+        # (5) After this append the node owes an end.
         return await self._accept(verdict, peer, raw)
 
     def _scope(self, approved: Approved) -> Refused | None:
@@ -189,19 +189,19 @@ class Procedure:
             )
         if not command.targets.covers(node_scope.cluster, node_scope.node, node_scope.pool):
             return refusal(Reason.WRONG_NODE, "a node that the command names", node_scope.node)
-        # Letting go of what the owner has protected since is never wrong.
+        # A release is allowed for a workload that the owner has protected since the stop.
         lets_go = command.action.verb is Verb.RELEASE
         if not lets_go and is_protected(command.action.workload, node_scope.protected):
             return refusal(
                 Reason.PROTECTED,
-                "a workload this node's owner lets go",
+                "a workload that this node does not protect",
                 str(command.action.workload),
             )
         return None
 
     def _too_late_or_busy(self, approved: Approved) -> Refused | None:
         floor, ends = self._journal.state.time_floor, approved.command.not_after
-        # A clock turned back revives nothing: people signed a newer time, and this node saw it.
+        # A clock that was turned back revives no old command: people signed the floor's time.
         if floor is not None and ends < floor:
             return refusal(
                 Reason.ENDED_BEFORE_FLOOR, f"an end after {render_time(floor)}", render_time(ends)
@@ -245,7 +245,7 @@ class Procedure:
             index = await self.refusals.record(refused, raw, peer=peer)
             return Progress(kind=ProgressKind.REFUSED, index=index, refused=refused)
         except NodeError as error:
-            # Recorded before done: what cannot be recorded is not done (P4).
+            # What cannot be recorded is not done (P4).
             reason = (
                 Reason.LOG_UNKNOWN if isinstance(error, LogUnknown) else Reason.STATE_UNWRITABLE
             )
@@ -272,8 +272,10 @@ class Procedure:
             async for step in self._executor.run(command, resumed=resumed):
                 await self._publish(running, step)
         except NodeError as error:
-            # The log cannot be written: nothing more is touched, and the next start resolves it.
-            self._log.error("left for the next start", id=command.id, code=error.stable_code)
+            # The log cannot be written: touch nothing more; the next start resolves the command.
+            self._log.error(
+                "command left for the next start", id=command.id, code=error.stable_code
+            )
         finally:
             del self._running[command.id]
             async with running.grown:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refusals on record, without letting a stranger fill the disk.
+"""Record refusals, without letting unauthorised callers fill the disk.
 
 Each refusal is an entry, with the file that was refused where it is one of ours.  A token bucket
 bounds how many a second become entries; what comes faster is counted, and the count becomes an
@@ -40,7 +40,7 @@ class Refusals:
         self, refused: Refused, raw: bytes, *, peer: str, at: datetime | None = None
     ) -> int | None:
         """Record a refusal; return its index, or None where it was only counted."""
-        # What nobody signed for may not use up the room of what people will sign for.
+        # Refusals must leave room in the log for commands that people will sign.
         if self._journal.log.used_bytes > bounds.REFUSALS_UP_TO_BYTES or not self._take_token():
             self._suppressed += 1
             return None
@@ -67,7 +67,7 @@ class Refusals:
         )
         try:
             return await self._journal.record(body, at=at)
-        except Malformed:  # too large for one entry: the digest stands for it
+        except Malformed:  # too large for one entry: record only its digest
             return await self._journal.record(dataclasses.replace(body, file=()), at=at)
 
     def _take_token(self) -> bool:
@@ -82,7 +82,7 @@ class Refusals:
 
 
 def _parts(raw: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """Return the signed text and the file's lines, or all bytes and no lines of what is none."""
+    """Return a signed file's text and lines; of other bytes, all of them and no lines."""
     try:
         return parse_signed_file(raw).text, to_lines(raw)
     except (Malformed, UnicodeDecodeError):

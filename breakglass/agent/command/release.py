@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carry out a release or an extension: what a command does to holds that are there.
+"""Carry out a release or an extension of this node's holds.
 
-A release ends each hold that it means, in the log first, and then puts back the limits of every pod
+A release records the end of each hold that it selects, and then puts back the limits of every pod
 that no other hold covers.  kubelet starts such a pod again when its back-off is over, after at most
-five minutes.  A release that failed half-way is tried again by the watch until it is whole.
+five minutes.  Limits that a release could not put back are tried again by the watch.
 
 An extension never shortens.  Neither touches a container.
 """
@@ -41,10 +41,10 @@ class ReleaseCommand:
         self._clock = clock
 
     async def carry_out(self, command: Command) -> Finished:
-        """Return the end of a release or an extension, all its effects being on record."""
+        """Carry out a release or an extension, and return its *finished* entry."""
         begun_ms = self._clock.monotonic_ms()
         meant = self._leases.meant_by(command)
-        ended = self._leases.ended_by(command.id)  # by a run of the agent that did not finish
+        ended = self._leases.ended_by(command.id)  # ended by this command before a crash
         if not meant and not ended:
             return finished(
                 command,
@@ -52,7 +52,7 @@ class ReleaseCommand:
                 begun_ms,
                 "nothing",
                 code="no-hold",
-                note=f"no hold of {command.action.workload} here that it means",
+                note=f"this node has no active hold of {command.action.workload} that it selects",
             )
         names = ", ".join(_told(hold) for hold in (*meant, *ended))
         if command.mode is Mode.DRY_RUN:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The *finished* entry of a command, and what a later look shows of the pods it planned."""
+"""The *finished* entry of a command, and what a later look shows of its planned pods."""
 
 from breakglass.agent.clock import Clock
 from breakglass.core.command import Command

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Carry out a stop or an eviction: steps (6) to (8) of `procedure`.
 
-What it may touch is what the log says was planned, read back from there, so that a first run and a
-resumed one take the same way.  Of each pod, in this order: its gate, the evidence, its containers
-down the ladder, the limits that had to wait, and for an eviction its sandbox, whose failure is told
-and not fatal.  Each pod's outcome is on record before the next thing is told.
+It touches only what the log has as planned, so a first run and a resumed run take the same path.
+Each pod goes through, in this order: its gate, the capture, the ladder, the late limits, and for an
+eviction its sandbox.  A sandbox that cannot be ended is reported and is not fatal.  Each pod's
+outcome is recorded before it is reported.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ from breakglass.core.pods import Pod
 from breakglass.core.reasons import Reason, Refused
 from breakglass.errors import GateFailed, RuntimeTooOld, RuntimeUnavailable, StateUnwritable
 
-# A pod that kubelet started again was down first: its planned containers have ended.
+# A pod that kubelet started again was down before: its planned containers have ended.
 DOWN = frozenset({"down", "gone", "restarted"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStop:
-    """What is to be done to this node's pods, and how the pods were seen."""
+    """The steps to take on this node, and the snapshot that they were planned from."""
 
     steps: tuple[Step, ...]
     snapshot: Snapshot
@@ -52,12 +52,12 @@ class PlannedStop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ended:
-    """One pod at its end."""
+    """What came of one pod."""
 
     outcome: PodOutcome
     gate_status: GateStatus | None
     sandbox: str
-    evidence: Capture | None
+    capture: Capture | None
 
 
 class StopCommand:
@@ -108,7 +108,7 @@ class StopCommand:
         except StateUnwritable as error:
             if error.stable_code != UNREADABLE:
                 raise
-            # More pods and containers than one entry takes: nobody meant to stop that many.
+            # There are more pods and containers than one entry can hold.
             return finished(
                 command,
                 self._clock,
@@ -120,13 +120,13 @@ class StopCommand:
         return PlannedStop(steps=found.steps, snapshot=snapshot, note=found.note)
 
     async def resumed(self, command: Command, state: CommandState) -> PlannedStop:
-        """Return the steps of planned pods without an outcome, as the pods are now."""
+        """Return a step for each planned pod that has no outcome yet, as the pods are now."""
         snapshot = await self._inventory.patient()
         now = {pod.uid: pod for pod in snapshot.pods}
         steps: list[Step] = []
         for was in state.unresolved:
             pod = now.get(was.uid)
-            # Only what was planned: a container that kubelet started since is not ours to stop.
+            # Only planned containers: one that kubelet started since then was not planned.
             ours = tuple(one for one in pod.containers if one.id in was.containers) if pod else ()
             seen = pod or Pod.vanished(
                 uid=was.uid, namespace=was.namespace, name=was.name, sandbox_id=was.sandbox
@@ -163,7 +163,7 @@ class StopCommand:
         ended = [body for body in bodies if isinstance(body, PodEnded)]
         down = sum(body.seen in DOWN for body in ended)
         gated = frozenset(body.uid for body in ended if body.gate not in {"", str(Gate.WATCH_ONLY)})
-        # A runtime that was gone around is not asked again: the kernel's word is what there is.
+        # A runtime that did not answer before is not asked again: only the kernel is looked at.
         snapshot = (
             self._inventory.again(was) if was.without_runtime else await self._inventory.patient()
         )
@@ -204,7 +204,7 @@ class StopCommand:
         pods = []
         for step in found.steps:
             gate = ""
-            # For a dry run this is the answer; else it is told when the gate is set.
+            # A dry run reports the limits here; an execution reports them when the gate is set.
             if command.action.hold_s and command.mode is Mode.DRY_RUN:
                 gate = await self._gates.describe(step.pod, ask=not snapshot.without_runtime)
             pods.append(
@@ -220,7 +220,7 @@ class StopCommand:
         return tuple(pods)
 
     async def _with_images(self, command: Command, snapshot: Snapshot) -> tuple[Pod, ...]:
-        """Return the pods with their images' digests, where the command asks for one."""
+        """Return the pods with their images' digests, if the command selects by image."""
         if not command.action.image or snapshot.without_runtime:
             return snapshot.pods
         return tuple(
@@ -250,11 +250,11 @@ class StopCommand:
         ladder: Ladder,
         snapshot: Snapshot,
     ) -> _Ended:
-        """Take one pod through its gate, the evidence, the ladder, and what has to come last."""
+        """Take one pod through its gate, the capture, the ladder, late limits and its sandbox."""
         pod, without_runtime = step.pod, snapshot.without_runtime
         pids, group = self._processes(pod)
-        # Looking disturbs nothing, so it goes on while the gate is set.
-        looking = asyncio.create_task(
+        # A capture changes nothing, so it runs while the gate is set.
+        capturing = asyncio.create_task(
             self._captures.capture(pod, command_id=command.id, pids=pids, group=group)
         )
         try:
@@ -262,7 +262,7 @@ class StopCommand:
                 await self._gates.gate(pod, hold, ask=not without_runtime) if hold else None
             )
         finally:
-            kept = await looking
+            captured = await capturing
         outcome = await ladder.climb(step)
         if hold is not None:
             self._counters.know(pod.uid, [one.id for one in pod.containers])
@@ -271,10 +271,10 @@ class StopCommand:
                 gate_status = await self._gates.set_late_limits(pod.uid)
         evicts = command.action.verb is Verb.EVICT
         sandbox = await self._end_sandbox(pod, without_runtime=without_runtime) if evicts else ""
-        return _Ended(outcome=outcome, gate_status=gate_status, sandbox=sandbox, evidence=kept)
+        return _Ended(outcome=outcome, gate_status=gate_status, sandbox=sandbox, capture=captured)
 
     def _processes(self, pod: Pod) -> tuple[tuple[int, ...], Path | None]:
-        """Return a pod's processes and its group in the cgroup2 tree, as far as there is one."""
+        """Return a pod's processes, and its group in the cgroup2 tree or None."""
         try:
             group = self._groups.pod_group(pod.uid)
             leaves = self._groups.leaves(group) if group else ()
@@ -307,12 +307,14 @@ def _note(command: Command, *, restarted: int, snapshot: Snapshot) -> str:
     if not restarted:
         return ""
     if command.action.hold_s:
-        return "started again although held: its gate does not hold, and it is stopped at sight"
+        return (
+            "started again although held: the gate does not hold it, so the watch stops it at sight"
+        )
     return "started again since: nothing holds this workload down"
 
 
 def _entry(command: Command, ended: _Ended, *, resumed: bool) -> PodEnded:
-    outcome, gate_status, evidence = ended.outcome, ended.gate_status, ended.evidence
+    outcome, gate_status, capture = ended.outcome, ended.gate_status, ended.capture
     return PodEnded(
         id=command.id,
         mode=str(command.mode),
@@ -325,8 +327,8 @@ def _entry(command: Command, ended: _Ended, *, resumed: bool) -> PodEnded:
         gate=str(gate_status.gate) if gate_status else "",
         gate_note=printable(gate_status.note) if gate_status else "",
         sandbox=ended.sandbox,
-        evidence=evidence.sha256 if evidence else "",
-        evidence_note=printable(evidence.note) if evidence else "",
+        evidence=capture.sha256 if capture else "",
+        evidence_note=printable(capture.note) if capture else "",
         containers=tuple(
             SeenContainer(
                 id=one.id,

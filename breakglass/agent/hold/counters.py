@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keeping a hold came to: starts that failed, containers that ran, time that leaked.
+"""Counters of each hold: starts that failed, containers that ran, user code that ran.
 
 Counted from the runtime's own words: a container that is new in a held pod and has ended without
 ever starting is an attempt that the gate made fail; one that started ran user code from its start
@@ -36,7 +36,7 @@ _NS_PER_MS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Counts of one hold since they were recorded last."""
+    """Counts of one hold that are not recorded yet."""
 
     attempts: int = 0
     stops: int = 0
@@ -49,7 +49,7 @@ class Counts:
         return not (self.attempts or self.stops or self.resets or self.leaked_ms)
 
     def plus(self, other: "Counts") -> "Counts":
-        """Return both together."""
+        """Return the sum of both."""
         return Counts(
             attempts=self.attempts + other.attempts,
             stops=self.stops + other.stops,
@@ -58,7 +58,7 @@ class Counts:
         )
 
     def minus(self, recorded: "Counts") -> "Counts":
-        """Return what is left without what is on record by now."""
+        """Return what is left after subtracting what was recorded."""
         return Counts(
             attempts=self.attempts - recorded.attempts,
             stops=self.stops - recorded.stops,
@@ -68,7 +68,7 @@ class Counts:
 
 
 class HoldCounters:
-    """The counts of all holds, and which containers they know already."""
+    """The counters of all holds, and the containers that are counted already."""
 
     def __init__(
         self, *, journal: Journal, runtime: Runtime, coverage: Coverage, clock: Clock
@@ -79,13 +79,13 @@ class HoldCounters:
         self._clock = clock
         self._of_hold: dict[str, Counts] = {}
         self._known: dict[str, set[str]] = {}
-        self._counted_ns: dict[str, int] = {}  # until when an earlier agent has counted a pod's
+        self._counted_ns: dict[str, int] = {}  # until when an earlier run of the agent has counted
         self._flushed_ms: dict[str, int] = {}
         self._recording: set[str] = set()
-        self._log = structlog.get_logger("tallies")
+        self._log = structlog.get_logger("counters")
 
     def now(self, hold: Hold) -> Counts:
-        """Return a hold's whole counts, those not recorded yet included."""
+        """Return a hold's counts, recorded and not recorded."""
         recorded = Counts(
             attempts=hold.attempts,
             stops=hold.stops,
@@ -95,22 +95,22 @@ class HoldCounters:
         return recorded.plus(self._unrecorded(hold.id))
 
     def know(self, uid: str, container_ids: Iterable[str]) -> None:
-        """Take these containers of a pod as those that were there before it was held."""
+        """Do not count these containers of a pod: they were there before it was held."""
         self._known.setdefault(uid, set()).update(container_ids)
 
     def forget_holds(self) -> None:
-        """Forget the counts of holds that are over: what could be recorded of them is recorded."""
+        """Forget the counts of ended holds, which were recorded at their end."""
         active = {hold.id for hold in self._coverage.active}
         self._of_hold = {key: one for key, one in self._of_hold.items() if key in active}
         self._flushed_ms = {key: one for key, one in self._flushed_ms.items() if key in active}
 
     def keep_only(self, uids: set[str]) -> None:
-        """Forget the containers of pods that are held no more."""
+        """Forget the containers of all other pods."""
         self._known = {uid: ids for uid, ids in self._known.items() if uid in uids}
         self._counted_ns = {uid: ns for uid, ns in self._counted_ns.items() if uid in uids}
 
     def count_resets(self, gated: GatedPod, resets: int) -> None:
-        """Count limits of a gated pod that somebody else had changed, for the hold that keeps it.
+        """Count limits of a gated pod that another process had changed, for the hold that keeps it.
 
         The hold for which the pod was gated may be over, and another one keep it.
         """
@@ -125,7 +125,7 @@ class HoldCounters:
         return self._of_hold.get(hold_id, Counts())
 
     async def count(self, pod: Pod, hold: Hold, *, without_runtime: bool) -> tuple[Container, ...]:
-        """Count what is new in a held pod; return the containers that must be stopped."""
+        """Count the new containers of a held pod; return those that must be stopped."""
         if not without_runtime and pod.uid not in self._known:
             since_ns = _ns(parse_instant(hold.since))
             self.know(pod.uid, (one.id for one in pod.containers if one.created_ns <= since_ns))
@@ -140,7 +140,7 @@ class HoldCounters:
                 if ended is not None:
                     known.add(one.id)
                     self._add(hold.id, ended)
-        # A container that is only created fails at the gate, or runs at the next look.
+        # A created container fails at the gate, or runs by the next look.
         return tuple(one for one in live if one.state is not ContainerState.CREATED)
 
     async def flush(self, holds: Iterable[Hold], *, at_once: bool = False) -> None:
@@ -169,14 +169,16 @@ class HoldCounters:
                 )
             )
         except NodeError as error:
-            self._log.error("counts", id=hold.id, code=error.stable_code, error=error.message)
+            self._log.error(
+                "counts not recorded", id=hold.id, code=error.stable_code, error=error.message
+            )
         else:
             self._of_hold[hold.id] = self._unrecorded(hold.id).minus(counts)
         finally:
             self._recording.discard(hold.id)
 
     async def _ended(self, container: Container, counted_ns: int) -> Counts | None:
-        """Return what a container that has ended counts for, None when nobody can tell."""
+        """Return the counts of an ended container, None if the runtime does not answer."""
         try:
             look = await self._runtime.container(container.id)
         except (RuntimeUnavailable, RuntimeTooOld):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holds as messages, with the words that their approvers read: taken from the log, never kept."""
+"""Holds as messages, with the command's text as its approvers read it, taken from the log."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from breakglass.core.gates import Gate
 from breakglass.core.holds import Covers, GatedPod, GatesByPod, Hold, coverage
 from breakglass.core.pods import Pod
 
-_WATCHED = "no gate: what starts is stopped at sight"
+_WATCHED = "no gate: the watch stops what starts"
 
 
 def hold_message(
@@ -26,7 +26,7 @@ def hold_message(
     *,
     pods: Iterable[pb.HeldPod],
 ) -> pb.Hold:
-    """Return one hold with the words that its approvers read, from the log."""
+    """Return one hold, with the workload, reason and approvals of its command."""
     body, command = command_of(journal.entry(journal.state.commands[hold.id].accepted_at))
     left_s = -(-hold.left_ms(mono_ms) // 1_000)
     return pb.Hold(
@@ -50,7 +50,7 @@ def hold_message(
 
 
 def held_pods(hold: Hold, gates: GatesByPod, inventory: PodInventory) -> list[pb.HeldPod]:
-    """Return the pods that a hold keeps down: behind a gate, or by the watch alone."""
+    """Return the pods that a hold keeps down, by a gate or by the watch alone."""
     gated = [
         pb.HeldPod(uid=one.uid, name=one.name, gate=one.gate, note=one.note)
         for one in gates.values()
@@ -66,7 +66,7 @@ def held_pods(hold: Hold, gates: GatesByPod, inventory: PodInventory) -> list[pb
 def ungated_pods(
     holds: Iterable[Hold], gates: GatesByPod, inventory: PodInventory
 ) -> tuple[Pod, ...]:
-    """Return the held pods whose groups carry no limit of ours: a virtual machine, or no group.
+    """Return the held pods without a gate: virtual machines, and pods without a group.
 
     What has neither a sandbox nor anything live has nothing that could be gated.
     """

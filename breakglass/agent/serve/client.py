@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of the agent's own unix socket, for the person who is on the node already.
+"""A client of the agent's unix socket, for an operator on the node.
 
 `ssh node breakglass-agent submit < file` is a road like any other (P10): same bytes, same verdict.
 """
@@ -28,7 +28,7 @@ _SERVICE = "/breakglass.v1.Agent/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalProgress:
-    """One step of a submitted file: a recorded entry, or a refusal's code and words."""
+    """One step of a submitted file: the recorded entry, or the refusal."""
 
     kind: ProgressKind
     entry: Entry | None
@@ -40,11 +40,11 @@ class LocalProgress:
 
 
 def submit(socket: Path, raw: bytes) -> Iterator[LocalProgress]:
-    """Deliver a signed file and yield what happens to it.
+    """Deliver a signed file and yield its steps.
 
     Raises:
         Unreached: nothing answers on the socket.
-        NodeError: the agent broke off.
+        NodeError: the agent ended the call with an error.
     """
     with _channel(socket) as channel:
         call = channel.unary_stream(
@@ -129,7 +129,7 @@ def _error(socket: Path, error: grpc.RpcError) -> Unreached | NodeError:
     code, details = error.code(), error.details() or ""
     if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
         return Unreached(
-            f"expected an agent at {socket}, got {code.name.lower()}: {details}",
+            f"no agent answers at {socket}: {details or code.name.lower()}",
             hint="check that breakglass-agent runs here and that you are root",
         )
-    return NodeError(f"expected an answer of the agent, got {code.name.lower()}: {details}")
+    return NodeError(f"the agent ended the call with {code.name.lower()}: {details}")

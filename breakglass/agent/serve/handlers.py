@@ -17,7 +17,7 @@ from breakglass.agent.serve.service import HEALTH, SERVICE, CallContext, Service
 
 
 class Needs(StrEnum):
-    """What a caller must be: one of the trust's couriers, or root on this node's own socket."""
+    """What a caller must be: a courier of the trust, or root on this node's socket."""
 
     COURIER = "courier"
 
@@ -60,7 +60,7 @@ def _stream(
 
 
 def handlers(service: Service) -> tuple[grpc.GenericRpcHandler, ...]:
-    """Return the service's methods, wired by the one table above."""
+    """Return the handlers of both gRPC services."""
     agent = {
         "Submit": _stream(service.submit, pb.SubmitRequest, pb.Progress),
         "Describe": _unary(service.describe, pb.DescribeRequest, pb.DescribeResponse),

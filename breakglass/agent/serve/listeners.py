@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's door: the unix socket and the mTLS port, with their limits, and what knocks in vain.
+"""The agent's listeners: the unix socket and the mTLS port, their bounds, and failed handshakes.
 
-The two are doors of their own: the socket is served, and holds are kept, while the address of the
-other is not there yet, as at boot.
+The two are independent: while this machine does not have the address of the mTLS port yet, as at
+boot, the agent serves the socket and keeps holds.
 
-A TLS handshake that fails never becomes a call, so the service cannot tell of it.  gRPC writes why
-to its standard error; `HandshakeWatch` reads that, and every failed handshake becomes a refusal on
-record like any other, with its own reason.  The text is gRPC's own: a line that is not known is
-still passed on to the agent's log.
+A failed TLS handshake never becomes a call, so the service does not see it.  gRPC writes the reason
+to standard error.  `HandshakeReader` reads it there and records each failed handshake as a refusal
+with a reason of its own.  The wording is gRPC's: an unknown line still goes to the agent's log.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ from breakglass.core.reasons import Reason
 from breakglass.errors import ConfigInvalid
 
 _STDERR = 2
-_ADDRESS_EVERY_S = 0.5  # a network that comes up late
+_ADDRESS_EVERY_S = 0.5  # how often an address is tried that this machine does not have yet
 _FAILED = "Handshake failed"
 _WHY = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": (Reason.TLS_NO_CERTIFICATE, "no certificate"),
@@ -54,7 +53,7 @@ _SERVER_OPTIONS = (
 
 
 class HandshakeReader:
-    """A reader of what gRPC says of failed handshakes; it owns standard error while it runs."""
+    """Reads failed handshakes from gRPC's standard error, which it redirects while it runs."""
 
     def __init__(self, refusals: Refusals) -> None:
         self._refusals = refusals
@@ -62,14 +61,14 @@ class HandshakeReader:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Take standard error over, and give it back at the end."""
+        """Redirect standard error to this reader, and restore it at the end."""
         read_end, write_end = os.pipe()
         kept = os.dup(_STDERR)
         reader = asyncio.StreamReader(limit=bounds.MAX_STDERR_LINE_BYTES)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb")
         )
-        # A full pipe must never stop gRPC: it loses a line instead.
+        # A full pipe must never block gRPC: gRPC loses a line instead.
         os.set_blocking(write_end, False)
         os.dup2(write_end, _STDERR)
         os.close(write_end)
@@ -86,14 +85,14 @@ class HandshakeReader:
         while True:
             try:
                 line = await reader.readline()
-            except ValueError:  # longer than the limit: dropped, as one line
+            except ValueError:  # longer than the bound: drop it
                 continue
             if not line:
                 return
-            await self._told(line.decode("ascii", "backslashreplace").strip())
+            await self._handle(line.decode("ascii", "backslashreplace").strip())
 
-    async def _told(self, line: str) -> None:
-        self._log.info("stderr", line=line)
+    async def _handle(self, line: str) -> None:
+        self._log.info("gRPC wrote to stderr", line=line)
         if _FAILED not in line:
             return
         known = (found for mark, found in _WHY.items() if mark in line)
@@ -102,27 +101,27 @@ class HandshakeReader:
         await self._refusals.record(refused, b"", peer="stranger")
 
 
-class _Remote:
-    """The mTLS door.  Its address may come later: at boot the network may not be there yet."""
+class _TlsListener:
+    """The mTLS listener; at boot its address may not be there yet."""
 
     def __init__(self, config: Config, identity: NodeIdentity, service: Service) -> None:
         self._config = config
         self._identity = identity
         self._service = service
         self._server: grpc.aio.Server | None = None
-        self._log = structlog.get_logger("door")
+        self._log = structlog.get_logger("listeners")
         self.address = ""
 
     @property
     def is_awaited(self) -> bool:
-        """Whether there is an address to serve on that this machine does not have yet."""
+        """Whether it waits for an address that this machine does not have yet."""
         return bool(self._config.address) and self._server is None
 
-    def take(self) -> None:
-        """Take the place, unless there is none to take or this machine has no such address yet.
+    def bind(self) -> None:
+        """Bind the port, unless no address is configured or this machine does not have it yet.
 
         Raises:
-            ConfigInvalid: the place is taken, or may not be had.
+            ConfigInvalid: the port is in use, or must not be bound.
         """
         where = self._config.address
         if not where or _is_missing(where):
@@ -137,24 +136,24 @@ class _Remote:
         self._server, self.address = server, f"{where.rpartition(':')[0]}:{port}"
 
     async def serve(self) -> None:
-        """Serve where the place is taken; else look for the address until it is there."""
+        """Serve on the bound port; without one, wait until the address is there."""
         if self.is_awaited:
-            self._log.warning("address awaited", address=self._config.address)
-            await self._wait_taken()
-            self._log.info("address there", address=self.address)
+            self._log.warning("waiting for the address", address=self._config.address)
+            await self._wait_bound()
+            self._log.info("listening", address=self.address)
         if self._server is not None:
             await self._server.start()
 
-    async def _wait_taken(self) -> None:
+    async def _wait_bound(self) -> None:
         while True:
             await asyncio.sleep(_ADDRESS_EVERY_S)
             with contextlib.suppress(ConfigInvalid):
-                self.take()
+                self.bind()
             if not self.is_awaited:
                 return
 
     async def stop(self) -> None:
-        """Close the door."""
+        """Stop listening."""
         if self._server is not None:
             await self._server.stop(grace=None)
 
@@ -167,22 +166,22 @@ async def open_listeners(
     refusals: Refusals,
     begin: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[str]:
-    """Serve on the unix socket and, where there is an address, on mTLS; yield the TCP address.
+    """Serve on the unix socket and, if an address is configured, on mTLS; yield the TCP address.
 
-    `begin` runs when the places are taken and before the first call can come.  An address that this
-    machine does not have yet is waited for, with the socket served and "" yielded meanwhile.
+    `begin` runs when both are bound, before the first call can come.  If this machine does not have
+    the address yet, the socket is served meanwhile, and "" is yielded.
 
     Raises:
-        ConfigInvalid: a place is taken by somebody else, or may not be had.
+        ConfigInvalid: another process has the socket or the port, or it must not be bound.
     """
-    local, remote = _server(service), _Remote(config, identity, service)
+    local, remote = _server(service), _TlsListener(config, identity, service)
     _prepare_socket(config.socket)
     mask = os.umask(0o177)
     try:
         _bind(lambda: local.add_insecure_port(f"unix:{config.socket}"), str(config.socket))
     finally:
         os.umask(mask)
-    remote.take()
+    remote.bind()
     async with HandshakeReader(refusals).running():
         await begin()
         await local.start()
@@ -207,7 +206,7 @@ def _server(service: Service) -> grpc.aio.Server:
 
 
 def _is_missing(where: str) -> bool:
-    """Return whether an address is not this machine's, or not yet; gRPC does not tell why."""
+    """Return whether this machine lacks an address: gRPC fails without giving the reason."""
     host, _, port = where.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

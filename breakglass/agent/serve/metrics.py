@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's figures as Prometheus text (exposition format 0.0.4), for whoever scrapes or collects.
+"""The node's metrics as Prometheus text (exposition format 0.0.4).
 
-They are a courtesy (P9): a figure that cannot be made or written delays nothing and is never read
-back.  Labels hold names that documents allow, so nothing has to be escaped.
+Metrics never delay a command (P9): one that cannot be written is dropped, and none is read back.
+Labels hold names that documents allow, so nothing has to be escaped.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ EXPORT_EVERY_S = 15.0
 _READABLE = 0o644  # the node exporter's textfile collector is not root
 
 
-class Figures(Protocol):
-    """What can say this node's metrics now."""
+class MetricsSource(Protocol):
+    """Gives this node's metrics as they are now."""
 
     def metrics_text(self) -> str:
         """Return the metrics as text."""
@@ -47,7 +47,7 @@ def render_metrics(
         counters: each active hold's counts, by its command's id.
         active: how many commands are under way.
         mono_ms: time since boot, for what is left of the holds.
-        ungated: how many held pods have no limit of ours at all, and so are only watched.
+        ungated: how many held pods have no gate, and are only watched.
     """
     return "\n".join(_lines(state, counters, active, mono_ms, ungated)) + "\n"
 
@@ -67,7 +67,7 @@ def _lines(
     yield from _metric(
         "gated_pods",
         "gauge",
-        "Pods that are held, by the limit of ours that was proven to hold them.",
+        "Held pods, by the gate that was proven to hold them.",
         {f'gate="{kind}"': gates[kind] for kind in kinds},
     )
     holds = state.active_holds
@@ -75,13 +75,13 @@ def _lines(
     yield from _metric(
         "hold_left_seconds",
         "gauge",
-        "What is left of each hold.",
+        "Seconds left of each hold.",
         {_labels(hold): hold.left_ms(mono_ms) / 1_000 for hold in holds},
     )
     counted: tuple[tuple[str, str, Callable[[Counts], float]], ...] = (
         ("attempts", "Starts that the gate made fail.", lambda one: one.attempts),
         ("stops", "Containers that ran although held.", lambda one: one.stops),
-        ("resets", "Limits set again after somebody else.", lambda one: one.resets),
+        ("resets", "Limits set again after another process changed them.", lambda one: one.resets),
         ("leaked_seconds", "User code that ran although held.", lambda one: one.leaked_ms / 1_000),
     )
     for name, words, of in counted:
@@ -108,16 +108,16 @@ def _metric(name: str, kind: str, words: str, values: Mapping[str, float]) -> It
         )
 
 
-async def export_metrics(path: Path | None, figures: Figures, clock: Clock) -> None:
-    """Write the metrics to a file every now and then, until cancelled; without a path, nothing."""
+async def export_metrics(path: Path | None, source: MetricsSource, clock: Clock) -> None:
+    """Write the metrics to a file every 15 s, until cancelled; without a path, do nothing."""
     while path is not None:
         with contextlib.suppress(OSError):
-            await asyncio.to_thread(_write, path, figures.metrics_text())
+            await asyncio.to_thread(_write, path, source.metrics_text())
         await clock.sleep(EXPORT_EVERY_S)
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace the file whole: a collector must never see half of it.
+    """Replace the file atomically: a collector must never see half of it.
 
     The folder may be the collector's own.  What lies under the fresh name is removed and never
     opened: a FIFO there would stop the agent, and a link would have it write somewhere else.
@@ -126,6 +126,6 @@ def _write(path: Path, text: str) -> None:
     fresh.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(fresh, flags, _READABLE), "w", encoding="ascii") as file:
-        os.fchmod(file.fileno(), _READABLE)  # whatever the umask
+        os.fchmod(file.fileno(), _READABLE)  # independent of the umask
         file.write(text)
     fresh.rename(path)

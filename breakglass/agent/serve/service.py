@@ -50,7 +50,7 @@ CallContext: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the service is made of."""
+    """The parts of the agent that the service reads and delivers to."""
 
     node_scope: NodeScope
     trust: Trust
@@ -64,7 +64,7 @@ class Parts:
     is_ready: Callable[[], bool]
 
     def metrics_text(self) -> str:
-        """Return this node's figures as Prometheus text."""
+        """Return this node's metrics as Prometheus text."""
         return render_metrics(
             self.journal.state,
             {hold.id: self.counters.now(hold) for hold in self.coverage.active},
@@ -87,7 +87,7 @@ class Service:
     async def submit(
         self, request: pb.SubmitRequest, context: CallContext
     ) -> AsyncIterator[pb.Progress]:
-        """Deliver a signed file and tell what happens to it."""
+        """Deliver a signed file, and stream its steps."""
         raw = request.signed_file
         peer = await self._admit(context, raw)
         async for step in self._parts.procedure.deliver(raw, peer=peer):
@@ -95,7 +95,7 @@ class Service:
             yield self._progress(step)
 
     async def describe(self, _: pb.DescribeRequest, context: CallContext) -> pb.DescribeResponse:
-        """Tell who this node is, what it trusts, and how it is."""
+        """Return this node's identity, trust, runtime, log checkpoint and clock."""
         await self._admit(context)
         parts, state = self._parts, self._parts.journal.state
         try:
@@ -122,7 +122,7 @@ class Service:
         )
 
     async def pods(self, _: pb.PodsRequest, context: CallContext) -> pb.PodsResponse:
-        """List the pods of this node, and which of them a command could name."""
+        """List this node's pods, and the DaemonSet of each that a command could name."""
         await self._admit(context)
         try:
             pods = await self._parts.runtime.pods()
@@ -153,7 +153,7 @@ class Service:
         return pb.PodsResponse(pods=found, node_time=self._now())
 
     async def outcome(self, request: pb.OutcomeRequest, context: CallContext) -> pb.OutcomeResponse:
-        """Return what is on record of one command."""
+        """Return what the log has of one command."""
         await self._admit(context)
         journal = self._parts.journal
         try:
@@ -181,7 +181,7 @@ class Service:
         """Stream raw entries; the last one carries the checkpoint over all of them."""
         await self._admit(context)
         log = self._parts.journal.log
-        checkpoint = log.checkpoint  # appends go on: all that follows is of this one's size
+        checkpoint = log.checkpoint  # appends go on: use one size from here on
         size = parse_checkpoint(parse_note(checkpoint).text).size
         count = min(request.count or bounds.MAX_ENTRIES_PER_READ, bounds.MAX_ENTRIES_PER_READ)
         end = min(size, request.first + count)
@@ -195,7 +195,7 @@ class Service:
         """Prove that the log has only grown since it had `old_size` entries."""
         await self._admit(context)
         log = self._parts.journal.log
-        checkpoint = log.checkpoint  # appends go on: the proof is of this one's size
+        checkpoint = log.checkpoint  # appends go on: use one size from here on
         size = parse_checkpoint(parse_note(checkpoint).text).size
         try:
             proof = log.consistency(request.old_size, size)
@@ -205,7 +205,7 @@ class Service:
         return pb.ConsistencyResponse(proof=proof, checkpoint=checkpoint)
 
     async def holds(self, _: pb.HoldsRequest, context: CallContext) -> pb.HoldsResponse:
-        """Tell what is held down here now, why, until when, and what that came to."""
+        """List the active holds: why, until when, with their counters and pods."""
         await self._admit(context)
         parts = self._parts
         mono_ms = parts.clock.monotonic_ms()
@@ -223,7 +223,7 @@ class Service:
         return pb.HoldsResponse(holds=held, node_time=self._now())
 
     async def metrics(self, _: pb.MetricsRequest, context: CallContext) -> pb.MetricsResponse:
-        """Give this node's figures as Prometheus text."""
+        """Return this node's metrics as Prometheus text."""
         await self._admit(context)
         return pb.MetricsResponse(text=self._parts.metrics_text())
 
@@ -242,7 +242,7 @@ class Service:
         )
 
     async def _admit(self, context: CallContext, raw: bytes = b"") -> str:
-        """Return the caller's name for the record; end the call for one the trust does not list."""
+        """Return the caller's name for the log; end a call of a caller that the trust lacks."""
         if context.peer().startswith("unix:"):
             return "local"
         auth = context.auth_context()
@@ -252,7 +252,7 @@ class Service:
             )
         certificates = auth.get("x509_pem_cert", ())
         spki = _spki_sha256(next(iter(certificates), b""))
-        # The name comes from trust, never from the certificate: its holder chose the latter.
+        # The name comes from the trust, never from the certificate: the caller chose the latter.
         name = self._couriers.get(spki)
         if name is None:
             have = spki or "no certificate"
@@ -266,12 +266,12 @@ class Service:
     ) -> None:
         refused = refusal(reason, needed, have)
         await self._parts.procedure.refusals.record(refused, raw, peer=f"stranger {spki[:16]}")
-        self._log.warning("turned away", code=str(reason), have=have)
+        self._log.warning("caller refused", code=str(reason), have=have)
         message = f"{reason}: expected {needed}, got {have}"
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, message)
 
     def _progress(self, step: Progress) -> pb.Progress:
-        """Return a step as a message; its receipt is the evidence."""
+        """Return a step as a message with its receipt."""
         message = pb.Progress(repeated=step.repeated, node_time=self._now())
         match step.kind:
             case ProgressKind.REFUSED:

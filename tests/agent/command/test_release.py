@@ -55,7 +55,7 @@ async def test_where_nothing_is_held_there_is_nothing_to_do(tmp_path: Path, verb
     async with HeldNode(tmp_path) as node:
         ended = await node.submit(verb=verb)
         assert (ended.result, ended.code) == ("nothing", "no-hold")
-        assert ended.note == "no hold of monitoring/telemetry here that it means"
+        assert ended.note == "this node has no active hold of monitoring/telemetry that it selects"
 
 
 @pytest.mark.parametrize(

@@ -74,5 +74,5 @@ async def test_a_pod_that_no_gate_holds_is_told(tmp_path: Path) -> None:
         (hold,) = told(node)
         assert hold.stops
         assert [(pod.uid, pod.gate) for pod in hold.pods] == [(node.pods[0].uid, "watch only")]
-        assert hold.pods[0].note == "no gate: what starts is stopped at sight"
+        assert hold.pods[0].note == "no gate: the watch stops what starts"
         assert 'breakglass_gated_pods{gate="watch only"} 1' in metrics(node)
