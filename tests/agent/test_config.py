@@ -66,21 +66,21 @@ def test_a_mistake_is_told(files: NodeFiles, old: str, new: str, message: str) -
 
 def test_files_that_are_not_there_are_told(files: NodeFiles) -> None:
     """A missing or endless file is named, with the system's own words."""
-    with pytest.raises(FileUnreadable, match="No such file"):
+    with pytest.raises(FileUnreadable, match="no such file"):
         load(files.folder / "nowhere.toml")
     files.config.write_bytes(b"#" * 300_000)
-    with pytest.raises(FileUnreadable, match="at most 262144 bytes"):
+    with pytest.raises(FileUnreadable, match="more than 262144 bytes"):
         load(files.config)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message", "code"),
     [
-        ("trust.json", None, "No such file", "file-unreadable"),
+        ("trust.json", None, "no such file", "file-unreadable"),
         ("trust.json", b"{}\n", "the key type", "config-invalid"),
         ("log.key", b"zz\n", "64 hex digits", "config-invalid"),
         ("log.key", b"00\n", "got 2", "config-invalid"),
-        ("key.pem", None, "No such file", "file-unreadable"),
+        ("key.pem", None, "no such file", "file-unreadable"),
     ],
 )
 def test_a_broken_identity_is_told(
@@ -92,7 +92,7 @@ def test_a_broken_identity_is_told(
         path.unlink()
     else:
         path.write_bytes(content)
-    with pytest.raises((ConfigInvalid, FileUnreadable), match="expected") as caught:
+    with pytest.raises((ConfigInvalid, FileUnreadable), match="expected|cannot read") as caught:
         read_identity(load(files.config))
     assert message in caught.value.message
     assert caught.value.stable_code == code

@@ -229,6 +229,12 @@ def test_every_key_is_read_or_refused() -> None:
     fields.finish()
 
 
+def test_an_escape_of_a_printable_character_does_no_harm() -> None:
+    """Which spelling a document has is for `verify_canonical`."""
+    found = parse_object(b'{"\\u0041": ["\\u0042", 1, true]}', max_bytes=LIMIT)
+    assert found == {"A": ["B", 1, True]}
+
+
 def test_lines_are_kept_as_they_stand() -> None:
     """A text that is kept line by line may say a line twice."""
     assert Fields({"a": ["x", "x"]}).lines("a", max_items=2) == ("x", "x")

@@ -314,10 +314,8 @@ def test_every_kind_of_entry_reads_back_as_it_was_written(body: Body, time: obje
 
 @property_test
 @given(st.one_of(*map(_any_body, KINDS.values())), st.data())
-def test_whatever_is_read_as_an_entry_is_rendered_as_it_was(
-    body: Body, data: st.DataObject
-) -> None:
-    """Bytes with a stretch cut, doubled or replaced are refused, or are those of another entry."""
+def test_what_is_read_as_an_entry_is_rendered_as_it_was(body: Body, data: st.DataObject) -> None:
+    """Bytes with a stretch cut out, doubled or replaced are another entry's, or refused."""
     stamp = Stamp(time="2026-11-21T04:05:06.789Z", mono_ms=7, boot="b")
     raw = data.draw(properties.broken(render_entry(Entry(stamp=stamp, body=body))))
     try:
