@@ -92,7 +92,7 @@ def test_a_broken_identity_is_told(
         path.unlink()
     else:
         path.write_bytes(content)
-    with pytest.raises((ConfigInvalid, FileUnreadable), match="expected|cannot read") as caught:
+    with pytest.raises((ConfigInvalid, FileUnreadable), match=r"expected|cannot read") as caught:
         read_identity(load(files.config))
     assert message in caught.value.message
     assert caught.value.stable_code == code
