@@ -25,10 +25,10 @@ BANS: dict[str, dict[str, str]] = {
         "structlog": NO_IO,
         "subprocess": NO_IO,
         "time": "time is an argument, read once per decision",
-        "breakglass.agent": "core knows nobody above it",
-        "breakglass.fleet": "core knows nobody above it",
-        "breakglass.sim": "core knows nobody above it",
-        "breakglass.cli": "core knows nobody above it",
+        "breakglass.agent": "core knows no layer above it",
+        "breakglass.fleet": "core knows no layer above it",
+        "breakglass.sim": "core knows no layer above it",
+        "breakglass.cli": "core knows no layer above it",
         "breakglass._pb": "core's types do not travel: they are converted where bytes enter",
     },
     "agent": {
@@ -186,7 +186,7 @@ def test_no_wing_imports_what_it_must_not(layer: str, wing: str) -> None:
 
 
 def test_only_holds_and_the_way_out_set_limits() -> None:
-    """Whoever can set a limit can keep a pod down: hold, release-all, and what assembles them."""
+    """A limit keeps a pod down, so only hold and release-all may set one."""
     port = f"breakglass.{LIMITS_PORT}"
     for path in modules("agent"):
         where = path.relative_to(PACKAGE).as_posix()
@@ -195,7 +195,7 @@ def test_only_holds_and_the_way_out_set_limits() -> None:
 
 
 def test_every_wing_is_on_the_map() -> None:
-    """A folder that nobody has placed has no rules."""
+    """A folder that is not on the map has no rules."""
     for layer, wings in WINGS.items():
         folders = {
             one.name for one in (PACKAGE / layer).iterdir() if (one / "__init__.py").exists()

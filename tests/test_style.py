@@ -89,7 +89,7 @@ def test_a_file_says_its_licence_and_what_it_is_for(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PRODUCT, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_modules_and_functions_stay_small(path: Path) -> None:
-    """Every good codebase is spoilt by one file that nobody split in time."""
+    """A module has at most 400 lines, a function at most 50 without its docstring."""
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MODULE_LINES
     for function in functions(path):
         lines = (function.end_lineno or 0) - function.lineno + 1
@@ -218,7 +218,7 @@ def test_what_could_not_be_done_is_said_plainly() -> None:
 
 
 def test_every_error_is_a_check_or_a_statement() -> None:
-    """A class that is neither has messages that nobody judges; refusals may be either."""
+    """Each class has a rule for its messages; refusals may follow either."""
     judged = CHECKS | STATEMENTS | EITHER
     assert judged == {name for _, name in tree(BreakglassError)}
     assert len(judged) == len(CHECKS) + len(STATEMENTS) + len(EITHER)

@@ -99,7 +99,7 @@ def test_a_broken_identity_is_told(
 
 
 def test_another_trust_than_the_pinned_one_is_refused(files: NodeFiles) -> None:
-    """P2: whoever can write the trust file cannot make the node believe it."""
+    """P2: a process that can write the trust file cannot make the node believe it."""
     other = Organisation("mei tom ida")
     (files.folder / "trust.json").write_bytes(other.trust_text)
     with pytest.raises(ConfigInvalid, match="expected the pinned trust") as caught:

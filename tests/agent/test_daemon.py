@@ -10,7 +10,7 @@ from tests.support.organisation import Organisation
 
 
 def test_an_address_that_is_taken_is_told_and_is_no_defect(tmp_path: Path) -> None:
-    """Whoever has the place is to be found first: exit 2 with the address, never 70."""
+    """Another process has the port: exit 2 with the address, never 70."""
     tls = Tls.make()
     people = Organisation(couriers=tls.pins)
     files = NodeFiles(

@@ -43,7 +43,7 @@ class KernelRig(Protocol):
         ...
 
     def write(self, limit: Limit, value: str) -> None:
-        """Set a limit's value, as somebody else who may."""
+        """Set a limit's value, as another process would."""
         ...
 
     def remove(self, uid: str) -> None:

@@ -201,7 +201,7 @@ async def start(rig: Rig, container_id: str) -> None:
 
 
 async def remove(rig: Rig, pod: Made) -> None:
-    """Remove a pod, as somebody else might in the same moment."""
+    """Remove a pod, as another client might at the same moment."""
     async with CriClient(rig.socket) as client:
         await client.call(
             "RemovePodSandbox", pb.RemovePodSandboxRequest(pod_sandbox_id=pod.sandbox_id)

@@ -151,7 +151,7 @@ def test_limits_are_those_of_the_matrix_with_their_values(
 
 
 def test_the_early_limits_can_be_had_alone(rig: KernelRig, kernel: Kernel, group: PodGroup) -> None:
-    """Those that are set before anything is stopped: at a birth there is no time for others."""
+    """Those that are set before anything is stopped: for a new pod there is no time for others."""
     every = kernel.limits.current(group, rig.oci)
     assert kernel.limits.current(group, rig.oci, early=True) == tuple(
         one for one in every if one.early
@@ -193,7 +193,7 @@ def test_a_number_of_somebody_else_comes_back(
 def test_a_leftover_of_ours_is_not_put_back(
     rig: KernelRig, kernel: Kernel, group: PodGroup
 ) -> None:
-    """A gate that nobody remembers must not become the old value of the next one."""
+    """The values of a forgotten gate must not become old values of the next one."""
     limits = kernel.limits.current(group, rig.oci)
     for limit in limits:
         kernel.limits.set_limit(group, limit)
@@ -229,7 +229,7 @@ def test_a_virtual_machine_is_only_watched(kernel: Kernel, group: PodGroup) -> N
 def test_a_limit_of_another_pod_is_never_touched(
     rig: KernelRig, kernel: Kernel, uid: str, group: PodGroup
 ) -> None:
-    """A record that names another place is refused, whoever wrote it; and it proves nothing."""
+    """A record that names another place is refused, and it proves nothing."""
     rig.pod(other := str(uuid.uuid4()))
     beside = kernel.groups.pod_group(other)
     assert beside is not None

@@ -32,7 +32,7 @@ FIRST, SECOND = 1795245833.5, 1795245834.5
 
 
 def test_what_cannot_be_built_says_so_with_a_status_of_its_own(tmp_path: Path) -> None:
-    """Whoever calls it can tell "not here" from "went wrong"."""
+    """Its caller can tell "not here" from "went wrong"."""
     done = subprocess.run(
         [str(programs.BUILD)], env=old_go(tmp_path), capture_output=True, text=True, check=False
     )

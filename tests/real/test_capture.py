@@ -26,12 +26,12 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("unshare") is None, reason="not installed: unshare"),
 ]
 
-# A file system whose server never answers: whoever looks into it waits in the kernel.
+# A file system whose server never answers: a process that reads it waits in the kernel.
 HANGING = """
 import asyncio, ctypes, json, os, sys
 from pathlib import Path
 from breakglass.agent.clock import SystemClock
-from breakglass.agent.capture.store import EvidenceStore
+from breakglass.agent.capture.store import CaptureStore
 from breakglass.core import bounds
 from breakglass.core.pods import Pod
 
@@ -44,19 +44,19 @@ if mount(b"hang", os.fsencode(logs), b"fuse.hang", ctypes.c_ulong(0), options):
 pod = Pod(uid="u-1", name="telemetry-x2b4z", namespace="observability", sandbox_id="")
 
 async def main():
-    evidence = EvidenceStore(store, pod_logs=logs, clock=SystemClock())
+    captures = CaptureStore(store, pod_logs=logs, clock=SystemClock())
     told = []
     for number in range(5):
-        kept = await evidence.capture(pod, command_id=f"c{number}", pids=(), group=None)
+        kept = await captures.capture(pod, command_id=f"c{number}", pids=(), group=None)
         told.append([kept.note, kept.ms])
     if "heal" in sys.argv:
         os.close(server)
-        bounds.EVIDENCE_TIMEOUT_S = 30.0
+        bounds.CAPTURE_TIMEOUT_S = 30.0
         for _ in range(4):
-            await evidence._free.acquire()
+            await captures._free.acquire()
         for _ in range(4):
-            evidence._free.release()
-        kept = await evidence.capture(pod, command_id="after", pids=(), group=None)
+            captures._free.release()
+        kept = await captures.capture(pod, command_id="after", pids=(), group=None)
         told.append([kept.note, bool(kept.sha256)])
     print(json.dumps(told), flush=True)
 

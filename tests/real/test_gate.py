@@ -167,7 +167,7 @@ def test_no_sandbox_gets_past_a_gate(pod: Pod) -> None:
 
 @pytest.mark.parametrize("pod", [RUNC, CRUN], indirect=True)
 def test_what_runs_goes_on_under_descendants(pod: Pod) -> None:
-    """The early limit where it is the gate disturbs nobody; the container ends as it wants to."""
+    """The early limit does not disturb a running container, which ends as it would without it."""
     pod.gate(Gate.DESCENDANTS)
     before = pod.kernel.groups.pids(pod.leaf(pod.container_id))
     assert before
@@ -242,7 +242,7 @@ def test_a_runtime_that_hangs_is_not_needed(pod: Pod, containerd: Containerd) ->
 
 @pytest.mark.parametrize("pod", [RUNC, CRUN], indirect=True)
 def test_a_frozen_container_is_killed_under_the_runtime(pod: Pod) -> None:
-    """Somebody has frozen it: it dies all the same, and the runtime sees that."""
+    """A frozen container dies all the same, and the runtime sees that."""
     path = f"{pod.starts.path.strip('/')}/{pod.container_id}"
     for state in (tree / path / "freezer.state" for tree in leftovers.hierarchies()):
         if state.exists():
@@ -264,7 +264,7 @@ def test_the_sandbox_is_a_leaf_of_its_own(pod: Pod) -> None:
 
 @pytest.mark.parametrize("pod", [RUNC], indirect=True)
 def test_a_container_cannot_pass_for_another_pod(pod: Pod) -> None:
-    """A group made inside its own, named like a pod, is no pod to anybody."""
+    """A group made inside its own, named like a pod, is not taken for a pod."""
     other = "99999999-9999-4999-8999-999999999999"
     for _, directory in pod.group.trees:
         (directory / pod.container_id / f"pod{other}").mkdir()

@@ -140,7 +140,7 @@ def test_an_extension_prolongs_and_never_shortens(node: RealNode) -> None:
 
 
 def test_a_hold_ends_by_itself(node: RealNode) -> None:
-    """Its lease is over: the gate opens with nobody asking, and the log says why."""
+    """When its lease ends the gate opens without a command, and the log says why."""
     pod = node.kubelet.pod()
     node.stop(hold_s=2)
     assert pod.limits == SHUT
@@ -198,7 +198,7 @@ def test_a_birth_without_a_name_is_gated_before_its_container_starts(node: RealN
 
 
 def test_a_missed_birth_ends_in_the_net(node: RealNode) -> None:
-    """The agent slept through it: seen running, stopped at sight, and what it ran is counted."""
+    """The agent missed its start: it is seen running, stopped, and counted."""
     node.stop()
     with node.asleep():
         pod = node.kubelet.pod()

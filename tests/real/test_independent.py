@@ -82,7 +82,7 @@ def test_nothing_but_a_wire_is_needed(wire: netns.Wire, sim: SimProcess, tmp_pat
     bastion = Bastion(tmp_path)
     config, command = _install(bastion, sim), bastion.signed("stop.cmd")
     agent_trace, cli_trace = tmp_path / "agent.trace", tmp_path / "cli.trace"
-    # With -D the tracer is nobody's parent: the process is the agent itself.
+    # With -D the tracer is a detached grandchild: the process is the agent itself.
     serve = (*_traced(agent_trace), *AGENT, "serve", "--config", str(config))
     agent = Daemon(wire.node.command(*serve), log=tmp_path / "agent.log")
     try:

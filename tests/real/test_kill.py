@@ -96,7 +96,7 @@ def hybrid(tmp_path: Path) -> Iterator[Node]:
 
 
 def test_processes_that_fork_and_hear_nothing_are_gone(node: Node) -> None:
-    """All of them, those in groups below too, and nobody else."""
+    """All of them, also those in groups below, and no other process."""
     node.spawn(LEAF, "sh", "-c", _BOMB)
     node.spawn(f"{LEAF}/init.scope")
     node.spawn(f"{LEAF}/system.slice/x.service", "sh", "-c", _BOMB)
@@ -155,7 +155,7 @@ def test_a_traced_and_stopped_process_dies(node: Node) -> None:
 
 
 def test_a_process_in_one_tree_alone_is_found_and_dies(hybrid: Node) -> None:
-    """Whoever has left the container's group in the cgroup2 tree is still in the others."""
+    """A process that has left the group in the cgroup2 tree is still in the other trees."""
     pid = hybrid.spawn()
     hybrid.groups.make(f"{POD}/elsewhere", (UNIFIED,))
     hybrid.groups.move(pid, f"{POD}/elsewhere", UNIFIED)
@@ -187,7 +187,7 @@ def _home(node: Node, label: str) -> Path:
 
 
 def test_the_runtime_is_refused(hybrid: Node) -> None:
-    """Whoever it is now, and wherever it was put."""
+    """The runtime's process is refused, whichever it is now and wherever it was put."""
     pid = hybrid.spawn()
     kernel = host_kernel(runtime_pids=lambda: frozenset({pid}))
     with pytest.raises(GateFailed) as refused:
@@ -215,7 +215,7 @@ def test_a_real_kubelet_is_refused(hybrid: Node, tmp_path: Path) -> None:
 
 
 def test_a_container_that_calls_itself_kubelet_dies(node: Node, tmp_path: Path) -> None:
-    """A name is anybody's to take."""
+    """Any process may take the name kubelet."""
     pid = node.spawn(LEAF, _named_kubelet(tmp_path), "1000")
     _wait_for_name(pid, "kubelet")
     node.kernel.killer.kill(node.leaf)

@@ -16,7 +16,7 @@ from tests.support.agent_process import AgentProcess, NodeFiles, Tls
 from tests.support.organisation import Organisation
 
 CONNECT_S = 10.0
-LATE = "192.0.2.7"  # RFC 5737: nobody's
+LATE = "192.0.2.7"  # RFC 5737: for documentation
 
 
 @pytest.fixture

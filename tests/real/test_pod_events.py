@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Births in the kernel's own control groups, and inotify in a process as bare as the unit's."""
+"""Pod events in the kernel's own control groups, and inotify with the privileges of the unit."""
 
 import asyncio
 import ctypes
@@ -94,7 +94,7 @@ os.execv(sys.executable, [sys.executable, "-c", sys.argv[1], sys.argv[2]])
 HEARS = """
 import asyncio, mmap, sys
 from pathlib import Path
-from breakglass.agent.pods.events import InotifyBirths
+from breakglass.agent.pods.events import InotifyPodEvents
 from breakglass.agent.clock import SystemClock
 
 try:
@@ -104,12 +104,12 @@ except PermissionError:
     pass
 
 async def main():
-    births = InotifyBirths(Path(sys.argv[1]), lambda: (), SystemClock())
-    births.open()
+    events = InotifyPodEvents(Path(sys.argv[1]), lambda: (), SystemClock())
+    events.open()
     (Path(sys.argv[1]) / "a_b_0123456789abcdef0123456789abcdef").mkdir()
     async with asyncio.timeout(10):
-        print(len(await births.wait(20)))
-    births.close()
+        print(len(await events.wait(20)))
+    events.close()
 
 asyncio.run(main())
 """

@@ -120,7 +120,7 @@ def flip_a_byte(node: RealNode) -> None:
 
 
 def lose_the_log(node: RealNode) -> None:
-    """Somebody has deleted the state directory."""
+    """The state directory was deleted."""
     shutil.rmtree(node.files.log_directory)
 
 

@@ -270,7 +270,7 @@ def longer_number(raw: bytes) -> bytes:
 def test_another_spelling_of_the_same_numbers_is_refused(
     keygen: SshKeygen, name: str, spell: Callable[[bytes], bytes]
 ) -> None:
-    """OpenSSH 9.2 takes both, so anybody could make new bytes of one approval."""
+    """OpenSSH 9.2 takes both, so other bytes of one approval can be made without the key."""
     key = OUR_KEYS[name]
     good = parts(key, MESSAGE, namespace=NAMESPACE)
     kind, rest = take_text(good.inner)

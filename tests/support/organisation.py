@@ -2,8 +2,8 @@
 """A small world to tell stories about: people with keys, a trust, commands and approvals.
 
 `Organisation("ana bo luc", quorum=2)` is the same in every run.  Each person has two keys, an
-Ed25519 and an ECDSA one.  "olga" drafts the commands and is nobody in the trust; "mallory" has a
-key that nobody trusts.
+Ed25519 and an ECDSA one.  "olga" drafts the commands and is not in the trust; "mallory" has a
+key that is not in the trust.
 """
 
 import copy

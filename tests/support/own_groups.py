@@ -103,7 +103,7 @@ class OwnGroups:
         """Make a process immune to SIGKILL, in state D, until `release`.
 
         It is moved into a group of the v1 freezer that is frozen, which is not its container's: so
-        its death waits for a thaw that nobody who kills the container can give.
+        it dies only after a thaw, which a kill of the container does not give.
         """
         place = self.trees[FREEZER] / f"{self.top}-elsewhere"
         place.mkdir(exist_ok=True)

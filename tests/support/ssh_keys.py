@@ -2,7 +2,7 @@
 """Keys that sign as OpenSSH does, the same in every run; written apart from the code under test.
 
 The layouts are those of OpenSSH's PROTOCOL.sshsig, PROTOCOL.u2f and RFC 5656.  Nothing here is
-secret: whoever reads the seed has the key.
+secret: a reader of the seed has the key.
 """
 
 import base64

@@ -161,7 +161,7 @@ class PodGates:
                 await self._intend(replace(gated, limits=(*gated.limits, *late)))
 
     async def repair(self, gated: GatedPod, *, prove: bool) -> int:
-        """Set what does not stand; return how many limits somebody else had changed."""
+        """Set the limits that do not stand; return how many another process had changed."""
         async with self._locks.locked(gated.uid):
             group = self._setter.group_of(gated)
             if group is None or not self._is_ours(gated):
@@ -178,7 +178,7 @@ class PodGates:
                 failed.extend(problems)
                 # The late limits of a pod that was gated while new are set here for the first time.
                 if not problems and (limit.early or gated.uid in self._late_set):
-                    self._log.warning("limit changed by somebody else", place=limit.place)
+                    self._log.warning("limit changed by another process", place=limit.place)
                     resets += 1
             self._late_set.add(gated.uid)
             if prove and group.is_slice:

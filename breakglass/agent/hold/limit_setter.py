@@ -74,7 +74,7 @@ class LimitSetter:
     def with_new_old_values(
         self, gated: GatedPod, group: PodGroup, changed: tuple[Limit, ...]
     ) -> tuple[Limit, ...]:
-        """Return a gate's limits, with what somebody has written since as their old values.
+        """Return a gate's limits, with values that another process has written as their old values.
 
         kubelet's own podPidsLimit may come after our first write, and kubelet never repairs it.
         What systemd writes over ours in a slice is the value of its own property, and no old value.

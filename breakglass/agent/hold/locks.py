@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One lock for each key, kept only while somebody holds it or waits for it."""
+"""One lock for each key, kept only while a task holds it or waits for it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 
 class KeyedLocks:
-    """Locks by key; a key that nobody uses any more takes no memory."""
+    """Locks by key; an unused key takes no memory."""
 
     def __init__(self) -> None:
         self._locks: dict[str, asyncio.Lock] = {}

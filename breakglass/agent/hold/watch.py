@@ -5,8 +5,8 @@ Two nets, the lower one always there:
 
 - Pod events, which `newborn` receives: a gate from a pod's first moment.
 - The tick.  Every second all pods are looked at, by the runtime or without it: what is covered and
-  not gated is gated, what somebody changed is set again, what runs is stopped at sight, starts that
-  failed are counted, and leases end.  A pod event that was missed is made good here.
+  not gated is gated, changed limits are set again, running containers are stopped, failed starts
+  are counted, and leases end.  A pod event that was missed is made good here.
 
 Without a hold the listing is refreshed now and then, and nothing else happens.  The watch touches
 only what an active hold covers; pods that a command is bringing down are left to it.
@@ -162,7 +162,7 @@ class Watch:
                 self._log.info("hold expired", id=hold.id)
 
     async def _keep(self, snapshot: Snapshot, tasks: asyncio.TaskGroup | None) -> None:
-        """Gate every covered pod, and stop at sight what runs in one."""
+        """Gate every covered pod, and stop what runs in one."""
         without_runtime = snapshot.without_runtime
         for pod in snapshot.pods:
             covers, holds = self._coverage.of(pod)

@@ -20,7 +20,7 @@ _WATCHED = "no gate: the watch stops what starts"
 def hold_message(
     hold: Hold,
     journal: Journal,
-    tally: Counts,
+    counts: Counts,
     now: datetime,
     mono_ms: int,
     *,
@@ -41,10 +41,10 @@ def hold_message(
         since=hold.since,
         until=render_instant(now + timedelta(seconds=left_s)),
         left_s=left_s,
-        attempts=tally.attempts,
-        stops=tally.stops,
-        resets=tally.resets,
-        leaked_ms=tally.leaked_ms,
+        attempts=counts.attempts,
+        stops=counts.stops,
+        resets=counts.resets,
+        leaked_ms=counts.leaked_ms,
         pods=pods,
     )
 

@@ -164,7 +164,7 @@ async def test_a_limit_that_does_not_go_back_is_told_and_tried_again(tmp_path: P
 
 
 async def test_scopes_that_crun_left_are_reset_and_counted(tmp_path: Path) -> None:
-    """Systemd keeps failed units until somebody resets them: by exact name, of this pod."""
+    """Failed units stay in systemd; those of this pod are reset, by exact name."""
     async with HeldNode(tmp_path, Host(systemd=True, oci=Oci.CRUN)) as node:
         await node.submit()
         await node.advance(20)
@@ -268,7 +268,7 @@ async def test_a_release_that_is_resumed_ends_no_later_hold(tmp_path: Path) -> N
         await node.submit()
         (first,) = node.state.holds
         assert node.agent is not None
-        # The pod's gate is somebody's turn for now, so neither can end.
+        # The test holds the pod's lock, so neither command can end.
         async with node.agent.parts.hold.gates._locks.locked(node.pods[0].uid):
             release = asyncio.create_task(node._deliver(node.signed(verb="release")))
             await node.advance(1)

@@ -78,7 +78,7 @@ async def test_more_pods_than_signed_for_are_left_alone(tmp_path: Path) -> None:
 async def test_a_name_of_another_kind_is_refused_with_the_reason(
     tmp_path: Path, controller: Controller, why: str
 ) -> None:
-    """Nothing but DaemonSets is ever held; whoever mistook the kind is told."""
+    """Only DaemonSets are held; a workload of another kind is refused with the reason."""
     spec = replace(TELEMETRY, controller=controller)
     async with HeldNode(tmp_path, spec=spec) as node:
         ended = await node.submit()
@@ -309,7 +309,7 @@ async def test_neighbours_of_another_namespace_are_none(tmp_path: Path) -> None:
 
 
 async def test_a_plan_that_no_entry_takes_is_refused(tmp_path: Path) -> None:
-    """More pods and containers than one entry can name are more than anybody meant."""
+    """More pods and containers than one entry can name are refused."""
     async with HeldNode(tmp_path, pods=1) as node:
         pods = node.runtime.pods
 

@@ -217,7 +217,7 @@ async def test_what_the_runtime_cannot_tell_now_is_asked_again(book: Book) -> No
 
 
 async def test_a_container_that_is_gone_counts_for_nothing(book: Book) -> None:
-    """Nobody can say what it was, and it is not asked for again."""
+    """The runtime no longer knows it: it counts for nothing and is not asked for again."""
     gone = book.ended("a", ran_s=None)
     book.runtime.told.clear()
     await book.count(gone)
@@ -251,7 +251,7 @@ async def test_nothing_new_is_not_recorded_and_silence_is_broken_now_and_then(bo
 
 
 async def test_another_agent_counts_on_from_where_the_last_one_was(book: Book) -> None:
-    """What is on record is not counted twice; what ended while nobody looked is."""
+    """What is on record is not counted twice; what ended while no agent ran is counted."""
     await book.count(book.ended("a", ran_s=None))
     await book.counters.flush((book.hold,), at_once=True)
     first = book.ended("a", ran_s=None)

@@ -11,7 +11,7 @@ ROUNDS = 20
 
 
 async def test_a_lock_that_is_not_used_takes_no_memory() -> None:
-    """It is there while somebody holds it or waits for it; waiters get it in their order."""
+    """It is there while a task holds it or waits for it; waiters get it in their order."""
     locks, order = KeyedLocks(), []
 
     async def work(name: str) -> None:
@@ -28,7 +28,7 @@ async def test_a_lock_that_is_not_used_takes_no_memory() -> None:
 
 
 async def test_a_lock_is_given_back_by_who_is_cancelled() -> None:
-    """Waiting and holding alike."""
+    """Cancelling a waiter keeps the lock for its holder, and the holder gives it back."""
     locks = KeyedLocks()
     async with locks.locked("pod"):
         waiting = asyncio.create_task(locks.locked("pod").__aenter__())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods that come under a hold: at birth by their traces, and by the polling where those are missed.
+"""Newborn pods under a hold: gated by pod events, and by the tick where an event is missed.
 
 A pod's user code runs 0.4 s after its group was made (0.3 s of volumes, then sandbox and start).
 """
@@ -46,7 +46,7 @@ async def test_a_pod_that_was_made_again_runs_no_user_code(
         (hold,) = node.state.holds.values()
         assert node.agent is not None
         resets = node.agent.parts.hold.counters.now(hold).resets
-        # Kubelet's limit and systemd's are somebody else's writes; ours that come later are not.
+        # Writes of kubelet and systemd count as resets; the agent's own late limits do not.
         assert tasks or host.layout is Layout.LEGACY or not resets
         await node.expect_held(120)
         await node.submit(verb="release")
@@ -79,7 +79,7 @@ def deaf(node: HeldNode) -> None:
 async def test_a_birth_that_is_missed_ends_in_the_polling(
     tmp_path: Path, host: Host, loses: Callable[[HeldNode], None]
 ) -> None:
-    """What leaked is bounded, stopped at sight, counted, and comes no second time."""
+    """User code that ran is bounded, stopped, counted, and does not run again."""
     async with HeldNode(tmp_path, host) as node:
         await node.submit(hold_s=3600)
         since_ns = node.clock.now_ns()
@@ -131,7 +131,7 @@ async def test_a_birth_in_the_moment_of_another_hold_is_not_lost(tmp_path: Path)
 
 
 async def test_a_hold_of_a_workload_that_is_not_here_waits_for_its_pods(tmp_path: Path) -> None:
-    """0 pods now is no failure; the first pod is gated at birth."""
+    """0 pods now is no failure; the first pod that comes is gated while new."""
     async with HeldNode(tmp_path) as node:
         ended = await node.submit(workload="monitoring/late", hold_s=3600)
         assert (ended.result, ended.pods) == ("nothing", 0)

@@ -54,7 +54,7 @@ async def agent_restarted(node: HeldNode) -> None:
 
 
 async def agent_dead(node: HeldNode) -> None:
-    """Killed, and nobody starts it again."""
+    """Kill it, and do not start it again."""
     await node.kill_agent()
 
 
@@ -122,7 +122,7 @@ async def test_no_restart_of_anything_lets_a_held_pod_up(
 
 @every_host
 async def test_a_hold_is_in_force_again_after_a_reboot(tmp_path: Path, host: Host) -> None:
-    """New groups, nothing gated in them: the pod is gated at its birth.
+    """New groups, nothing gated in them: the pod is gated while new.
 
     The lease goes on from what was left at the last entry before: never shorter than was signed.
     """
@@ -237,7 +237,7 @@ async def test_a_release_during_the_agents_absence_is_taken_after_it(tmp_path: P
 
 
 async def test_a_limit_that_somebody_changes_is_set_again_and_counted(tmp_path: Path) -> None:
-    """Within a second or two, each time; what ran meanwhile was stopped at sight."""
+    """Within a second or two, each time; what ran meanwhile was stopped."""
     async with HeldNode(tmp_path) as node:
         await node.submit(hold_s=3600)
         await node.advance(40)

@@ -59,7 +59,7 @@ async def test_a_hold_of_one_revision_does_not_show_the_other(tmp_path: Path) ->
 
 
 async def test_a_pod_that_no_gate_holds_is_told(tmp_path: Path) -> None:
-    """A virtual machine has no limits of ours; nobody must take that for nothing held."""
+    """A virtual machine has no gate, and is still shown as held."""
     async with HeldNode(tmp_path) as node:
         looked = node.runtime.sandbox
 

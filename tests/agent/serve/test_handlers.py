@@ -28,7 +28,7 @@ def described() -> dict[str, bool]:
 
 
 def test_no_method_without_a_rule_and_no_rule_without_a_method() -> None:
-    """A method that nobody thought about cannot be offered."""
+    """Every method of the descriptor has a rule, and every rule a method."""
     assert set(RULES) == set(described())
     assert set(RULES.values()) == {Needs.COURIER}
 

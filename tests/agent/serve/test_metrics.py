@@ -85,7 +85,7 @@ async def test_each_metric_is_introduced_once_before_its_values(tmp_path: Path) 
 
 
 def fifo(path: Path) -> None:
-    """Put something in a file's place that stops whoever opens it."""
+    """Put something in a file's place that blocks or misleads a process that opens it."""
     os.mkfifo(path)
 
 
@@ -110,7 +110,7 @@ def left_over(path: Path) -> None:
 async def test_nothing_that_lies_in_the_way_is_opened(
     tmp_path: Path, place: Callable[[Path], None]
 ) -> None:
-    """Whoever owns the collector's folder can neither stop the agent nor lead it elsewhere."""
+    """The owner of the collector's folder can neither block the agent nor redirect its write."""
     file, clock, figures = tmp_path / "breakglass.prom", VirtualClock(), Counting()
     place(tmp_path / ".breakglass.prom.new")
     writing = asyncio.create_task(export_metrics(file, figures, NodeClock(clock)))
@@ -135,7 +135,7 @@ async def until_written(file: Path, text: str, clock: VirtualClock) -> None:
 
 
 async def test_a_file_that_cannot_be_written_is_tried_again(tmp_path: Path) -> None:
-    """Figures are a courtesy: nobody hears of it, and they come when they can."""
+    """A metrics file that cannot be written fails nothing, and is written later."""
     file, clock, figures = tmp_path / "later" / "breakglass.prom", VirtualClock(), Counting()
     writing = asyncio.create_task(export_metrics(file, figures, NodeClock(clock)))
     await clock.advance(1)
