@@ -364,7 +364,7 @@ def test_an_entry_of_a_failed_sync_is_written_again_at_start(folder: Path) -> No
 # --- torn tails --------------------------------------------------------------------------------
 
 
-def test_a_torn_tail_of_any_length_is_copied_and_reported(folder: Path, tmp_path: Path) -> None:
+def test_a_torn_tail_is_kept_aside_and_told_at_any_length(folder: Path, tmp_path: Path) -> None:
     """The entries before a torn frame stay whole, however many of its bytes reached the disk."""
     entries = written(folder, 3)
     path, frame = last_frame(folder)
@@ -456,7 +456,7 @@ def test_a_full_quarantine_takes_no_more(folder: Path) -> None:
 # --- changed logs ------------------------------------------------------------------------------
 
 
-def test_a_flipped_bit_is_an_alarm(folder: Path, tmp_path: Path) -> None:
+def test_a_flipped_bit_is_never_believed(folder: Path, tmp_path: Path) -> None:
     """A changed byte anywhere in the frames raises an alarm and leaves the files as they are."""
     written(folder, 6)
     for path in (segment_path(folder, 0), segment_path(folder, 1)):
