@@ -110,8 +110,8 @@ class Systemctl:
                 timeout=_REPLY_TIMEOUT_S,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            timed_out = isinstance(error, subprocess.TimeoutExpired)
-            why = f"no answer within {_REPLY_TIMEOUT_S:g} s" if timed_out else error.strerror
+            silent = f"no answer within {_REPLY_TIMEOUT_S:g} s"
+            why = silent if isinstance(error, subprocess.TimeoutExpired) else error.strerror
             raise GateFailed(
                 f"systemctl {arguments[0]} failed: {why}", code="gate-unwritable"
             ) from error
