@@ -273,7 +273,7 @@ KINDS: Mapping[str, type[Body]] = {
     "repaired": Repaired,
 }
 _NAMES = {body: kind for kind, body in KINDS.items()}
-# Entries for which the log keeps room back on a full disk: ends, and what stands before them.
+# Entries that may use the log's reserve: outcomes of accepted commands, and entries they need.
 OWED: tuple[type[Body], ...] = (
     Planned,
     PodEnded,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The port to what keeps captures: what a stop asks for before a pod's first kill."""
+"""The port to the store of captures: a stop captures each pod before its first kill."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,10 @@ class Capture:
     """What was kept of a pod.
 
     Attributes:
-        sha256: of the stored file's bytes; "" when nothing could be kept.
-        size: the file's bytes.
+        sha256: of the stored file; "" when nothing was kept.
+        size: of the stored file, in bytes.
         ms: how long the caller waited.
-        note: why it is missing or cut, "" otherwise.
+        note: why the capture is missing or incomplete; "" otherwise.
     """
 
     sha256: str
@@ -26,21 +26,21 @@ class Capture:
 
 
 class Captures(Protocol):
-    """Keeps captures of pods."""
+    """Captures pods."""
 
     def measure(self) -> None:
-        """Count what is stored already; it may block, and never raises."""
+        """Count the bytes that are stored already; it may block, and never raises."""
         ...
 
     async def capture(
         self, pod: Pod, *, command_id: str, pids: tuple[int, ...], group: Path | None
     ) -> Capture:
-        """Return what was kept of a pod; it never raises, and ends at its timeout.
+        """Capture a pod and return what was kept; it never raises and ends at its timeout.
 
         Args:
             pod: as it was last seen.
-            command_id: what it is stopped by.
-            pids: processes of the pod, the first of which is asked for its connections.
+            command_id: the id of the command that stops the pod.
+            pids: processes of the pod; its connections are read through the first that allows it.
             group: the pod's control group in the cgroup2 tree, or None.
         """
         ...

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What evidence of a pod is made of: container states, last log lines, connections, pressure.
+"""The parts of a capture: container states, last log lines, connections, pressure.
 
-Everything is bounded before it is read: the folders looked into, the bytes of a file, the lines of
-a log.  Logs are opened part by part from kubelet's folder of pod logs, never through a link, and
-only regular files without waiting: a pod cannot write there, and if somebody could, a link or a
-FIFO in place of a log would lead nowhere.  What comes out is printable ASCII in JSON values.
+Every read is bounded: the folders, the bytes of a file, the lines of a log.  A log is opened
+component by component below kubelet's pod logs, without following symlinks, and only if it is a
+regular file.  A pod cannot write there; if it could, a symlink or a FIFO in place of a log would be
+refused.  All text becomes printable ASCII in JSON values.
 
-A part that cannot be read, or for which no time is left, is named in `cuts`; nothing here raises
-for it.  This module keeps nothing, and may hang where the kernel does: `store` runs it in threads
-that it can do without.
+A part that cannot be read, or for which there is no time, is named in `cuts` and raises nothing.
+This module stores nothing.  A read may hang in the kernel, so `store` runs it in threads that it
+can abandon.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ from breakglass.core.pods import Container, Pod
 
 _OPENED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _MAX_CONTAINERS = 64
-_MAX_FILES = 256  # in one container's folder of logs; kubelet keeps 5 of one attempt
+_MAX_FILES = 256  # in one container's log folder; kubelet keeps 5 per attempt
 _MAX_LINE_CHARS = 4_096
 _MAX_CAPTURED_CHARS = 256
-_MAX_PIDS = 8  # asked for their connections until one answers: a pod has one network
+_MAX_PIDS = 8  # tried until the connections of one can be read: a pod's processes share a network
 _MAX_TABLE_BYTES = 512 * 1024  # of /proc/PID/net/tcp: about 3,400 connections
 _MAX_SMALL_BYTES = 4_096
 _MAX_REMOTES = 20
@@ -45,7 +45,7 @@ _CONNECTION = re.compile(
     rb"\s*\d+: [0-9A-F]+:[0-9A-F]{4} ([0-9A-F]{8}|[0-9A-F]{32}):[0-9A-F]{4} ([0-9A-F]{2}) "
 )
 _IPV4_CHARS = 8
-_STATES = (  # by number from 1, as include/net/tcp_states.h has them
+_STATES = (  # by number from 1, as in include/net/tcp_states.h
     *("ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT"),
     *("CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV"),
 )
@@ -55,7 +55,7 @@ _PRINTABLE = bytes(
 
 
 def printable(raw: bytes | str, max_chars: int = _MAX_CAPTURED_CHARS) -> str:
-    """Return text as printable ASCII; a tab becomes a space, anything else "?"."""
+    """Return text as printable ASCII; a tab becomes a space, any other character "?"."""
     if isinstance(raw, str):
         raw = raw[: max_chars + 1].encode("utf-8", "replace")
     text = raw.replace(b"\t", b" ").translate(_PRINTABLE).decode("ascii")
@@ -63,18 +63,18 @@ def printable(raw: bytes | str, max_chars: int = _MAX_CAPTURED_CHARS) -> str:
 
 
 def render(document: dict[str, Json]) -> bytes:
-    """Return a document as the bytes that are kept."""
+    """Return a document's bytes as they are stored."""
     return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where the parts are read, and until when.
+    """Where the parts of a capture are read, and until when.
 
     Attributes:
         pod_logs: kubelet's podLogsDir.
         proc: where proc(5) is mounted.
-        late: tells whether the time for reading is over.
+        late: returns whether the time for reading is over.
     """
 
     pod_logs: Path
@@ -84,10 +84,10 @@ class Sources:
     def document(
         self, pod: Pod, *, pids: tuple[int, ...], group: Path | None
     ) -> tuple[dict[str, Json], list[str]]:
-        """Return the parts of a pod's evidence, and which were cut.
+        """Return the parts of a pod's capture, and a note for each part that was cut.
 
-        The cheapest comes first.  The lines of the logs are in the document as far as its bytes
-        stay below `bounds.EVIDENCE_MAX_BYTES` with 4 KiB to spare.
+        The cheapest part is read first.  Log lines are added while the document stays below
+        `bounds.CAPTURE_MAX_BYTES`, with 4 KiB to spare.
         """
         cuts: list[str] = []
         if len(pod.containers) > _MAX_CONTAINERS:
@@ -108,7 +108,7 @@ class Sources:
         return document, cuts
 
     def _pressure(self, group: Path | None) -> Json:
-        """Return pressure of the pod's own group where the kernel counts it, else of the node."""
+        """Return the pressure of the pod's group if the kernel counts it, else of the node."""
         found: dict[str, Json] = {"load": self._small(self.proc / "loadavg")}
         own = {one: self._small(group / f"{one}.pressure") for one in _PRESSURES} if group else {}
         if any(own.values()):
@@ -124,7 +124,7 @@ class Sources:
         return printable(raw.strip().replace(b"\n", b"; "), _MAX_SMALL_BYTES)
 
     def _connections(self, pids: Iterable[int], cuts: list[str]) -> Json:
-        """Return how many connections there are by remote address and state, the most first."""
+        """Count a pod's connections by remote address and state, the most frequent first."""
         if self.late():
             cuts.append("no time for connections")
             return None
@@ -146,7 +146,7 @@ class Sources:
                 "remotes": len(most),
                 "most": most[:_MAX_REMOTES],
             }
-        cuts.append("connections: no process to ask")
+        cuts.append("connections: no process could be read")
         return None
 
     def _table(self, pid: int, table: str, cuts: list[str]) -> Iterator[tuple[str, str]]:
@@ -158,10 +158,10 @@ class Sources:
         return remotes(raw)
 
     def _shares_network(self, pid: int) -> bool | None:
-        """Return whether a process is in our network namespace; None when nobody can tell.
+        """Return whether a process is in our network namespace; None when that is unknown.
 
         /proc/PID/ns/net needs a capability that the unit does not give.  The table of connections
-        is a file of its network, so the kernel gives it one inode in each network.
+        belongs to a network namespace, and the kernel gives it one inode in each.
         """
         try:
             ours, its = ((self.proc / one / "net" / "tcp").stat() for one in ("self", str(pid)))
@@ -182,7 +182,7 @@ class Sources:
             os.close(handle)
 
     def _logs(self, pod: Pod, budget: int, cuts: list[str]) -> Json:
-        """Return the last lines of each container that has a folder among the pod's logs."""
+        """Return the last lines of each container with a folder among the pod's logs."""
         name = f"{pod.namespace}_{pod.name}_{pod.uid}"
         if "/" in name or "\0" in name:
             cuts.append("logs: no folder can have this pod's name")
@@ -219,7 +219,7 @@ def _state(container: Container) -> Json:
 
 
 def remotes(table: bytes) -> Iterator[tuple[str, str]]:
-    """Yield remote address and state of each line of /proc/net/tcp or tcp6 that is one."""
+    """Yield remote address and state of each connection in a table of /proc/net/tcp or tcp6."""
     for line in table.splitlines():
         if match := _CONNECTION.match(line):
             state = int(match[2], 16) - 1
@@ -227,7 +227,7 @@ def remotes(table: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _address(digits: bytes) -> str:
-    """Return an address that the kernel prints as words in the machine's own order."""
+    """Return the address in digits that the kernel prints as words in the machine's byte order."""
     words = [int(digits[place : place + 8], 16) for place in range(0, len(digits), 8)]
     raw = struct.pack(f"={len(words)}I", *words)
     return socket.inet_ntop(socket.AF_INET if len(digits) == _IPV4_CHARS else socket.AF_INET6, raw)
@@ -251,7 +251,7 @@ def _names(folder: int, most: int) -> list[str]:
 
 
 def _tail(pod_folder: int, container: str, budget: int, cuts: list[str]) -> list[str]:
-    """Return the last lines of a container's two newest logs, oldest first, within a budget."""
+    """Return the last lines of a container's two newest logs that fit a budget, oldest first."""
     lines: list[str] = []
     try:
         opened = os.open(container, _OPENED | os.O_DIRECTORY, dir_fd=pod_folder)
@@ -275,10 +275,10 @@ def _tail(pod_folder: int, container: str, budget: int, cuts: list[str]) -> list
 
 
 def _tail_of(folder: int, name: str) -> bytes:
-    """Return the last bytes of a regular file, from the beginning of a line.
+    """Return the last bytes of a regular file, beginning with a whole line.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: the file cannot be read, or is not a regular file.
     """
     if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
         raise OSError("not a regular file")
@@ -293,7 +293,7 @@ def _tail_of(folder: int, name: str) -> bytes:
 
 
 def _last_lines(raw: bytes, *, most: int, budget: int) -> tuple[list[str], int]:
-    """Return the last lines that fit and the budget that is left, negative if some did not."""
+    """Return the last lines that fit and the rest of the budget, negative if one did not fit."""
     lines: list[str] = []
     newest_first = reversed(raw.rsplit(b"\n", most + 1))
     for line in itertools.islice((one for one in newest_first if one), most):

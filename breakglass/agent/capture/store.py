@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounded evidence of a pod before it is killed: kept beside the log, its hash in the log.
+"""Store bounded captures of pods beside the log; the log has the hash of each file.
 
-A kill waits for it at most `bounds.EVIDENCE_TIMEOUT_S`, and nothing that goes wrong here reaches
-the caller: the note says it.  Reading may hang (a dead disk, a process that cannot be looked at),
-and a thread that hangs cannot be ended, so each capture has one of few daemon threads, which hold
-back neither other work nor the agent's end.  When all of them hang, captures are skipped at once.
+A kill waits for its capture at most `bounds.CAPTURE_TIMEOUT_S`.  No failure here is raised to the
+caller: the capture's note says it.  A read may hang (a broken disk, an unreadable process), and a
+hanging thread cannot be ended.  So each capture uses one of a few daemon threads, which delay
+neither other work nor the agent's exit.  When all of them hang, captures are skipped at once.
 
-What a capture does, in its thread:
+A capture, in its thread:
 (1) read the parts until a deadline of its own -> (2) keep within the store's size -> (3) write the
 file under another name -> (4) rename it to `<command id>/<uid>.json` -> (5) answer.
-One command keeps one file of a pod: what was read before the first kill is never overwritten.
-Whoever comes first, the answer or the timeout, decides: after a timeout the thread takes its file
-away again, so no file is there whose hash was never told.  A crash before (4) leaves a file that
-`measure` removes; a crash after (4) leaves evidence that no entry names, and a command that is
-resumed takes that as its own.
+A command keeps one file of a pod and never overwrites it: it shows the pod before its first kill.
+The answer or the timeout decides, whichever comes first.  After a timeout the thread removes its
+file, so the store has no file whose hash was not returned.  A crash before (4) leaves a file that
+`measure` removes; a crash after (4) leaves a capture that no entry names, which the resumed command
+uses as its own.
 
-It is not synced: a sync can take seconds when a node drowns.  Power lost within seconds of the kill
-may take the file, and then the entry's hash says that there was one.
+The file is not synced: a sync can take seconds on an overloaded node.  A power cut within seconds
+of the kill may lose the file; the hash in the entry then shows that there was one.
 """
 
 import asyncio
@@ -39,19 +39,19 @@ from breakglass.core.pods import Pod
 
 _MAX_THREADS = 4
 _READING_SHARE = 0.6  # of the timeout; the rest is for writing
-_WORD_S = 0.01
-_BLOCK_BYTES = 4_096  # what a file takes at least
+_ANSWER_POLL_S = 0.01
+_BLOCK_BYTES = 4_096  # the least space that a file takes
 _PART = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}", re.ASCII)
 _UNNAMED = ".new"
 
 
 class CaptureStore:
-    """Evidence in a folder, one file for each command and pod.
+    """Captures in a folder, one file for each command and pod.
 
     Args:
-        directory: where; it is made when it is needed.
+        directory: the folder; it is made when the first capture is stored.
         pod_logs: kubelet's podLogsDir.
-        clock: a real one: threads do not run in virtual time.
+        clock: a real clock: threads do not run in virtual time.
         proc: where proc(5) is mounted.
     """
 
@@ -61,24 +61,24 @@ class CaptureStore:
         self._pod_logs = pod_logs
         self._clock = clock
         self._proc = proc
-        self._shelf = _Shelf(directory)
+        self._files = _Files(directory)
         self._free = asyncio.Semaphore(_MAX_THREADS)
         self._hanging = 0
 
     def measure(self) -> None:
-        """Count what is in the store; else the first capture does, in the time of its pod."""
+        """Count the stored bytes, remove crashed captures' files; else the first capture does."""
         with contextlib.suppress(OSError):
-            self._shelf.measure()
+            self._files.measure()
 
     async def capture(
         self, pod: Pod, *, command_id: str, pids: tuple[int, ...], group: Path | None
     ) -> Capture:
-        """Return the evidence that was kept of a pod; it never raises, and ends at the timeout.
+        """Capture a pod and return what was kept; it never raises and ends at its timeout.
 
         Args:
             pod: as it was last seen.
-            command_id: what it is stopped by.
-            pids: processes of the pod, the first of which is asked for its connections.
+            command_id: the id of the command that stops the pod.
+            pids: processes of the pod; its connections are read through the first that allows it.
             group: the pod's control group in the cgroup2 tree, or None.
         """
         begun_ms = self._clock.monotonic_ms()
@@ -87,7 +87,7 @@ class CaptureStore:
         job = _Job(pod=pod, command_id=command_id, pids=pids, group=group, begun_ms=begun_ms)
         try:
             async with asyncio.TaskGroup() as tasks:
-                timer = tasks.create_task(self._give_up(job))
+                timer = tasks.create_task(self._time_out(job))
                 starter = tasks.create_task(self._start(job))
                 kept = await job.answer
                 timer.cancel()
@@ -97,17 +97,17 @@ class CaptureStore:
         waited_ms = self._clock.monotonic_ms() - begun_ms
         return Capture(sha256=kept.sha256, size=kept.size, ms=waited_ms, note=kept.note)
 
-    async def _give_up(self, job: "_Job") -> None:
+    async def _time_out(self, job: "_Job") -> None:
         await self._clock.sleep(bounds.CAPTURE_TIMEOUT_S)
         waited_ms = round(bounds.CAPTURE_TIMEOUT_S * 1_000)
         if self._abandon(job):
             note = "hung" if job.started else "no thread was free"
             job.settle(_nothing(f"skipped: {note} for {waited_ms} ms"))
-        while not job.answer.done():  # its thread was first, and its word is on the way
-            await self._clock.sleep(_WORD_S)
+        while not job.answer.done():  # the capture just beat the timeout: wait for its answer
+            await self._clock.sleep(_ANSWER_POLL_S)
 
     def _abandon(self, job: "_Job") -> bool:
-        """Let the thread of a job, if it has one, end in vain; whether that was still possible."""
+        """Claim a job so that its thread removes what it keeps; False when the thread was first."""
         if not job.claim():
             return False
         if job.started:
@@ -117,29 +117,29 @@ class CaptureStore:
 
     async def _start(self, job: "_Job") -> None:
         await self._free.acquire()
-        if job.answer.done():  # its time ended in the same turn of the loop
+        if job.answer.done():  # the timeout came while this waited for a thread
             self._free.release()
             return
-        thread = threading.Thread(target=self._run, args=(job,), daemon=True, name="evidence")
+        thread = threading.Thread(target=self._run, args=(job,), daemon=True, name="capture")
         try:
             job.started = True
             thread.start()
-        except RuntimeError:  # the unit's TasksMax, or no memory
+        except RuntimeError:  # the unit's TasksMax is reached, or memory is used up
             job.started = False
             self._free.release()
             if job.claim():
                 job.settle(_nothing("skipped: no thread could be started"))
 
     def _run(self, job: "_Job") -> None:
-        """Do a job, in its thread."""
+        """Run a job in its thread."""
         try:
             kept = self._take(job)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the kill comes first
+        except Exception as error:  # noqa: BLE001 - no failure of a capture may stop the kill
             kept = _nothing(f"not kept: {type(error).__name__}: {printable(str(error))}")
-        won = job.claim()
-        if not won and kept.path is not None:
-            self._shelf.remove(kept.path, kept.size)
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+        is_first = job.claim()
+        if not is_first and kept.path is not None:
+            self._files.remove(kept.path, kept.size)
+        with contextlib.suppress(RuntimeError):  # the loop is closed already
             job.loop.call_soon_threadsafe(self._ended, job, kept)
 
     def _ended(self, job: "_Job", kept: "_Kept") -> None:
@@ -150,8 +150,8 @@ class CaptureStore:
     def _take(self, job: "_Job") -> "_Kept":
         names = (job.command_id, job.pod.uid)
         if not all(map(_PART.fullmatch, names)):
-            return _nothing("not kept: its command or uid is no name of a file")
-        earlier = self._shelf.earlier(*names)
+            return _nothing("not kept: its command id or pod UID is not a valid file name")
+        earlier = self._files.earlier(*names)
         if earlier is not None:
             return earlier
         reading_ms = round(bounds.CAPTURE_TIMEOUT_S * _READING_SHARE * 1_000)
@@ -167,12 +167,12 @@ class CaptureStore:
         }
         document, cuts = sources.document(job.pod, pids=job.pids, group=job.group)
         note = printable("; ".join(cuts))
-        return self._shelf.keep(*names, render(head | document | {"cuts": note}), note)
+        return self._files.keep(*names, render(head | document | {"cuts": note}), note)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kept:
-    """What the thread did; `path` is set when it made the file."""
+    """What a thread kept; `path` is set when it wrote the file."""
 
     sha256: str = ""
     size: int = 0
@@ -185,7 +185,7 @@ def _nothing(note: str) -> _Kept:
 
 
 class _Job:
-    """One capture, between the loop and its thread: who claims it first decides its end."""
+    """One capture, shared by the loop and its thread; the first of them to claim it decides."""
 
     def __init__(
         self,
@@ -204,31 +204,31 @@ class _Job:
         self._claimed = threading.Lock()
 
     def claim(self) -> bool:
-        """Tell whether the caller is the first, from any thread."""
+        """Return whether this is the first claim; any thread may call it."""
         return self._claimed.acquire(blocking=False)
 
     def settle(self, kept: _Kept) -> None:
-        """Answer, in the loop, unless somebody did or nobody waits any more."""
+        """Set the answer, in the loop, unless there is one or the caller was cancelled."""
         if not self.answer.done():
             self.answer.set_result(kept)
 
 
-class _Shelf:
-    """The files, and how much they take together; used from several threads."""
+class _Files:
+    """The stored files and their total size; several threads use it."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._used_bytes: int | None = None
         self._numbers = itertools.count()
 
     def measure(self) -> None:
-        """Count what the files take, once.
+        """Count the bytes that the files take, once.
 
         Raises:
-            OSError: the folder is there and cannot be read.
+            OSError: the folder exists and cannot be read.
         """
-        with self._turn:
+        with self._lock:
             if self._used_bytes is None:
                 self._used_bytes = sum(map(_counted, self._directory.glob("*/*")))
 
@@ -240,22 +240,22 @@ class _Shelf:
         except FileNotFoundError:
             return None
         digest = hashlib.sha256(raw).hexdigest()
-        return _Kept(sha256=digest, size=len(raw), note="taken by an earlier try of this command")
+        return _Kept(sha256=digest, size=len(raw), note="kept by an earlier try of this command")
 
     def keep(self, command_id: str, uid: str, raw: bytes, note: str) -> _Kept:
-        """Write a file, unless it is too much; return what was kept.
+        """Write a file unless it or the store is too large; return what was kept.
 
         Raises:
-            OSError: it could not be written; nothing is left of it.
+            OSError: it could not be written; no part of it is left.
         """
         if len(raw) > bounds.CAPTURE_MAX_BYTES:
-            return _nothing(f"not kept: {len(raw)} bytes are too many")
+            return _nothing(f"not kept: {len(raw)} bytes, more than {bounds.CAPTURE_MAX_BYTES}")
         path = self._path(command_id, uid)
         for folder in (self._directory, path.parent):
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         disk = os.statvfs(path.parent)
         if disk.f_bavail * disk.f_frsize < bounds.CAPTURE_DISK_LEFT_BYTES:
-            return _nothing("not kept: what is left of the disk is for the log")
+            return _nothing("not kept: the rest of the disk is reserved for the log")
         if not self._reserve(_taken(len(raw))):
             return _nothing(f"not kept: the store is full at {bounds.CAPTURE_STORE_BYTES} bytes")
         unnamed = path.with_name(f".{uid}.{next(self._numbers)}{_UNNAMED}")
@@ -272,7 +272,7 @@ class _Shelf:
         return _Kept(sha256=digest, size=len(raw), note=note, path=path)
 
     def remove(self, path: Path, size: int) -> None:
-        """Take a file away whose hash nobody was told."""
+        """Remove a file whose hash was not returned."""
         with contextlib.suppress(OSError):
             path.unlink()
             self._release(_taken(size))
@@ -282,7 +282,7 @@ class _Shelf:
 
     def _reserve(self, size: int) -> bool:
         self.measure()
-        with self._turn:
+        with self._lock:
             used_bytes = self._used_bytes or 0
             if used_bytes + size > bounds.CAPTURE_STORE_BYTES:
                 return False
@@ -290,12 +290,12 @@ class _Shelf:
             return True
 
     def _release(self, size: int) -> None:
-        with self._turn:
+        with self._lock:
             self._used_bytes = (self._used_bytes or 0) - size
 
 
 def _counted(path: Path) -> int:
-    """Return what a file takes; one that a crash left without its name is removed."""
+    """Return the space that a file takes; remove it if a crash left it before its rename."""
     with contextlib.suppress(OSError):
         if path.name.endswith(_UNNAMED):
             path.unlink()

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trees of control groups of this machine: where each is mounted, and whose name is whose.
+"""The trees of control groups on this machine: their mounts, and how groups are named.
 
 Rules:
 
-- One group has one path, the same below the mount of every tree that has it.  The trees that
-  matter are cgroup2 ("", alone on a v2 host), and of cgroup v1 pids, freezer and systemd's own.
-- A pod is known by a name that is its whole UID and nothing else: "pod<uid>" from kubelet's
-  cgroupfs driver, "<parents>-pod<uid with _>.slice" from its systemd driver.  A static pod's UID is
-  32 hexadecimal digits, any other's is written with dashes.
-- What is below a pod was made by its containers, and no name there means anything.
+- A group has one path: the same below the mount of every tree that has it.  The trees used are
+  cgroup2 (label "", alone on a v2 host) and, of cgroup v1, pids, freezer and systemd's own.
+- A pod's group is known by a name that holds its whole UID: "pod<uid>" by kubelet's cgroupfs
+  driver, "<parents>-pod<uid with _>.slice" by its systemd driver.  A static pod's UID is
+  32 hexadecimal digits; any other UID is written with dashes.
+- A pod's own processes may make groups below the pod, so a name there identifies no pod.
 
-It only reads; which of the groups are pods' groups now is `pod_search`'s to say.
+It only reads.  `pod_search` finds which pods have groups now.
 """
 
 import errno
@@ -33,7 +33,7 @@ _NOTHING_HERE = frozenset(
         errno.ENOENT,
         errno.ENOTDIR,
         errno.ENODEV,  # removed between opening and reading
-        errno.EOPNOTSUPP,  # a threaded group: its processes are told by the group above it
+        errno.EOPNOTSUPP,  # a threaded group: the group above it lists its processes
     }
 )
 _NOT_CONTROLLERS = frozenset({"rw", "ro", "xattr", "none", "noprefix", "clone_children", "all"})
@@ -46,21 +46,21 @@ def _uid_pattern(dash: str) -> str:
 
 _UID = re.compile(_uid_pattern("-"))
 _POD = re.compile(rf"pod({_uid_pattern('-')})")
-# The characters of a unit's name (systemd.unit(5)); it never begins with a dash.
+# The characters of a unit's name (systemd.unit(5)); a slice's name never begins with a dash.
 _POD_SLICE = re.compile(rf"(?:[A-Za-z0-9:_.\\]+-)+pod({_uid_pattern('_')})\.slice")
 _CONTAINER = re.compile(r"(?:[a-z][a-z0-9]*-)*?([0-9a-f]{64})(?:\.scope)?")
-_NOT_A_CONTAINER = "conmon-"  # CRI-O's monitor of a container, in a scope beside it
+_NOT_A_CONTAINER = "conmon-"  # CRI-O's monitor of a container runs in a scope beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """Where a tree is mounted, and which of its groups is seen at the top there."""
+    """Where a tree is mounted, and the path of the group at the top of that mount."""
 
     point: Path
     root: PurePosixPath
 
     def directory_of(self, path: PurePosixPath) -> Path | None:
-        """Return the directory of a group that /proc names, or None when it is not seen here."""
+        """Return the directory of a group's path in /proc; None when it is not in this mount."""
         return self.point / path.relative_to(self.root) if path.is_relative_to(self.root) else None
 
 
@@ -69,7 +69,7 @@ class Hierarchies:
 
     Args:
         proc: where proc(5) is mounted.
-        mountinfo: the mounts, as proc(5) shows those of this process.
+        mountinfo: the file with this process's mounts, in the format of proc(5).
     """
 
     def __init__(self, proc: Path, mountinfo: Path) -> None:
@@ -86,7 +86,7 @@ class Hierarchies:
                     yield label, mount.point
 
     def groups_of(self, pid: int) -> tuple[tuple[str, Path], ...]:
-        """Return the groups of a process: its path in /proc and the directory, cgroup2 first."""
+        """Return a process's groups, cgroup2 first: the path in /proc and the directory of each."""
         try:
             text = (self._proc / str(pid) / "cgroup").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
@@ -101,9 +101,9 @@ class Hierarchies:
         return tuple(found)
 
     def path_of(self, directory: Path) -> PurePosixPath | None:
-        """Return a directory's path below the mount of its tree; None when it is in none of them.
+        """Return a directory's path below the mount of its tree; None when it is in no tree.
 
-        A name that leads somewhere else (a symlink, "..") is in none.
+        A name with a symlink or ".." in it is in no tree.
         """
         if os.path.realpath(directory) != str(directory):
             return None
@@ -114,7 +114,7 @@ class Hierarchies:
         return None
 
     def everywhere(self, directory: Path) -> tuple[tuple[str, Path], ...]:
-        """Return a group's directory in every tree that has it, by the one in any of them."""
+        """Return a group's directories in all trees that have it, given any one of them."""
         path = self.path_of(directory)
         found = self.at(path) if path is not None else ()
         if directory.is_dir() and directory not in {one for _, one in found}:
@@ -122,13 +122,13 @@ class Hierarchies:
         return found
 
     def at(self, path: PurePosixPath | str) -> tuple[tuple[str, Path], ...]:
-        """Return the directories of a path below the mounts, in the trees that have it."""
+        """Return the directories of a path in all trees that have it."""
         places = ((label, point / path) for label, point in self.trees)
         return tuple((label, place) for label, place in places if _is_directory(place))
 
 
 def pod_uid_of(name: str) -> str | None:
-    """Return the UID of the pod that a directory's name says it is; None when it says none."""
+    """Return the pod UID in the name of a pod's group; None for any other name."""
     if plain := _POD.fullmatch(name):
         return plain[1]
     if in_slice := _POD_SLICE.fullmatch(name):
@@ -137,28 +137,28 @@ def pod_uid_of(name: str) -> str | None:
 
 
 def pod_name_below(parent: str, uid: str) -> str:
-    """Return the name that a pod's directory has below a directory called `parent`."""
+    """Return the name of a pod's group in a directory that is called `parent`."""
     if parent.endswith(".slice"):
         return f"{parent.removesuffix('.slice')}-pod{uid.replace('-', '_')}.slice"
     return f"pod{uid}"
 
 
 def is_uid(text: str) -> bool:
-    """Tell whether a text is written as a pod's UID is."""
+    """Return whether a text has the form of a pod's UID."""
     return _UID.fullmatch(text) is not None
 
 
 def container_id_of(name: str) -> str | None:
-    """Return the id of the container whose directory's name this is; None when it is no such name.
+    """Return the container id in the name of a container's group; None for any other name.
 
-    It is the id alone, or a scope's name by the systemd driver such as "cri-containerd-<id>.scope".
+    The name is the id alone, or a scope's such as "cri-containerd-<id>.scope" (systemd driver).
     """
     found = _CONTAINER.fullmatch(name)
     return found[1] if found is not None and _NOT_A_CONTAINER not in name else None
 
 
 def pod_depth(path: PurePosixPath) -> int | None:
-    """Return the index of the part of a path that is a pod: the first one, None when none is."""
+    """Return the index of the first part of a path that names a pod; None when none does."""
     for index, part in enumerate(path.parts):
         if pod_uid_of(part) is not None:
             return index
@@ -166,16 +166,16 @@ def pod_depth(path: PurePosixPath) -> int | None:
 
 
 def slice_path(name: str) -> PurePosixPath:
-    """Return the path of a slice by its name: each dash is one level (systemd.slice(5))."""
+    """Return the path of a slice from its name: each dash is one level (systemd.slice(5))."""
     parts = name.removesuffix(".slice").split("-")
     return PurePosixPath(*("-".join(parts[:end]) + ".slice" for end in range(1, len(parts) + 1)))
 
 
 def pids_below(directory: Path) -> tuple[int, ...]:
-    """Return the processes in a group and below it, bounded.
+    """Return the processes in a group and below it, up to `bounds.MAX_LEAF_PIDS`.
 
     Raises:
-        OSError: it is there and cannot be read.
+        OSError: the group exists and cannot be read.
     """
     found: list[int] = []
     pending = [str(directory)]
@@ -212,7 +212,7 @@ def _membership(line: str) -> tuple[str, str]:
 
 
 def _read_mounts(mountinfo: Path) -> dict[str, Mount]:
-    """Return the trees by their controllers, "" being cgroup2 (proc(5), mountinfo)."""
+    """Return the mounts by their controllers, "" for cgroup2 (proc(5), mountinfo)."""
     mounts: dict[str, Mount] = {}
     try:
         text = mountinfo.read_text(encoding="utf-8", errors="replace")

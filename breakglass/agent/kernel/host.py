@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel of this machine: the three ports put together, and the one that finds groups.
+"""The kernel of this machine: builds the three ports, and implements the one that finds groups.
 
-It works on cgroup v2, v1 and hybrids, under both cgroup drivers.  A leaf is found through a process
-of the container while that lives, and only taken when the container's full id stands in the path: a
-process id may have been given to another process since the runtime told it.  A leaf's processes are
-those of the same path in every tree.
+It works on cgroup v2, v1 and hybrid hosts, under both cgroup drivers.  A container's group is found
+through a process of the container, and accepted only when its path has the container's full id: the
+process id may have been reused since the runtime gave it.  The group's processes are those of the
+same path in every tree.
 
-What this does not do: decide anything.
+It decides nothing.
 """
 
 import os
@@ -40,9 +40,10 @@ def host_kernel(
 
     Args:
         proc: where proc(5) is mounted.
-        mountinfo: the mounts to go by; those of this process when left out.
-        runtime_pids: gives the container runtime's processes as they are now: never killed.
-        systemctl: what speaks to systemd.
+        mountinfo: the file with the mounts; this process's own by default.
+        runtime_pids: returns the container runtime's processes at the time of a kill, which spares
+            them.
+        systemctl: runs systemctl; the installed one by default.
 
     The mounts are read once: they do not change while a node runs pods.
     """
@@ -62,7 +63,7 @@ class HostGroups:
         self._search = PodSearch(hierarchies)
 
     def leaf_of(self, pid: int, container_id: str) -> Leaf | None:
-        """Return the control group of a container by a process of it, or None when it has none."""
+        """Return a container's group, found through one of its processes; None when not found."""
         for path, directory in self._hierarchies.groups_of(pid):
             above = _parts_below(path, container_id)
             if above is None:
@@ -73,10 +74,10 @@ class HostGroups:
         return None
 
     def pids(self, leaf: Leaf) -> tuple[int, ...]:
-        """Return the processes in the group and below it; none when the group is gone.
+        """Return the processes in a container's group and below; () when the group is gone.
 
         Raises:
-            OSError: the group is there and cannot be read.
+            OSError: the group exists and cannot be read.
         """
         groups = self._hierarchies.everywhere(leaf.directory)
         found = (pid for _, directory in groups for pid in hierarchy.pids_below(directory))
@@ -87,7 +88,7 @@ class HostGroups:
         return self._search.every()
 
     def pod_group(self, uid: str, hint: str = "") -> PodGroup | None:
-        """Return one pod's group, or None when it has none now.
+        """Return one pod's group, or None when the pod has none now.
 
         Raises:
             GateFailed: the hint is not this pod's path (cgroup-mismatch).
@@ -95,13 +96,13 @@ class HostGroups:
         return self._search.one(uid, hint)
 
     def leaves(self, group: PodGroup) -> tuple[Leaf, ...]:
-        """Return the containers' groups below a pod's, each in the first tree that has it."""
+        """Return the groups of a pod's containers, each in the first tree that has it."""
         found: dict[str, Path] = {}
         for _, directory in group.trees:
             try:
                 with os.scandir(directory) as entries:
                     names = [one.name for one in entries if one.is_dir(follow_symlinks=False)]
-            except OSError:  # it is gone
+            except OSError:  # the group is gone
                 continue
             for name in names:
                 container_id = hierarchy.container_id_of(name)
@@ -110,14 +111,14 @@ class HostGroups:
         return tuple(Leaf(directory=found[one], container_id=one) for one in sorted(found))
 
     def parents(self) -> tuple[Path, ...]:
-        """Return the directories in which new pods' groups appear."""
+        """Return the directories in which kubelet makes pods' groups."""
         return self._search.parents()
 
 
 def _parts_below(path: str, container_id: str) -> int | None:
-    """Return how many parts of a path are below the one that names the container; None: none does.
+    """Return how many parts of a path follow the part with the container's id; None without one.
 
-    The part is the bare id, or the id in a name such as "cri-containerd-<id>.scope".
+    That part is the id alone, or a name with the id in it, such as "cri-containerd-<id>.scope".
     """
     whole = re.compile(rf"(?<![0-9a-f]){re.escape(container_id)}(?![0-9a-f])")
     parts = PurePosixPath(path).parts

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Killing the processes of one container by the kernel, with nobody else's help.
+"""Kill the processes of one container through the kernel, without the runtime.
 
-    (1) refuse what is not a container's group below a pod's, or has one of ours in it
+    (1) refuse a group that is not a container's below a pod's, or that has a spared process in it
     (2) `cgroup.kill`, where a cgroup2 tree has the group (Linux 5.14)
-    (3) freeze - signal - thaw: nothing forks away meanwhile; the thaw comes whatever happens
-    (4) signal what is left, again and again, until the time is up
+    (3) freeze - signal - thaw: a frozen process cannot fork; the thaw is in a `finally`
+    (4) signal the processes that are left, repeatedly, until the timeout
 
-Each step is only taken while processes are left.  The groups of one container in all trees are one
-container.  What a crash after each leaves: after (2) and (4) nothing; in (3) a frozen group whose
-processes die when the next kill, or anybody, thaws it.
+Spared are the agent, its ancestors, the runtime and kubelet.  Each step runs only while processes
+are left, on the container's groups in all trees.  What a crash leaves: after (2) and (4) nothing;
+in (3) a frozen group, whose processes die at the next thaw, such as that of the next kill.
 
-A process may be immune: in uninterruptible sleep (state D) it dies when that ends.  It is left, and
-`pids` tells.  A process id is signalled through a pidfd after its group has been read, so that one
-given away meanwhile is not hit.
+A process in uninterruptible sleep (state D) dies only when the sleep ends; until then `pids` lists
+it.  A signal goes through a pidfd that is opened before the process's group is checked, so it
+cannot hit another process that was given the same id.
 """
 
 import errno
@@ -31,7 +31,7 @@ from breakglass.errors import GateFailed
 KERNEL_KILL_TIMEOUT_S = 0.5  # 10-40 ms when healthy
 _STEP_S = 0.15
 _FREEZE_S = 0.1
-_ROUND_S = 0.02  # whoever forks is signalled again before it gets far
+_RESIGNAL_S = 0.02  # signal again before a process that forks gets far
 _KILL_POLL_S = 0.002
 _MAX_THAWED = 4_096
 _MAX_ANCESTORS = 64
@@ -41,12 +41,12 @@ Groups = tuple[tuple[str, Path], ...]
 
 
 class HostKiller:
-    """What kills containers.
+    """Kills containers' processes on this machine.
 
     Args:
         hierarchies: the trees of control groups.
         proc: where proc(5) is mounted.
-        runtime_pids: gives the processes of the container runtime as they are now.
+        runtime_pids: returns the container runtime's processes at the time of the call.
     """
 
     def __init__(
@@ -60,27 +60,27 @@ class HostKiller:
         self._runtime_pids = runtime_pids
 
     def kill(self, leaf: Leaf) -> None:
-        """Kill all processes of a container; return when none is left or the time is up.
+        """Kill all processes of a container; return when none is left, or at the timeout.
 
         Raises:
-            GateFailed: it must not be killed (kill-refused), or it cannot be looked into, or the
-                kernel took no order at all (kill-failed).
+            GateFailed: the group must not be killed (kill-refused); or it cannot be read, or no way
+                to kill worked (kill-failed).
         """
         try:
             self._kill(leaf)
         except OSError as error:
             raise GateFailed(
-                f"expected to read what is in {leaf.directory}, got {error.strerror}",
+                f"cannot read the processes in {leaf.directory}: {error.strerror}",
                 code="kill-failed",
             ) from error
 
     def describe(self, pid: int) -> str:
-        """Return a process's id, its state by proc(5) and its name, such as "4711 D fsync"."""
+        """Return a process's id, state (proc(5)) and name, such as "4711 D fsync"."""
         try:
             stat = (self._proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return f"{pid} gone"
-        # The name stands in parentheses and may itself have some; whoever runs gives it.
+        # The name is in parentheses and may have some itself: the process chooses it.
         before, _, after = stat.rpartition(")")
         name = "".join(one if one.isprintable() else "?" for one in before.partition("(")[2])
         return f"{pid} {after[1:2]} {name}"
@@ -91,29 +91,30 @@ class HostKiller:
         if not groups:
             return
         end = time.monotonic() + KERNEL_KILL_TIMEOUT_S
-        reached = False
+        signalled = False
         for way in (_kill_whole, self._kill_frozen, self._signal_all):
-            reached = way(groups, spared) or reached
+            signalled = way(groups, spared) or signalled
             if self._is_emptied(groups, min(end, time.monotonic() + _STEP_S)):
                 return
         while time.monotonic() < end:
-            reached = self._signal_all(groups, spared) or reached
-            if self._is_emptied(groups, min(end, time.monotonic() + _ROUND_S)):
+            signalled = self._signal_all(groups, spared) or signalled
+            if self._is_emptied(groups, min(end, time.monotonic() + _RESIGNAL_S)):
                 return
-        if not reached:
+        if not signalled:
             raise GateFailed(
-                f"expected to kill what is in {leaf.directory}, got no way to", code="kill-failed"
+                f"cannot kill the processes in {leaf.directory}: every way to kill failed",
+                code="kill-failed",
             )
 
     def _admitted(self, leaf: Leaf, spared: frozenset[int]) -> Groups:
-        """Return the container's groups once it is clear that it may be killed (1)."""
+        """Return the container's groups in all trees, once (1) has allowed the kill."""
         path = self._hierarchies.path_of(leaf.directory)
         if path is None and not leaf.directory.is_dir():
             return ()
         depth = hierarchy.pod_depth(path) if path is not None else None
         if path is None or depth is None or depth == len(path.parts) - 1:
             raise GateFailed(
-                f"expected a container's control group below its pod's, got {leaf.directory}",
+                f"refused to kill {leaf.directory}: it is not a container's group below a pod's",
                 code="kill-refused",
             )
         groups = self._hierarchies.everywhere(leaf.directory)
@@ -124,8 +125,8 @@ class HostKiller:
         kubelets = {pid for pid in partly if self._is_kubelet(pid, groups)}
         if own or kubelets:
             raise GateFailed(
-                f"expected only a container's own processes in {leaf.directory},"
-                f" got the agent's, the runtime's or kubelet's: {sorted(own | kubelets)[:8]}",
+                f"refused to kill {leaf.directory}: it contains processes of the agent, the runtime"
+                f" or kubelet: {sorted(own | kubelets)[:8]}",
                 code="kill-refused",
             )
         return groups
@@ -138,15 +139,15 @@ class HostKiller:
                 stat = (self._proc / str(found[-1]) / "stat").read_text(errors="replace")
             except OSError:
                 break
-            # proc(5): after the name, which stands in parentheses, come the state and the parent.
+            # proc(5): the state and the parent follow the name, which is in parentheses.
             found.append(int(stat.rpartition(")")[2].split()[1]))
         return frozenset(found)
 
     def _is_kubelet(self, pid: int, groups: Groups) -> bool:
-        """Tell whether a process that is only in some of the groups is the node's kubelet.
+        """Return whether a process that is in only some of the groups is the node's kubelet.
 
-        Whoever is inside a pod may call itself so, and is in its group in every tree; the real one
-        was moved here in one tree, and is in no pod in the others.
+        A pod's process can call itself kubelet too, but it is in the pod's group in every tree.
+        The real kubelet was moved into this group in one tree; in the others it is in no pod.
         """
         try:
             name = (self._proc / str(pid) / "comm").read_text(errors="replace").strip()
@@ -160,7 +161,7 @@ class HostKiller:
         )
 
     def _is_emptied(self, groups: Groups, until: float) -> bool:
-        """Wait until no process is left, not beyond `until` on the monotonic clock."""
+        """Wait until no process is left, at most until `until` on the monotonic clock."""
         while any(hierarchy.pids_below(directory) for _, directory in groups):
             if time.monotonic() >= until:
                 return False
@@ -168,7 +169,7 @@ class HostKiller:
         return True
 
     def _kill_frozen(self, groups: Groups, spared: frozenset[int]) -> bool:
-        """Freeze the container where that can be done, signal it, and thaw it (3)."""
+        """Freeze the container if it has a freezer group, signal its processes, thaw it (3)."""
         top = dict(groups).get(FREEZER)
         if top is None:
             return False
@@ -182,7 +183,7 @@ class HostKiller:
             _thaw(top)
 
     def _signal_all(self, groups: Groups, spared: frozenset[int]) -> bool:
-        """Signal every process of the container once; tell whether one was reached (4)."""
+        """Signal every process of the container once; return whether one was signalled (4)."""
         found = {pid for _, directory in groups for pid in hierarchy.pids_below(directory)}
         return sum(self._signal(pid, groups) for pid in sorted(found - spared) if pid > 0) > 0
 
@@ -190,7 +191,7 @@ class HostKiller:
         try:
             line = os.pidfd_open(pid)
         except OSError as error:
-            # Before Linux 5.3 there are none: the number has to do.
+            # Linux before 5.3 has no pidfds: signal the process id.
             if error.errno == errno.ENOSYS and self._is_in(pid, groups):
                 return _sent(lambda: os.kill(pid, signal.SIGKILL))
             return False
@@ -210,13 +211,13 @@ class HostKiller:
 
 
 def _kill_whole(groups: Groups, _: frozenset[int]) -> bool:
-    """Let the kernel kill the group and all below it at once (2)."""
+    """Make the kernel kill the group and all groups below it at once (2)."""
     top = dict(groups).get(UNIFIED)
     return top is not None and _write(top / "cgroup.kill", "1")
 
 
 def _thaw(top: Path) -> None:
-    """Thaw a group and those below it, which a container may have frozen itself."""
+    """Thaw a group and those below it, which the container may have frozen itself."""
     for directory, _, _ in itertools.islice(os.walk(top), _MAX_THAWED):
         _write(Path(directory) / "freezer.state", "THAWED")
 
@@ -224,7 +225,7 @@ def _thaw(top: Path) -> None:
 def _sent(send: Callable[[], None]) -> bool:
     try:
         send()
-    except OSError:  # it ended meanwhile, or we may not
+    except OSError:  # the process has ended, or we lack the permission
         return False
     return True
 
@@ -236,7 +237,7 @@ def _write(file: Path, text: str) -> bool:
             os.write(descriptor, text.encode("ascii"))
         finally:
             os.close(descriptor)
-    except OSError:  # not there, or not ours to write: another way is tried
+    except OSError:  # missing or not writable: the next way to kill is tried
         return False
     return True
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The limits of a gate on a pod's control group: read, set, proven, put back.
+"""The limits of a gate on a pod's control group: read, set, verify and restore them.
 
 Rules:
 
-- A limit is only ever touched at the place that belongs to the pod's own group: what an old record
-  names is compared with what the group has now, and anything else is refused (cgroup-mismatch).
-- A write counts when the value reads back; `cgroup.max.descendants` counts when a mkdir fails with
-  EAGAIN as a container's would; `TasksMax` counts when systemd says it and the kernel has it.
-- A group that is gone needs no limit and has none: nothing to do, no error.
+- A limit is read or written only at its place on the pod's own group.  The place in an old record
+  is compared with the group's own, and any other is refused (cgroup-mismatch).
+- A written limit counts when it reads back.  `cgroup.max.descendants` counts when a mkdir fails
+  with EAGAIN, as a container's would.  `TasksMax` counts when systemd and the kernel both show it.
+- A group that is gone needs no limit: there is nothing to do, and that is no error.
 
-Which limits hold which pod is `core.gates`; when they are set is the hold's to say.
+`core.gates` chooses the limits for a pod; the hold decides when to set them.
 """
 
 import errno
@@ -27,27 +27,27 @@ PIDS_FILE = "pids.max"
 PROBE = "bg-probe"
 _MAX = "max"
 _SHUT = {Gate.DESCENDANTS: "0", Gate.PIDS: "0", Gate.PROPERTY: "1"}
-# systemd refuses a TasksMax of 0, and writes 0 in the file over to the property's 1.
+# systemd refuses a TasksMax of 0, and overwrites a 0 in the file with the property's 1.
 _SHUT_BY_PROPERTY = ("0", "1")
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENOTDIR})
 _MAX_VALUE_BYTES = 64
 
 
 class HostLimits:
-    """Limits on pods' groups.
+    """Reads and writes the limits on this machine's pods.
 
     Args:
-        systemctl: what speaks to systemd, for pods in slices.
+        systemctl: runs systemctl, for pods in slices.
     """
 
     def __init__(self, systemctl: Systemctl) -> None:
         self._systemctl = systemctl
 
     def current(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
-        """Return the limits that would hold a pod, or the early ones, with their old values.
+        """Return the limits that would hold a pod, or only the early ones, with their old values.
 
         Raises:
-            GateFailed: there are limits, and none of them can be read (gate-unwritable).
+            GateFailed: the pod has limits, and none of them can be read (gate-unwritable).
         """
         found: list[Limit] = []
         failure: GateFailed | None = None
@@ -67,29 +67,29 @@ class HostLimits:
         return tuple(found)
 
     def set_limit(self, group: PodGroup, limit: Limit) -> None:
-        """Set one limit and read it back.
+        """Set one limit and verify that it reads back.
 
         Raises:
             GateFailed: it is not this group's (cgroup-mismatch), cannot be written
-                (gate-unwritable), or reads otherwise afterwards (gate-not-standing).
+                (gate-unwritable), or reads back another value (gate-not-standing).
         """
         self._write(group, limit, _SHUT.get(limit.kind, ""))
 
     def lift(self, group: PodGroup, limit: Limit) -> None:
-        """Put one limit's old value back and read it back.
+        """Restore one limit's old value and verify that it reads back.
 
         Raises:
-            GateFailed: as of `set_limit`.
+            GateFailed: as `set_limit` does.
         """
         self._write(group, limit, limit.old)
 
     def standing(self, group: PodGroup, limits: tuple[Limit, ...], oci: Oci) -> Gate:
-        """Return which gate is proven to hold now."""
+        """Return which gate is verified to hold now."""
         proven = frozenset(limit.kind for limit in limits if self._stands(group, limit))
         return gate_of(group.layout, is_slice=group.is_slice, oci=oci, standing=proven)
 
     def changed(self, group: PodGroup, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
-        """Return the limits that read otherwise than they were set; none when the group is gone."""
+        """Return the limits whose value another process changed; () when the group is gone."""
         return tuple(
             limit
             for limit in limits
@@ -99,7 +99,7 @@ class HostLimits:
         )
 
     def reset_failed(self, group: PodGroup) -> int:
-        """Reset the failed scopes in this pod's slice; return how many.
+        """Reset the failed scopes in this pod's slice; return their number.
 
         Raises:
             GateFailed: systemd did not answer (gate-unwritable).
@@ -109,22 +109,22 @@ class HostLimits:
         return self._systemctl.reset_failed_scopes(group.path.rpartition("/")[2])
 
     def _free_value(self, group: PodGroup, kind: Gate, place: str) -> str | None:
-        """Return a limit's value to be put back; None where the group has no such limit."""
+        """Return the value that a release restores; None when the group has no such limit."""
         if kind is not Gate.PROPERTY:
             value = _read(Path(place))
             leftovers = {_SHUT[kind]}
             if kind is Gate.PIDS and group.is_slice:
-                leftovers.add(_SHUT[Gate.PROPERTY])  # what our TasksMax shows as
+                leftovers.add(_SHUT[Gate.PROPERTY])  # the file shows a gate's TasksMax as 1
             return _MAX if value in leftovers else value
         if _read(_pids_file(group)) is None:
-            return None  # systemd would take the property, and the kernel would not hold it
+            return None  # systemd would accept the property, and the kernel would not enforce it
         value = self._systemctl.tasks_max(place)
         return INFINITY if value == _SHUT[kind] else value
 
     def _write(self, group: PodGroup, limit: Limit, value: str) -> None:
         if not _is_own(group, limit):
             raise GateFailed(
-                f"expected a limit of pod {group.uid}, got {limit.place[:256]!r}",
+                f"refused to write {limit.place[:256]!r}: it is not a limit of pod {group.uid}",
                 code="cgroup-mismatch",
             )
         if not _is_there(group):
@@ -141,7 +141,7 @@ class HostLimits:
             got = read
         if got != value:
             raise GateFailed(
-                f"expected {limit.place} to read {value}, got {got[:_MAX_VALUE_BYTES]!r}",
+                f"cannot set {limit.place} to {value}: it reads {got[:_MAX_VALUE_BYTES]!r}",
                 code="gate-not-standing",
             )
 
@@ -164,12 +164,12 @@ class HostLimits:
 
 
 def refuses_children(directory: Path) -> bool:
-    """Tell whether the kernel refuses a new group here, as it would refuse a container's."""
+    """Return whether a mkdir in this group fails with EAGAIN, as a container's would."""
     probe = directory / PROBE
     for _ in range(2):
         try:
             probe.mkdir()
-        except FileExistsError:  # a probe that an interrupted look has left
+        except FileExistsError:  # an interrupted probe left it
             _remove(probe)
         except OSError as error:
             return error.errno == errno.EAGAIN
@@ -180,7 +180,7 @@ def refuses_children(directory: Path) -> bool:
 
 
 def _place(group: PodGroup, kind: Gate) -> str | None:
-    """Return where a kind of limit is on a group; None where it has no such tree."""
+    """Return the place of a kind of limit on a group; None when no tree of the group has it."""
     match kind:
         case Gate.PROPERTY:
             return group.path.rpartition("/")[2] if group.is_slice else None
@@ -208,19 +208,19 @@ def _is_there(group: PodGroup) -> bool:
 
 
 def _file_of(group: PodGroup, limit: Limit) -> Path | None:
-    """Return the file in which a limit is seen."""
+    """Return the file that shows a limit's value."""
     return _pids_file(group) if limit.kind is Gate.PROPERTY else Path(limit.place)
 
 
 def _values_of(group: PodGroup, limit: Limit) -> tuple[str, ...]:
-    """Return what that file reads while the limit stands."""
+    """Return the values that this file may read while the limit is set."""
     if limit.kind is Gate.PROPERTY or (limit.kind is Gate.PIDS and group.is_slice):
         return _SHUT_BY_PROPERTY
     return (_SHUT[limit.kind],)
 
 
 def _read(file: Path | None) -> str | None:
-    """Return the value in a file, None when it is not there."""
+    """Return the value in a file; None when the file is missing."""
     if file is None:
         return None
     try:
@@ -248,11 +248,9 @@ def _put(file: Path, value: str) -> None:
 def _remove(probe: Path) -> None:
     try:
         probe.rmdir()
-    except OSError:  # somebody else was faster, or it is no directory: the next look tells
+    except OSError:  # another process removed it, or it is not a directory: the next probe sees it
         return
 
 
 def _unwritable(file: Path, error: OSError) -> GateFailed:
-    return GateFailed(
-        f"expected {file} to be read and written, got {error.strerror}", code="gate-unwritable"
-    )
+    return GateFailed(f"cannot read or write {file}: {error.strerror}", code="gate-unwritable")

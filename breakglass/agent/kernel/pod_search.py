@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finding the control groups of pods, wherever kubelet's root is, and cheaply enough every second.
+"""Find the control groups of pods wherever kubelet's root is, cheaply enough for every second.
 
-    known parents?  no -> walk the tree for "kubepods" (bounded in directories and depth)
-                    yes -> list those: kubepods, its besteffort and its burstable
+    parents unknown -> walk the trees for "kubepods" (bounded in directories and depth)
+    parents known   -> list only them: kubepods, its besteffort and its burstable
     every 30th look -> walk again: kubelet may have been given another root
 
-Rules: a walk never enters a pod's group or a container's, nor what belongs to another user than the
-tree (systemd delegates to users), so that nothing made in there is taken for a pod; links are not
-followed; a path that the runtime gives is only believed when its last part
-is the pod's own UID and no part before is a pod.
+Rules, so that no group made by a pod or a user is taken for a pod:
 
-It changes nothing.  A group is remembered while its directory is the same one and it is whole, in
-every tree that has its parent: kubelet makes a pod's groups one tree after the other.
+- a walk never enters a group of a pod or a container, nor one that belongs to another user than
+  the tree does (systemd delegates groups to users), and follows no symlinks;
+- a path from the runtime is accepted only when its last part has the pod's own UID, and no part
+  before it names a pod.
+
+It changes nothing.  A group is cached while its directory has the same inode and the group is
+complete, that is, in every tree that has its parent: kubelet makes a pod's groups tree by tree.
 """
 
 import os
@@ -29,17 +31,17 @@ from breakglass.errors import GateFailed
 _LOOKS_PER_WALK = 30
 _MAX_WALKED = 4_096  # directories; a busy node has about 300 above its pods
 _MAX_DEPTH = 12
-_MAX_POD_GROUPS = 10_000  # listed in one look; kubelet runs 110 unless told otherwise
+_MAX_POD_GROUPS = 10_000  # listed in one look; kubelet's default is 110 pods
 _MAX_LEARNED = 16
 _ROOT = "kubepods"
-_CLASSES = ("besteffort", "burstable")  # guaranteed pods live in kubepods itself
-# Where each driver's pods surely are.  systemd keeps its own tree whole, controllers come and go.
+_CLASSES = ("besteffort", "burstable")  # guaranteed pods are in kubepods itself
+# Trees by driver, the first that has all its pods first.  Controllers may be missing from a group.
 _CGROUPFS_TREES = (PIDS, UNIFIED, SYSTEMD)
 _SYSTEMD_TREES = (SYSTEMD, UNIFIED, PIDS)
 
 
 class PodSearch:
-    """Where the pods of this machine have their groups; it remembers the parents."""
+    """Finds the groups of this machine's pods; it caches the parents of those groups."""
 
     def __init__(self, hierarchies: Hierarchies) -> None:
         self._hierarchies = hierarchies
@@ -50,7 +52,7 @@ class PodSearch:
         self._seen: dict[str, PodGroup] = {}
 
     def every(self) -> tuple[PodGroup, ...]:
-        """Return every pod's group."""
+        """Return the groups of all pods."""
         found: list[PodGroup] = []
         whole: dict[str, PodGroup] = {}
         for parent in self._known():
@@ -63,14 +65,14 @@ class PodSearch:
                 if group is None or len(found) == _MAX_POD_GROUPS:
                     continue
                 found.append(group)
-                # One that is not in all the trees of its parent yet is being made: look again.
+                # Cache only a group in all trees of its parent; kubelet is still making any other.
                 if group.inode == inode and len(group.trees) == len(labels):
                     whole[path] = group
         self._seen = whole
         return tuple(found)
 
     def one(self, uid: str, hint: str) -> PodGroup | None:
-        """Return a pod's group by its UID, at the runtime's hint or below a known parent.
+        """Return a pod's group by its UID: at the runtime's hint, or below a known parent.
 
         Raises:
             GateFailed: the hint is not this pod's path (cgroup-mismatch).
@@ -91,7 +93,7 @@ class PodSearch:
         return next((group for group in chain(seen, made) if group is not None), None)
 
     def _note(self, group: PodGroup | None) -> PodGroup | None:
-        """Remember a group that is whole: in every tree that has its parent."""
+        """Cache a complete group: one in every tree that has its parent; return the group."""
         if group is not None:
             parent = PurePosixPath(group.path).parent
             if len(group.trees) == len(self._hierarchies.at(parent)):
@@ -101,7 +103,7 @@ class PodSearch:
         return group
 
     def parents(self) -> tuple[Path, ...]:
-        """Return the directories in which groups of pods appear, in each tree that has them."""
+        """Return the directories in which kubelet makes pods' groups, in each tree."""
         if not self._parents:
             self._walk()
         labels = (UNIFIED, PIDS, SYSTEMD)
@@ -113,20 +115,20 @@ class PodSearch:
         )
 
     def _known(self) -> tuple[PurePosixPath, ...]:
-        """Return the parents for a look at all pods, every so often after a walk."""
+        """Return the parents for a look at all pods; walk again at every 30th look."""
         self._looks += 1
         if self._looks % _LOOKS_PER_WALK == 0:
             self._walk()
         return self._parents_now()
 
     def _parents_now(self) -> tuple[PurePosixPath, ...]:
-        """Return the parents, after a walk when none is known."""
+        """Return the known parents; walk first when none is known."""
         if not self._parents:
             self._walk()
         return (*self._parents, *self._learned)
 
     def _same_as_seen(self, path: str) -> PodGroup | None:
-        """Return the group that the last look at all pods found here, if it is still that one."""
+        """Return the cached group at a path, if its directory still has the same inode."""
         group = self._seen.get(path)
         if group is None:
             return None
@@ -141,9 +143,9 @@ class PodSearch:
             self._learned = (*self._learned, parent)[-_MAX_LEARNED:]
 
     def _pods_in(self, parent: PurePosixPath) -> Iterator[tuple[str, int]]:
-        """Yield the pods below a parent, by the first tree that surely has them all.
+        """Yield the pods below a parent, from the first tree that surely has them all.
 
-        With each comes its inode in the tree that counts, which may be another one.
+        Each comes with its inode in the first mounted tree, which is its `PodGroup.inode`.
         """
         first = self._hierarchies.trees[0][0] if self._hierarchies.trees else UNIFIED
         for label in _trees_for(parent):
@@ -157,21 +159,21 @@ class PodSearch:
             return
 
     def _listed(self, label: str, parent: PurePosixPath) -> dict[str, int] | None:
-        """Return the directories below a parent in one tree with their inodes; None: no such."""
+        """Return the directories below a parent in one tree, with inodes; None if it is missing."""
         point = self._points.get(label)
         if point is None:
             return None
         try:
             with os.scandir(f"{point}/{parent}") as entries:
                 return {one.name: one.inode() for one in entries if _is_directory(one)}
-        except OSError:  # not in this tree, or not any more
+        except OSError:  # this tree does not have the parent, or no longer has it
             return None
 
     def _group(self, path: PurePosixPath) -> PodGroup | None:
-        """Return the group of a pod's path as it is in the trees now, None when it is in none."""
+        """Return the group at a pod's path as it is now; None when no tree has it."""
         uid = hierarchy.pod_uid_of(path.name)
         if uid is None or path.name != hierarchy.pod_name_below(path.parent.name, uid):
-            return None  # systemd names a slice after the one it is in
+            return None  # systemd puts the parent slice's name before a slice's own
         trees = self._hierarchies.at(path)
         if not trees:
             return None
@@ -188,7 +190,7 @@ class PodSearch:
         )
 
     def _walk(self) -> None:
-        """Look for kubelet's roots; what was known stays known while none is found."""
+        """Search for kubelet's roots; keep the known parents while no root is found."""
         for label in (PIDS, SYSTEMD, UNIFIED):
             point = self._points.get(label)
             roots = tuple(_roots_below(point)) if point is not None else ()
@@ -207,7 +209,7 @@ def _is_directory(entry: "os.DirEntry[str]") -> bool:
 
 
 def _believed(uid: str, hint: str) -> PurePosixPath:
-    """Return the path of the runtime's hint when it can only be this pod's."""
+    """Return the path in the runtime's hint; raise `GateFailed` unless it is this pod's."""
     name = hint.rpartition("/")[2]
     path = PurePosixPath(hint.lstrip("/"))
     if name == hint and name.endswith(".slice"):
@@ -216,7 +218,8 @@ def _believed(uid: str, hint: str) -> PurePosixPath:
     is_last = depth is not None and depth == len(path.parts) - 1
     if ".." in path.parts or "\0" in hint or not is_last or hierarchy.pod_uid_of(path.name) != uid:
         raise GateFailed(
-            f"expected a control group of pod {uid}, got {hint[:256]!r}", code="cgroup-mismatch"
+            f"refused the control group {hint[:256]!r}: it is not pod {uid}'s",
+            code="cgroup-mismatch",
         )
     return path
 
@@ -245,7 +248,7 @@ def _with_classes(root: PurePosixPath) -> Iterable[PurePosixPath]:
 
 
 def _roots_below(point: Path) -> Iterator[PurePosixPath]:
-    """Yield every "kubepods" below a mount, nearest first."""
+    """Yield every "kubepods" below a mount, the nearest first."""
     pending: deque[tuple[PurePosixPath, int]] = deque([(PurePosixPath(), 0)])
     walked = 0
     while pending and walked < _MAX_WALKED:
@@ -270,10 +273,10 @@ def _is_directory_of(entry: "os.DirEntry[str]", owner: int) -> bool:
             entry.is_dir(follow_symlinks=False)
             and entry.stat(follow_symlinks=False).st_uid == owner
         )
-    except OSError:  # it has gone meanwhile
+    except OSError:  # the directory is gone
         return False
 
 
 def _is_closed(name: str) -> bool:
-    """Tell whether a directory belongs to a pod or a container: what is below is not believed."""
+    """Return whether a directory is a pod's or a container's: a walk does not enter it."""
     return bool(hierarchy.pod_uid_of(name) or hierarchy.container_id_of(name))

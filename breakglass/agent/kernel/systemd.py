@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What systemd is asked and told about the slices of pods, by systemctl.
+"""Read and set TasksMax on the slices of pods, and reset failed scopes, through systemctl.
 
 Rules:
 
-- The program is found at a fixed place, started with a list, an empty environment and a deadline;
-  unit names are checked by their whole form first, and follow a "--".
-- systemctl speaks to systemd over its private socket, so it works while the system bus is down.
-- `set-property --runtime` is the only limit that systemd itself does not take back: it rewrites
-  what is written into its files.  It refuses 0.  `revert` is never used: it would also remove what
-  kubelet has set.
+- systemctl is found at a fixed place and started with an argument list, an empty environment and a
+  timeout.  The whole form of a unit name is checked first, and names follow a "--".
+- systemctl uses systemd's private socket, so it works while the system bus is down.
+- `set-property --runtime` sets the only limit that systemd itself does not undo: systemd rewrites
+  what another process writes into its files.  It refuses 0.  `revert` is never used: it would also
+  remove what kubelet has set.
 
-What this does not do: start, stop or change any unit but in its TasksMax.
+It starts and stops no unit, and changes nothing else of one.
 """
 
 import re
@@ -34,10 +34,10 @@ _SCOPE = re.compile(r"(?:cri-containerd|crio)-[0-9a-f]{64}\.scope")
 
 
 class Systemctl:
-    """The program, where it is installed.
+    """Runs systemctl where it is installed.
 
     Args:
-        places: the directories it is looked for in, as in PATH.
+        places: the directories to search for it, as in PATH.
     """
 
     def __init__(self, places: str = _PLACES) -> None:
@@ -47,30 +47,31 @@ class Systemctl:
         """Return a slice's TasksMax: "infinity" or a number.
 
         Raises:
-            GateFailed: systemd does not say it (gate-unwritable).
+            GateFailed: systemd did not give it (gate-unwritable).
         """
         value = self._run("show", "--property=TasksMax", "--value", "--", _pod_slice(name)).strip()
         if not _VALUE.fullmatch(value):
             raise GateFailed(
-                f"expected the TasksMax of {name}, got {value[:_MAX_QUOTED_CHARS]!a}",
+                f"systemctl returned no TasksMax of {name}: {value[:_MAX_QUOTED_CHARS]!a}",
                 code="gate-unwritable",
             )
         return INFINITY if value in _UNLIMITED else value
 
     def set_tasks_max(self, name: str, value: str) -> None:
-        """Set a slice's TasksMax until the slice goes or the machine restarts.
+        """Set a slice's TasksMax until the slice is removed or the machine restarts.
 
         Raises:
             GateFailed: it cannot be set (gate-unwritable).
         """
         if not _VALUE.fullmatch(value):
             raise GateFailed(
-                f"expected a TasksMax, got {value[:_MAX_QUOTED_CHARS]!r}", code="gate-unwritable"
+                f"refused to set TasksMax to {value[:_MAX_QUOTED_CHARS]!r}: not a limit",
+                code="gate-unwritable",
             )
         self._run("set-property", "--runtime", "--", _pod_slice(name), f"TasksMax={value}")
 
     def reset_failed_scopes(self, name: str) -> int:
-        """Reset the failed scopes of containers in one slice, by exact name; return how many.
+        """Reset the failed scopes of containers in one slice, by exact name; return their number.
 
         Raises:
             GateFailed: systemd did not answer (gate-unwritable).
@@ -87,7 +88,7 @@ class Systemctl:
         return len(own)
 
     def _in_slice(self, scopes: list[str], name: str) -> Iterator[str]:
-        """Yield those of the scopes that are in the slice; their properties come block by block."""
+        """Yield those of the scopes that are in the slice; systemctl shows a block for each."""
         text = self._run("show", "--property=Id", "--property=Slice", "--", *scopes)
         for block in text.split("\n\n"):
             shown = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -96,7 +97,7 @@ class Systemctl:
 
     def _run(self, *arguments: str) -> str:
         if self._program is None:
-            raise GateFailed("expected systemctl, got none installed", code="gate-unwritable")
+            raise GateFailed("systemctl is not installed", code="gate-unwritable")
         try:
             done = subprocess.run(
                 (self._program, "--no-pager", "--no-ask-password", *arguments),
@@ -110,18 +111,17 @@ class Systemctl:
                 timeout=_REPLY_TIMEOUT_S,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            why = "none" if isinstance(error, subprocess.TimeoutExpired) else error.strerror
+            silent = f"no answer within {_REPLY_TIMEOUT_S:g} s"
+            why = silent if isinstance(error, subprocess.TimeoutExpired) else error.strerror
             raise GateFailed(
-                f"expected systemctl {arguments[0]} to answer in {_REPLY_TIMEOUT_S:g} s, got {why}",
-                code="gate-unwritable",
+                f"systemctl {arguments[0]} failed: {why}", code="gate-unwritable"
             ) from error
         if done.returncode:
-            # Told in one printable line: an entry of the log has nothing else.
-            said = printable(
-                "; ".join(done.stderr.split("\n")).strip("; "), max_chars=_MAX_QUOTED_CHARS
-            )
+            # Quoted as one printable line: a log entry may have nothing else.
+            stderr = "; ".join(done.stderr.split("\n")).strip("; ")
+            said = printable(stderr, max_chars=_MAX_QUOTED_CHARS)
             raise GateFailed(
-                f"expected systemctl {arguments[0]} to succeed, got {said or done.returncode}",
+                f"systemctl {arguments[0]} failed: {said or f'exit status {done.returncode}'}",
                 code="gate-unwritable",
             )
         return done.stdout
@@ -129,7 +129,7 @@ class Systemctl:
 
 def _pod_slice(name: str) -> str:
     if not name.endswith(".slice") or hierarchy.pod_uid_of(name) is None:
-        raise GateFailed(f"expected a pod's slice, got {name[:256]!r}", code="cgroup-mismatch")
+        raise GateFailed(f"refused unit {name[:256]!r}: not a pod's slice", code="cgroup-mismatch")
     return name
 
 

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's audit log: appended durably, proven at every size, replayed at every start.
+"""The node's audit log: durable appends, a Merkle proof for every size, a replay at every start.
 
 Each append, in order:
 
- (1) the entry's leaf joins the tree, and the checkpoint of the new size is signed.
- (2) one frame with both is written into space taken before.    A crash leaves a torn tail.
+ (1) the entry's leaf joins the tree; the checkpoint of the new size is signed.
+ (2) one frame with both is written into preallocated space.    A crash leaves a torn tail.
  (3) the frame is synced.                                       A crash leaves all or a torn tail.
- (4) the entry counts; the newest checkpoint is hinted.         A crash leaves an older hint.
+ (4) the entry counts; the newest checkpoint goes to the hint.  A crash leaves an older hint.
 
-Nothing leaves the log before (4): a checkpoint is shown only when its entry is durable, so no two
-that are shown can contradict each other, wherever a crash falls.
+A checkpoint is shown only after (4), when its entry is durable.  So no two checkpoints that were
+shown contradict each other, wherever a crash falls.
 
-At start the files are replayed (see `replay`), and only when all of it holds is anything written:
-a torn tail is kept aside, zeroed and told in `repairs`, and the last frame is written once more,
-because after a failed sync it may be in memory and not on the disk.
+At start the files are replayed (see `replay`) and written only when all of them verify: a torn
+tail is copied to quarantine, zeroed and listed in `repairs`.  Without a torn tail the last frame
+is written once more, because after a failed sync it may be in memory and not on the disk.
 
 One thread appends at a time; any thread may read meanwhile.
 
-What it cannot do: root on this node can rewrite everything after the newest checkpoint that
-somebody else has seen.  That is why checkpoints leave with every reply.
+What it cannot prevent: root on this node can rewrite everything after the newest checkpoint that
+another machine has seen.  That is why a checkpoint leaves the node with every reply.
 """
 
 import contextlib
@@ -61,9 +61,9 @@ QUARANTINE = "quarantine"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """A torn tail that was cut off, and where its bytes are kept.
+    """A torn tail that was zeroed, and the copy of its bytes.
 
-    `copy` names a file in the folder `quarantine`; "" when there was no space for one.
+    `copy` names a file in the folder `quarantine`; "" when the copy could not be made.
     """
 
     segment: str
@@ -73,15 +73,15 @@ class Repair:
 
 
 class AuditLog:
-    """One node's log; one writer, enforced by a lock on its folder.
+    """One node's log; a lock on its folder allows one writer.
 
-    Made by `open`.  A context manager that closes it.
+    `open` makes it.  As a context manager it closes itself.
     """
 
     def __init__(
         self, directory: Path, signer: LogSigner, disk: Disk, sizes: Sizes, held_lock: int
     ) -> None:
-        """Take over a locked folder and replay what is in it; use `open`."""
+        """Replay the log in a folder that the caller has locked; call `open` instead."""
         self._directory = directory
         self._signer = signer
         self._disk = disk
@@ -89,7 +89,7 @@ class AuditLog:
         self._reader = SegmentReader(directory)
         found = replay(directory, signer.vkey)
         self._tree, self._places = found.tree, found.places
-        # Replaced as one value: readers in another thread see a size with its own checkpoint.
+        # One tuple: a reader in another thread never gets a size with another size's checkpoint.
         self._durable = (found.tree.size, found.checkpoint or self._signed())
         self._space = Space(
             directory,
@@ -105,7 +105,7 @@ class AuditLog:
         except BaseException:
             self.close()
             raise
-        self._lock = held_lock  # only now: until then it is the caller's to let go
+        self._lock = held_lock  # last: when this constructor raises, the caller releases the lock
 
     @classmethod
     def open(
@@ -116,13 +116,13 @@ class AuditLog:
         disk: Disk | None = None,
         sizes: Sizes | None = None,
     ) -> Self:
-        """Return the log in `directory`, made there if there is none, replayed and repaired.
+        """Open the log in `directory`, replayed and repaired; make an empty one if there is none.
 
         Args:
-            directory: a folder of its own; its parents are made as needed.
+            directory: the log's own folder; missing parents are made.
             signer: the node's log key.
-            disk: the effects; the machine's own disk unless told otherwise.
-            sizes: how much the log may take.
+            disk: the disk operations; the machine's own by default.
+            sizes: how much disk the log may take.
 
         Raises:
             StateUnwritable: the folder cannot be used, or another agent uses it ("log-locked").
@@ -154,7 +154,7 @@ class AuditLog:
 
     @property
     def size(self) -> int:
-        """How many entries are durable."""
+        """The number of durable entries."""
         return self._durable[0]
 
     @property
@@ -164,12 +164,12 @@ class AuditLog:
 
     @property
     def used_bytes(self) -> int:
-        """How much disk the segments take."""
+        """The bytes of disk that the segments take."""
         return self._space.used_bytes
 
     @property
     def vkey(self) -> str:
-        """The key that verifies the checkpoints."""
+        """The public key that verifies the checkpoints."""
         return self._signer.vkey
 
     def read(self, index: int) -> bytes:
@@ -178,23 +178,23 @@ class AuditLog:
         Raises:
             IndexError: there is no such entry.
             FileUnreadable: its segment cannot be read.
-            LogTampered: the bytes on disk are not those that were appended.
+            LogTampered: the bytes on the disk are not the bytes that were appended.
         """
         return read_entry(self._reader, self._tree, self._places, index)
 
     def entries(self) -> Iterator[bytes]:
-        """Yield all entries in order; errors as of `read`."""
+        """Yield all entries in order; raise what `read` raises."""
         for index in range(self.size):
             yield self.read(index)
 
     def receipt(self, index: int) -> Receipt:
-        """Return an entry with its proof under the newest checkpoint; errors as of `read`."""
+        """Return an entry with its proof under the newest checkpoint; raise what `read` raises."""
         size, checkpoint = self._durable
         proof = self._tree.inclusion_proof(index, size)
         return Receipt(entry=self.read(index), index=index, proof=proof, checkpoint=checkpoint)
 
     def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
-        """Return the proof that the log has only grown; raise `BadProof` for sizes it never had."""
+        """Return the proof that size `new` extends size `old`; raise `BadProof` for other sizes."""
         if not 0 <= old <= new <= self.size:
             raise BadProof(f"expected sizes up to {self.size}, got {old} and {new}")
         return self._tree.consistency_proof(old, new)
@@ -206,12 +206,12 @@ class AuditLog:
 
         Args:
             entry: 1 to `bounds.MAX_ENTRY_BYTES` bytes.
-            urgent: whether it may use the room that is kept for the outcomes of accepted commands.
+            urgent: whether it may use the reserve for outcomes of accepted commands.
 
         Raises:
             ValueError: the entry is empty or too long.
-            StateUnwritable: there is no room ("disk-full", "log-full"); nothing was written, and
-                the log goes on where there is room again.
+            StateUnwritable: there is no space ("disk-full", "log-full").  Nothing was written;
+                appends succeed again once there is space.
             LogUnknown: a write or a sync failed, now or before; no append succeeds any more.
         """
         if not 0 < len(entry) <= bounds.MAX_ENTRY_BYTES:
@@ -232,7 +232,7 @@ class AuditLog:
         return index
 
     def close(self) -> None:
-        """Let go of the files and the lock; what was appended is durable already."""
+        """Close the files and release the lock; appended entries are durable already."""
         self._space.close()
         self._reader.close()
         for handle in (self._hint, self._lock):
@@ -243,7 +243,7 @@ class AuditLog:
     # --- inside ----------------------------------------------------------------------------
 
     def _settle(self, found: Replay) -> None:
-        """Make the files ready for appends, now that all they hold has been verified."""
+        """Prepare the verified files for appends: repair a torn tail, or rewrite the last frame."""
         self._space.open()
         with contextlib.suppress(OSError):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -267,7 +267,7 @@ class AuditLog:
         self._write_hint()
 
     def _keep_aside(self, segment: int, torn: Torn) -> str:
-        """Return the name of a durable copy of a torn tail, or "" where the disk takes none."""
+        """Copy a torn tail to quarantine, durably; return the copy's name, "" when it fails."""
         folder = self._directory / QUARANTINE
         digest = hashlib.sha256(torn.raw).hexdigest()[:16]
         name = f"{segment:08d}-{torn.offset}-{digest}"
@@ -289,7 +289,7 @@ class AuditLog:
         return sign_checkpoint(checkpoint, self._signer)
 
     def _write_hint(self) -> None:
-        """Remember the newest checkpoint for the next start; not durable, never waited for."""
+        """Write the newest checkpoint for the next start; not synced, and a failure is ignored."""
         if self._hint >= 0:
             with contextlib.suppress(OSError):
                 self._disk.pwrite(self._hint, self.checkpoint.ljust(MAX_FRAME_NOTE_BYTES, b"\0"), 0)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The disk as the log uses it: six effects, each of which can fail, behind one port.
+"""The disk operations of the log: six effects behind one port, each of which can fail.
 
-Tests put a disk in its place that loses effects, or lets them land and fails all the same.  Reading
-is not an effect and does not go through the port.
+Tests replace the disk with one that loses an effect, or performs it and still raises an error.
+Reading is not an effect and does not go through the port.
 """
 
 import contextlib
@@ -21,26 +21,26 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Disk(Protocol):
-    """The effects of the log on the disk; each raises `OSError`."""
+    """The log's effects on the disk; each raises `OSError` when it fails."""
 
     def create(self, path: Path, size: int) -> int:
-        """Make an empty file with `size` bytes of space, in the place of an old one; return it."""
+        """Create or replace an empty file with `size` bytes reserved; return its descriptor."""
         ...
 
     def pwrite(self, handle: int, raw: bytes, offset: int) -> int:
-        """Write at an offset and return how much was written, which may be less."""
+        """Write at an offset; return the number of bytes written, which may be fewer than asked."""
         ...
 
     def fdatasync(self, handle: int) -> None:
-        """Return when what was written is durable."""
+        """Make the bytes written to a file durable."""
         ...
 
     def fsync(self, handle: int) -> None:
-        """Return when a new file, or the names in a folder, are durable."""
+        """Make a new file, or the names in a folder, durable."""
         ...
 
     def replace(self, old: Path, new: Path) -> None:
-        """Rename a file, in the place of another if there is one."""
+        """Rename a file; replace the file that has the new name, if there is one."""
         ...
 
     def remove(self, path: Path) -> None:
@@ -52,7 +52,7 @@ class RealDisk:
     """The machine's disk."""
 
     def create(self, path: Path, size: int) -> int:
-        """Make the file with all its space taken (posix_fallocate(3)), mode 0600."""
+        """Create the file with mode 0600 and reserve its space (posix_fallocate(3))."""
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         handle = os.open(path, flags, PRIVATE_FILE)
         try:
@@ -72,7 +72,7 @@ class RealDisk:
         os.fdatasync(handle)
 
     def fsync(self, handle: int) -> None:
-        """Sync a file or a folder with all that is known about it (fsync(2))."""
+        """Sync a file or a folder with its metadata (fsync(2))."""
         os.fsync(handle)
 
     def replace(self, old: Path, new: Path) -> None:
@@ -85,21 +85,20 @@ class RealDisk:
 
 
 def write_all(disk: Disk, handle: int, raw: bytes, offset: int) -> None:
-    """Write all of `raw`: a full disk shortens a write before it fails one."""
+    """Write all of `raw` in as many writes as needed: a disk near full writes less than asked."""
     while raw:
         written = disk.pwrite(handle, raw, offset)
         if written <= 0:
-            raise OSError(errno.EIO, "a write wrote nothing")
+            raise OSError(errno.EIO, "the write wrote 0 bytes")
         raw, offset = raw[written:], offset + written
 
 
 def make_file(disk: Disk, path: Path, raw: bytes, *, size: int) -> None:
-    """Make a durable file that begins with `raw`, then zeros up to `size`, under its name or not.
+    """Create or replace a file, atomically and durably: `raw`, then zeros up to `size`.
 
     The zeros are written, not only allocated, so that later syncs touch no metadata.  The bytes
-    are durable before the file gets its name, in the place of an older one; the name itself is
-    durable after `sync_folder`.  A failure leaves at most a file named NAME.new, which the next
-    call overwrites.
+    are synced before the file gets its name; the name itself is durable after `sync_folder`.  A
+    failure leaves at most a file NAME.new, which the next call overwrites.
     """
     new = path.with_name(path.name + ".new")
     try:
@@ -128,20 +127,20 @@ def sync_folder(disk: Disk, path: Path) -> None:
 
 
 def make_folder(disk: Disk, path: Path) -> None:
-    """Make a private folder, and its parents as needed, whose names are durable on return."""
+    """Make a private folder and its missing parents; their names are durable on return."""
     if not path.parent.is_dir():
         make_folder(disk, path.parent)
     path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-    # Also where it was there already: whoever made it may have died before this.
+    # Sync an existing folder too: the process that made it may have died before its sync.
     sync_folder(disk, path.parent)
 
 
 def lock(path: Path) -> int:
-    """Return a handle that holds the lock at `path` until it is closed.
+    """Take the lock at `path`; return a descriptor that holds it until it is closed.
 
     Raises:
-        StateUnwritable: somebody else holds it ("log-locked").
-        OSError: the file cannot be made or opened for writing.
+        StateUnwritable: another process holds the lock ("log-locked").
+        OSError: the file cannot be created or opened for writing.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE)
     try:
@@ -149,20 +148,20 @@ def lock(path: Path) -> int:
     except OSError as error:
         os.close(handle)
         raise StateUnwritable(
-            f"expected to be the only user of {path.parent}, got another",
+            f"cannot lock {path.parent}: another agent uses it",
             code="log-locked",
-            hint="another agent is running on this state directory",
+            hint="only one agent may use a state directory: stop the other one",
         ) from error
     return handle
 
 
 def is_full(error: OSError) -> bool:
-    """Return whether an effect failed for want of space."""
+    """Return whether an effect failed because the disk or the quota is full."""
     return error.errno in _FULL
 
 
 def unwritable(directory: Path, error: OSError) -> StateUnwritable:
-    """Return the error of a state directory that does not take what we write."""
+    """Return the error for a failed write in the state directory."""
     code = "disk-full" if is_full(error) else ""
-    message = f"expected to write in {directory}, got: {error.strerror or error}"
+    message = f"cannot write in {directory}: {error.strerror or error}"
     return StateUnwritable(message, code=code)

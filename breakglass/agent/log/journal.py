@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log and the state that is folded from it, moved forward together.
+"""The log and the state folded from it, always changed together.
 
-`record` folds first, appends second and only then takes the new state: an entry that cannot follow
-is a defect and reaches no disk, and an entry that is not durable changes nothing.  One entry is
-written at a time, in a thread, so that a slow disk never stops the agent from answering.
+`record` folds the entry, appends it, and only then takes the new state.  An entry that cannot
+follow the state is a defect and is not written; an entry that is not durable changes no state.
+One entry is written at a time, in a thread, so a slow disk does not block the agent's answers.
 
 A step of the wall clock against the time since boot becomes an entry of its own, before the entry
-that noticed it.
+whose time shows it.
 """
 
 import asyncio
@@ -32,15 +32,15 @@ from breakglass.core.fold import State, fold
 from breakglass.core.receipt import Receipt
 from breakglass.errors import Defect, LogTampered, LogUnknown, Malformed, StateUnwritable
 
-UNREADABLE = "entry-unreadable"  # an entry that could not be read back: it is not written
-CLOCK_STEP_MS = 2_000  # NTP slews at most 0.5 ms a second; what is more is a step
+UNREADABLE = "entry-unreadable"  # the entry would not parse again, so it was not written
+CLOCK_STEP_MS = 2_000  # NTP slews at most 0.5 ms a second; a larger change is a step
 
 
 class Journal:
-    """A node's log together with its state; the only writer of both."""
+    """A node's log and its state; the only writer of both."""
 
     def __init__(self, log: AuditLog, clock: Clock) -> None:
-        """Replay `log`; raise `LogTampered` when its entries cannot follow each other."""
+        """Replay `log`; raise `LogTampered` when an entry cannot follow the one before it."""
         self._log = log
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -65,23 +65,23 @@ class Journal:
 
         Args:
             body: what to record.
-            at: the time the entry must carry, for a decision that was made at that reading.
+            at: the time that the entry carries, when its decision used an earlier clock reading.
 
         Raises:
             StateUnwritable: nothing was written.
-            Malformed: nothing was written; what came from outside is too much for one entry.
-            LogUnknown: what was written is unknown; nothing may be touched any more.
+            Malformed: nothing was written; the delivered file is too large for one entry.
+            LogUnknown: it is unknown what was written; nothing may be touched any more.
         """
-        # Who records may be cancelled, but not between what is on the disk and what is known of it.
+        # A caller may be cancelled, but not between the append and the change of the state.
         return await asyncio.shield(self._record(body, at))
 
     async def record_if(self, body: Body, is_due: Callable[[State], bool]) -> int | None:
-        """Append an entry if the state at that moment allows it; return its index, or None.
+        """Append an entry if `is_due` accepts the state; return its index, or None.
 
-        No other entry comes between the question and the append.
+        No other entry is appended between the check and this one.
 
         Raises:
-            StateUnwritable, LogUnknown: as of `record`.
+            StateUnwritable, LogUnknown: as `record` does.
         """
         return await asyncio.shield(self._record_if(body, is_due))
 
@@ -101,7 +101,7 @@ class Journal:
         return await self._append(Entry(stamp=now, body=body))
 
     async def record_repairs(self) -> None:
-        """Record what opening the log had to repair."""
+        """Record each repair that opening the log made."""
         for repair in self._log.repairs:
             await self.record(
                 Repaired(
@@ -114,7 +114,7 @@ class Journal:
         return self._log.receipt(index)
 
     def entry(self, index: int) -> Entry:
-        """Return entry `index` as a value."""
+        """Return entry `index`, parsed."""
         return parse_entry(self._log.read(index))
 
     async def _append(self, entry: Entry) -> int:
@@ -126,7 +126,7 @@ class Journal:
             ) from error
         raw = _verified(entry)
         try:
-            # What people signed for may use the room that the log keeps back.
+            # Outcomes of commands that people signed may use the log's reserve.
             urgent = isinstance(entry.body, OWED)
             index = await asyncio.to_thread(self._log.append, raw, urgent=urgent)
         except LogUnknown:
@@ -147,11 +147,11 @@ class Journal:
 
 
 def _verified(entry: Entry) -> bytes:
-    """Return the bytes of an entry that can be read again: one that cannot would end every start.
+    """Return the bytes of an entry that parses again: one that does not would fail every start.
 
     Raises:
-        Malformed: a delivered file is too much for one entry.
-        StateUnwritable: any other entry has text in it that no entry may have, or too much of it.
+        Malformed: a delivered file is too large for one entry.
+        StateUnwritable: any other entry is too large, or has text that no entry may have.
     """
     try:
         raw = render_entry(entry)
@@ -160,7 +160,7 @@ def _verified(entry: Entry) -> bytes:
         if isinstance(entry.body, Accepted | RefusedEntry):
             raise
         raise StateUnwritable(
-            f"expected an entry that can be read again, got {entry.kind}: {error.message}",
+            f"cannot record {entry.kind}: its entry would not parse again: {error.message}",
             code=UNREADABLE,
             hint="please report this; nothing was written",
         ) from error

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a log from its files alone, believing nothing that can be computed.
+"""Read and verify a log from its files alone.
 
 Every frame is checked, every leaf hashed, and the root after every entry compared with the
-checkpoint in its frame; the signature is verified on the last checkpoint of each segment, which
-holds everything before it.  100,000 entries take about two seconds.
+checkpoint in its frame.  The signature is verified on the last checkpoint of each segment, which
+covers everything before it.  100,000 entries take about two seconds.
 
-`replay` changes nothing and takes no lock, so it also serves a copied directory.  A torn tail is
-told, not repaired; what is wrong anywhere else raises `LogTampered`.
+`replay` changes nothing and takes no lock, so it also reads a copied directory.  It reports a torn
+tail and does not repair it; anything else that is wrong raises `LogTampered`.
 """
 
 import base64
@@ -33,10 +33,10 @@ HINT = "newest"
 
 @dataclass(slots=True, kw_only=True)
 class Replay:
-    """What the files of a log hold, all of it checked; the next frame belongs at `segment`, `end`.
+    """The verified content of a log's files; the next frame goes to `segment` at offset `end`.
 
-    `checkpoint` is the last signed note, b"" in an empty log; `sizes` are the lengths of all
-    segments, those after `segment` being blank.
+    `checkpoint` is the last signed note, b"" in an empty log.  `sizes` are the lengths of all
+    segments; those after `segment` are blank.
     """
 
     directory: Path
@@ -49,7 +49,7 @@ class Replay:
     torn: Torn | None = None
 
     def entries(self) -> Iterator[bytes]:
-        """Yield all entries in order, each compared with its leaf again."""
+        """Yield all entries in order; each is compared with its leaf again."""
         reader = SegmentReader(self.directory)
         try:
             for index in range(self.tree.size):
@@ -59,14 +59,14 @@ class Replay:
 
 
 def replay(directory: Path, vkey: str) -> Replay:
-    """Return the checked log in `directory`.
+    """Read and verify the log in `directory`.
 
     Args:
         directory: the log's folder, or a copy of it.
-        vkey: the node's log key, whose name is the log's origin.
+        vkey: the node's log key; its name is the log's origin.
 
     Raises:
-        Malformed: `vkey` is no log key.
+        Malformed: `vkey` is not a log key.
         FileUnreadable: the files cannot be read.
         LogTampered: they contradict themselves, the key, or the hint of the newest checkpoint.
     """
@@ -84,13 +84,13 @@ def replay(directory: Path, vkey: str) -> Replay:
         _verify_hint(found, vkey)
     except OSError as error:
         raise FileUnreadable(
-            f"expected to read the log in {directory}, got: {error.strerror or error}"
+            f"cannot read the log in {directory}: {error.strerror or error}"
         ) from error
     return found
 
 
 def read_entry(reader: SegmentReader, tree: Tree, places: Places, index: int) -> bytes:
-    """Return the bytes of an entry; raise `LogTampered` when they changed since they were read."""
+    """Return an entry's bytes; raise `LogTampered` when they no longer match the entry's leaf."""
     entry = reader.read(places[index])
     if leaf_hash(entry) != tree.leaf(index):
         raise LogTampered(f"expected entry {index} as it was appended, got other bytes")
@@ -125,11 +125,11 @@ def _verify_signature(found: Replay, vkey: str) -> None:
 
 
 def _verify_hint(found: Replay, vkey: str) -> None:
-    """Compare with the newest checkpoint as the last writer remembered it.
+    """Compare the log with the hint: the newest checkpoint that the last writer kept.
 
-    The hint is not durable: after a power cut it may be old, torn or gone, and then it says
-    nothing.  A whole one was written after its entry was durable, so a log that holds less, or
-    something else, was changed.
+    The hint is not durable.  After a power cut it may be old, torn or missing, and then it proves
+    nothing.  A valid hint was written after its entry was durable, so a log that has fewer or
+    other entries was changed.
     """
     path = found.directory / HINT
     raw = path.read_bytes()[: bounds.MAX_NOTE_BYTES].rstrip(b"\0") if path.exists() else b""

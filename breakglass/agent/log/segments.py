@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log's files: preallocated segments of checked frames.
+"""The log's files: preallocated segments of frames with checksums.
 
-A segment is a file of zeros that frames are written into, one after another:
+A segment is a file of zeros, into which frames are written one after another:
 
     magic "BGF1" | entry length u32 | note length u32 | CRC-32 u32 | entry | note | zeros to 8
 
-all numbers big-endian; the CRC is over the two lengths, the entry and the note (the signed
-checkpoint that includes the entry).  Zeros in place of a magic end a segment.  Preallocated bytes
-stay writable on a full disk, and one frame is one write and one sync.
+All numbers are big-endian.  The CRC covers the two lengths, the entry and the note (the signed
+checkpoint that includes the entry).  Zeros in place of a magic end the segment.  Preallocated
+bytes stay writable on a full disk; one frame takes one write and one sync.
 
-A frame that does not check, short enough to be one frame, with nothing after it but zeros, is a
-torn tail: a write that a crash cut short.  Anything else that does not check is an alarm, never cut
-off.  This module reads; only `space` writes.
+An invalid frame is a torn tail when it is no longer than a frame and only zeros follow: a crash
+cut that write short.  Any other invalid frame is an alarm, and nothing is cut off.  This module
+reads; only `space` writes.
 """
 
 import os
@@ -40,7 +40,7 @@ MAX_FRAME_BYTES = HEADER_BYTES + bounds.MAX_ENTRY_BYTES + MAX_FRAME_NOTE_BYTES +
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One entry as it lies in a segment: from `offset` up to `end`."""
+    """One entry in a segment: its frame begins at `offset` and ends before `end`."""
 
     offset: int
     end: int
@@ -50,7 +50,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Torn:
-    """Bytes after the last whole frame that are no frame, up to the last that is not zero."""
+    """Bytes after the last whole frame that are not a frame, without the zeros at their end."""
 
     offset: int
     raw: bytes
@@ -58,7 +58,7 @@ class Torn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where an entry lies: its segment, where its frame begins, and the entry's length."""
+    """Where an entry is: its segment, the offset of its frame, and the entry's length."""
 
     segment: int
     offset: int
@@ -66,7 +66,7 @@ class Place:
 
 
 class Places:
-    """The places of all entries: 12 bytes of memory each."""
+    """The places of all entries, 12 bytes of memory each."""
 
     def __init__(self) -> None:
         self._numbers = array("I")
@@ -75,7 +75,7 @@ class Places:
         return len(self._numbers) // 3
 
     def append(self, place: Place) -> None:
-        """Add the place of the next entry, at once for readers in other threads."""
+        """Add the place of the next entry; readers in other threads see all of it or nothing."""
         self._numbers.extend((place.segment, place.offset, place.entry_bytes))
 
     def __getitem__(self, index: int) -> Place:
@@ -86,7 +86,7 @@ class Places:
 
 
 class SegmentReader:
-    """Reads entries back by their places, for any thread; keeps one segment open."""
+    """Reads entries by their places, in any thread; keeps one segment open."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -95,7 +95,7 @@ class SegmentReader:
         self._handle = -1
 
     def read(self, place: Place) -> bytes:
-        """Return the bytes that lie where the entry was; the caller compares their hash."""
+        """Return the bytes at an entry's place; the caller compares their hash."""
         with self._lock:
             try:
                 if self._segment != place.segment:
@@ -103,11 +103,11 @@ class SegmentReader:
                 return os.pread(self._handle, place.entry_bytes, place.offset + HEADER_BYTES)
             except OSError as error:
                 raise FileUnreadable(
-                    f"expected to read the log in {self._directory}, got: {error.strerror}"
+                    f"cannot read the log in {self._directory}: {error.strerror}"
                 ) from error
 
     def close(self) -> None:
-        """Let go of the open segment."""
+        """Close the open segment."""
         with self._lock:
             self._close()
 
@@ -123,7 +123,7 @@ class SegmentReader:
 
 
 def render_frame(entry: bytes, note: bytes) -> bytes:
-    """Return the bytes of a frame."""
+    """Return the bytes of a frame, zeros to a multiple of 8 included."""
     lengths = _LENGTHS.pack(len(entry), len(note))
     content = entry + note
     crc = _CRC.pack(zlib.crc32(content, zlib.crc32(lengths)))
@@ -132,7 +132,7 @@ def render_frame(entry: bytes, note: bytes) -> bytes:
 
 
 def parse_frame(raw: bytes, offset: int) -> Frame | None:
-    """Return the frame at `offset`, or None where there is no whole one."""
+    """Return the frame at `offset`, or None when there is no whole, valid frame."""
     begin = offset + HEADER_BYTES
     if begin > len(raw):
         return None
@@ -151,10 +151,10 @@ def parse_frame(raw: bytes, offset: int) -> Frame | None:
 
 
 def parse_segment(raw: bytes, *, name: str) -> Iterator[Frame | Torn]:
-    """Yield a segment's frames, and after them what is torn.
+    """Yield a segment's frames, then its torn tail if it has one.
 
     Raises:
-        LogTampered: something before a valid frame does not check, or is longer than any frame.
+        LogTampered: an invalid frame has a valid one after it, or is longer than any frame.
     """
     offset = 0
     while (frame := parse_frame(raw, offset)) is not None:
@@ -170,9 +170,9 @@ def parse_segment(raw: bytes, *, name: str) -> Iterator[Frame | Torn]:
 
 
 def _holds_a_frame(raw: bytes, begin: int, end: int) -> bool:
-    """Return whether a whole frame begins after `begin`: then what is there was acknowledged.
+    """Return whether a whole frame begins after `begin`: then the bytes at `begin` were synced.
 
-    An entry is printable text without zero bytes, so none can hold the header of a frame.
+    An entry is printable text without zero bytes, so no entry can contain a frame's header.
     """
     found = raw.find(MAGIC, begin + 1, end)
     while found != -1:
@@ -188,7 +188,7 @@ def segment_path(directory: Path, number: int) -> Path:
 
 
 def segment_paths(directory: Path) -> tuple[Path, ...]:
-    """Return the segments in order; raise `LogTampered` when one is missing."""
+    """Return the segments' paths in order; raise `LogTampered` when one is missing."""
     paths = tuple(sorted(directory.glob(f"*{SUFFIX}")))
     for number, path in enumerate(paths):
         if path != segment_path(directory, number):

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Room for the log, taken before it is needed, and the one write that fills it.
+"""Preallocated space for the log, and the one write that fills it.
 
-The next segment is made once a quarter of the current one is used, so a disk that fills up takes
-nothing away: there is the rest of this segment, the next one, and a ballast, which becomes the
-last segment by a mere rename.  Of all that, `reserve_bytes` are kept for urgent frames: the
-outcomes of commands that were accepted.
+The next segment is made once a quarter of the current one is used.  On a disk that becomes full
+the log still has the rest of this segment, the next one, and a ballast file, which becomes the
+last segment by a rename alone.  Of all that, `reserve_bytes` are kept for urgent frames: the
+outcomes of accepted commands.
 
 A write, in order, and what a failure leaves:
 
- (1) room is found, in the next segment if need be.     Nothing: a blank segment is no entry.
+ (1) space is found, in the next segment if needed.     Nothing: a blank segment has no entry.
  (2) the frame is written.                              No space: zeros again, `StateUnwritable`.
  (3) it is synced.                                      Unknown: every later write is refused.
 
-After a failed sync the kernel may show bytes that never reached the disk, and tells it only once
-(Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020), so nothing is tried
-again here: a new start reads the files and writes the last frame once more.
+After a failed sync the kernel may return bytes that never reached the disk, and it reports the
+failure only once (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020).  So
+nothing is retried here: the next start reads the files and writes the last frame once more.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ from breakglass.core import bounds
 from breakglass.errors import LogUnknown, StateUnwritable
 
 BALLAST = "ballast"
-_PREPARE_AT = 4  # one over this part of a segment
+_PREPARE_AT = 4  # make the next segment once 1/4 of the current one is used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How much a log may take; a segment must hold the longest entry."""
+    """How much disk a log may take; a segment must hold the longest entry."""
 
     segment_bytes: int = bounds.SEGMENT_BYTES
     ballast_bytes: int = bounds.BALLAST_BYTES
@@ -43,15 +43,15 @@ class Sizes:
 
 
 class Space:
-    """The segments of one log, and where in them the next frame goes.
+    """The segments of one log, and the place of the next frame.
 
     Args:
-        directory: where the segments are.
-        disk: through which everything is written.
-        sizes: how much may be taken.
+        directory: the folder of the segments.
+        disk: the disk operations; every write goes through them.
+        sizes: how much disk may be taken.
         segments: the lengths of the segments that exist.
-        current: the number of the one that is being filled.
-        end: where in it the next frame goes.
+        current: the number of the segment that is being filled.
+        end: the offset of the next frame in it.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Space:
         self._failure = ""
 
     def open(self) -> None:
-        """Make what is missing and open the current segment.
+        """Open the current segment; make the first segment and the ballast when missing.
 
         Raises:
             StateUnwritable: there is no segment and none can be made.
@@ -85,11 +85,11 @@ class Space:
             self._grow()
         self._sync_names()
         self._handle = self._opened(self._current)
-        self._look_at_ballast()
+        self._remove_bad_ballast()
         self.prepare()
 
     def close(self) -> None:
-        """Let go of the current segment, and write no more."""
+        """Close the current segment; every later write is refused."""
         if self._handle >= 0:
             os.close(self._handle)
         self._handle = -1
@@ -97,30 +97,30 @@ class Space:
 
     @property
     def used_bytes(self) -> int:
-        """How much disk the segments take."""
+        """The bytes of disk that the segments take."""
         return sum(self._segments)
 
     @property
     def next_place(self) -> tuple[int, int]:
-        """The segment and the offset where the next frame goes, if it fits there."""
+        """The segment and the offset of the next frame, if the frame fits there."""
         return self._current, self._end
 
     def verify_usable(self) -> None:
         """Raise `LogUnknown` when a write or a sync failed before."""
         if self._failure:
-            raise LogUnknown(f"expected a log whose syncs succeed, got: {self._failure}")
+            raise LogUnknown(f"the log takes no more writes: {self._failure}")
 
     def write(self, frame: bytes, *, urgent: bool) -> tuple[int, int]:
-        """Write a frame, durably, and return its segment and offset.
+        """Write a frame durably; return its segment and offset.
 
         Raises:
-            StateUnwritable: there is no room ("disk-full", "log-full"); nothing is written.
+            StateUnwritable: there is no space ("disk-full", "log-full"); nothing is written.
             LogUnknown: a write or a sync failed, now or before.
         """
         self.verify_usable()
         self._make_room(len(frame), urgent=urgent)  # (1)
         place = self.next_place
-        # An exception from nowhere, such as a signal's, must leave the log refusing, not guessing.
+        # Any other exception here, such as one from a signal handler, must refuse later writes.
         self._failure = "a write was interrupted"
         try:
             write_all(self._disk, self._handle, frame, self._end)  # (2)
@@ -134,7 +134,7 @@ class Space:
         return place
 
     def settle(self, raw: bytes, offset: int) -> None:
-        """Write over a part of the current segment again, durably, before anything is appended.
+        """Rewrite a part of the current segment, durably, before the first append.
 
         Raises:
             LogUnknown: the write or the sync failed.
@@ -146,21 +146,21 @@ class Space:
         self._sync()
 
     def prepare(self) -> None:
-        """Take room ahead of need where there is any: the next segment, then the ballast.
+        """Preallocate the next segment, then the ballast, where the disk has space.
 
-        `write` never waits for it; the log calls it after each append.  It makes one segment in
-        about three thousand entries, which takes some milliseconds.
+        The log calls it after each append; `write` never waits for it.  It makes a segment about
+        every three thousand entries, which takes some milliseconds.
         """
         with contextlib.suppress(StateUnwritable, LogUnknown):
             if not self._has_next and self._end * _PREPARE_AT > self._segments[self._current]:
                 self._grow()
-            # A ballast that became a segment is only replaced while the log may still grow.
+            # A ballast that became a segment is replaced only while the log may still grow.
             room = self._sizes.max_bytes - self.used_bytes
             if not self._has_ballast and room >= self._sizes.ballast_bytes:
                 self._make(BALLAST, self._sizes.ballast_bytes)
                 self._sync_names()
 
-    # --- room ------------------------------------------------------------------------------
+    # --- space -----------------------------------------------------------------------------
 
     @property
     def _has_next(self) -> bool:
@@ -171,7 +171,7 @@ class Space:
         return (self._directory / BALLAST).exists()
 
     def _room(self) -> int:
-        """Return how many bytes can be written without asking the disk for more."""
+        """Return how many bytes can be written without more disk space."""
         ballast = self._sizes.ballast_bytes if self._has_ballast else 0
         return sum(self._segments[self._current :]) - self._end + ballast
 
@@ -184,9 +184,9 @@ class Space:
         while self._end + count > self._segments[self._current]:
             if not self._has_next:
                 self._grow_or_use_ballast()
-            self._turn_page()
+            self._open_next()
 
-    def _turn_page(self) -> None:
+    def _open_next(self) -> None:
         try:
             handle = self._opened(self._current + 1)
         except OSError as error:
@@ -198,7 +198,7 @@ class Space:
         try:
             self._grow()
         except StateUnwritable:
-            # Renaming works on a full disk, and nobody can take the space in between.
+            # A rename works on a full disk, and no other process can take that space meanwhile.
             if not self._has_ballast:
                 raise
             path = segment_path(self._directory, len(self._segments))
@@ -210,11 +210,11 @@ class Space:
             self._segments.append(self._sizes.ballast_bytes)
 
     def _grow(self) -> None:
-        """Make one more segment; raise `StateUnwritable` when there may or can be none."""
+        """Make one more segment; raise `StateUnwritable` when the log or the disk is full."""
         size = self._sizes.segment_bytes
         if sum(self._segments) + size + self._sizes.ballast_bytes > self._sizes.max_bytes:
             raise StateUnwritable(
-                f"expected a log of at most {self._sizes.max_bytes} bytes, got more",
+                f"cannot add a log segment: the log would exceed {self._sizes.max_bytes} bytes",
                 code="log-full",
                 hint="keep a copy of the log, then start a new one with a new node key",
             )
@@ -228,8 +228,8 @@ class Space:
         except OSError as error:
             raise unwritable(self._directory, error) from error
 
-    def _look_at_ballast(self) -> None:
-        """Throw away a ballast that could not become a segment: it must be blank and whole."""
+    def _remove_bad_ballast(self) -> None:
+        """Remove a ballast that could not become a segment: it must be whole and all zeros."""
         path = self._directory / BALLAST
         if path.exists() and path.read_bytes() != bytes(self._sizes.ballast_bytes):
             with contextlib.suppress(OSError):
@@ -242,7 +242,7 @@ class Space:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def _write_without_space(self, frame: bytes, error: OSError) -> None:
-        """Try again without the ballast; where preallocated space is no promise (btrfs, ZFS)."""
+        """Retry without the ballast: btrfs and ZFS do not keep preallocated space for a file."""
         with contextlib.suppress(OSError):
             self._disk.remove(self._directory / BALLAST)
             write_all(self._disk, self._handle, frame, self._end)
@@ -269,4 +269,4 @@ class Space:
 
     def _break(self, error: OSError) -> NoReturn:
         self._failure = error.strerror or str(error)
-        raise LogUnknown(f"expected a durable write to the log, got: {self._failure}") from error
+        raise LogUnknown(f"cannot write to the log durably: {self._failure}") from error

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Being told within a millisecond that a pod may be about to start on this node.
+"""Detect new pods within a millisecond, through inotify.
 
-Two traces come before any container of a pod: its control group, which tells the uid alone, and
-its folder under kubelet's pod logs, made just before the sandbox is asked for, which tells
-namespace and name too.  Folders of pods stay after their death, and names may be made by whoever
-may write there (root): a birth is a reason to look, never a fact about a pod.
+Two things appear before any container of a pod: its control group, whose name has only the UID,
+and its folder under kubelet's pod logs, made just before kubelet asks for the sandbox, whose name
+also has namespace and name.  The folder stays after the pod's end, and any process that may write
+there (root) can make one.  So a pod event is a reason to look, never a fact about a pod.
 
-Nothing here may be relied on.  The kernel's queue can overflow, the folders can be elsewhere or be
-replaced, and inotify can be used up: then `wait` returns what is there, or nothing at its timeout,
-and the caller's polling is the net.
+Do not rely on events alone.  The kernel's queue can overflow, a folder can be elsewhere or be
+replaced, and inotify instances can run out.  Then `wait` returns what it knows, or () at its
+timeout, and the caller's polling finds the pod.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ __all__ = ["InotifyPodEvents", "PodEvent", "PodEvents"]
 
 
 class PodEvents(Protocol):
-    """What tells when a pod may be being born."""
+    """Reports pods that may be new on this node."""
 
     def open(self) -> None:
-        """Begin to listen, inside the running loop; look at all pods once after this."""
+        """Start to listen, in the running loop; the caller then looks at all pods once."""
         ...
 
     def close(self) -> None:
@@ -39,24 +39,24 @@ class PodEvents(Protocol):
         ...
 
     async def wait(self, timeout_s: float) -> tuple[PodEvent, ...]:
-        """Return what appeared since the last call as soon as something does, or () in the end."""
+        """Return the events since the last call, as soon as there is one; () at the timeout."""
         ...
 
     def present(self) -> tuple[PodEvent, ...]:
-        """Return all pod log folders as they are now; () when the folder of them is missing."""
+        """Return an event for each existing pod log folder; () when their parent is missing."""
         ...
 
 
 class InotifyPodEvents:
-    """Births by inotify on kubelet's pod logs and on the control groups that pods are made in.
+    """Pod events by inotify, on kubelet's pod logs and on the parents of pods' control groups.
 
     Args:
         pod_logs: kubelet's podLogsDir.
-        cgroup_parents: gives the folders in which control groups of pods appear; asked at every
-            `wait`, for they come and go with kubelet.
-        clock: whose sleep the timeout is.
+        cgroup_parents: returns the folders in which pods' control groups appear.  Each `wait`
+            calls it, because kubelet makes and removes those folders.
+        clock: times the wait.
 
-    One caller waits at a time.
+    Only one caller waits at a time.
     """
 
     def __init__(
@@ -66,41 +66,41 @@ class InotifyPodEvents:
         self._cgroup_parents = cgroup_parents
         self._clock = clock
         self._inotify = Inotify(self._appeared, self._look_again)
-        self._told = asyncio.Event()
-        self._born: dict[PodEvent, None] = {}
-        self._unseen: set[Path] = set()
+        self._wake = asyncio.Event()
+        self._events: dict[PodEvent, None] = {}
+        self._unread: set[Path] = set()
 
     def open(self) -> None:
-        """Begin to listen, inside the running loop; look at all pods once after this.
+        """Start to listen, in the running loop; the caller then looks at all pods once.
 
-        A kernel that has no instance left is asked again with every `wait`.
+        When the kernel has no inotify instance left, each `wait` tries again.
         """
         self._follow()
-        # What is there already is for the caller's own first look.
-        self._unseen.clear()
-        self._told.clear()
+        # The caller's own first look finds what exists already.
+        self._unread.clear()
+        self._wake.clear()
 
     def close(self) -> None:
         """Stop listening."""
         self._inotify.close()
 
     async def wait(self, timeout_s: float) -> tuple[PodEvent, ...]:
-        """Return what appeared since the last call as soon as something does, or () in the end."""
+        """Return the events since the last call, as soon as there is one; () at the timeout."""
         self._follow()
         async with asyncio.TaskGroup() as group:
-            timer = group.create_task(self._tell_after(timeout_s))
-            await self._told.wait()
+            timer = group.create_task(self._wake_after(timeout_s))
+            await self._wake.wait()
             timer.cancel()
-        self._told.clear()
-        unseen, self._unseen = self._unseen, set()
-        born, self._born = self._born, {}
-        for directory in sorted(unseen):
-            born.update(dict.fromkeys(self._there(directory)))
-        return tuple(born)
+        self._wake.clear()
+        unread, self._unread = self._unread, set()
+        events, self._events = self._events, {}
+        for directory in sorted(unread):
+            events.update(dict.fromkeys(self._events_in(directory)))
+        return tuple(events)
 
     def present(self) -> tuple[PodEvent, ...]:
-        """Return all pod log folders as they are now; () when the folder of them is missing."""
-        return tuple(self._there(self._pod_logs))
+        """Return an event for each existing pod log folder; () when their parent is missing."""
+        return tuple(self._events_in(self._pod_logs))
 
     def _follow(self) -> None:
         if not self._inotify.is_open:
@@ -108,33 +108,33 @@ class InotifyPodEvents:
                 self._inotify.open()
         self._inotify.follow((self._pod_logs, *self._cgroup_parents()))
 
-    async def _tell_after(self, timeout_s: float) -> None:
+    async def _wake_after(self, timeout_s: float) -> None:
         await self._clock.sleep(timeout_s)
-        self._told.set()
+        self._wake.set()
 
     def _appeared(self, directory: Path, name: str) -> None:
-        birth = self._birth(directory, name)
-        if birth is None:
+        event = self._event(directory, name)
+        if event is None:
             return
-        if len(self._born) < bounds.MAX_POD_FOLDERS:
-            self._born[birth] = None
-        else:  # nobody has waited for long: what is there says it in bounded space
-            self._unseen.add(directory)
-        self._told.set()
+        if len(self._events) < bounds.MAX_POD_FOLDERS:
+            self._events[event] = None
+        else:  # too many events since the last `wait`: the next one reads the folder instead
+            self._unread.add(directory)
+        self._wake.set()
 
     def _look_again(self, directory: Path) -> None:
-        self._unseen.add(directory)
-        self._told.set()
+        self._unread.add(directory)
+        self._wake.set()
 
-    def _there(self, directory: Path) -> Iterator[PodEvent]:
-        """Yield what the names in a folder tell now; nothing when it cannot be read."""
+    def _events_in(self, directory: Path) -> Iterator[PodEvent]:
+        """Yield an event for each pod's name in a folder; none when it cannot be read."""
         with contextlib.suppress(OSError), os.scandir(directory) as entries:
             for entry in itertools.islice(entries, bounds.MAX_POD_FOLDERS):
-                birth = self._birth(directory, entry.name)
-                if birth is not None and entry.is_dir(follow_symlinks=False):
-                    yield birth
+                event = self._event(directory, entry.name)
+                if event is not None and entry.is_dir(follow_symlinks=False):
+                    yield event
 
-    def _birth(self, directory: Path, name: str) -> PodEvent | None:
+    def _event(self, directory: Path, name: str) -> PodEvent | None:
         if directory == self._pod_logs:
             return parse_pod_log_name(name)
         uid = uid_of_group_name(name)

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""inotify(7): told by the kernel when something appears in a few folders.
+"""A small inotify(7) client: it reports folders that appear in a few watched folders.
 
-It goes through ctypes, which needs no dependency, and makes no callback of it, so that no memory
-has to be both writable and executable.  What it tells:
+It calls the C library through ctypes, which needs no dependency.  It makes no ctypes callback, so
+no memory must be both writable and executable.  It reports:
 
-- `appeared(directory, name)`: a folder of that name was made in, or moved to, a watched one;
-- `look_again(directory)`: things may have appeared there unseen - the queue overflowed, the folder
-  went away, or it is a new one under its old path.
+- `appeared(directory, name)`: a folder of that name was made in, or moved to, a watched folder;
+- `look_again(directory)`: folders may have appeared there unreported, because the queue overflowed,
+  the watched folder went away, or another folder has its path now.
 
-A folder that is not there is no error.  `follow` asks the kernel for each watch anew, every time:
-that alone finds a folder that came back, or another that was put (or mounted) in its place.
+A missing folder is no error.  `follow` adds every watch again at each call: only that finds a
+folder that came back, or one that replaced another or was mounted over it.
 
-What this does not do: watch what lies deeper, or promise anything.  Whoever relies on it polls too.
+It watches no subfolders and guarantees nothing: its caller must poll too.
 """
 
 import asyncio
@@ -37,18 +37,18 @@ IN_ISDIR = 0x4000_0000
 _IN_ONLYDIR = 0x0100_0000
 
 _WATCHED = IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | _IN_ONLYDIR
-_BORN = IN_CREATE | IN_MOVED_TO
+_APPEARED = IN_CREATE | IN_MOVED_TO
 _ENDED = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT | IN_IGNORED
 
-_HEADER = struct.Struct("=iIII")  # wd, mask, cookie, len: the machine's own order, as inotify(7)
-_MAX_NAME_BYTES = 256  # NAME_MAX and its NUL, which is a multiple of the header's 16
-_READ_BYTES = 64 * 1024  # some 600 events with the names of pods' folders
+_HEADER = struct.Struct("=iIII")  # wd, mask, cookie, len in the machine's byte order (inotify(7))
+_MAX_NAME_BYTES = 256  # NAME_MAX and a NUL; the kernel pads names to multiples of the header's 16
+_READ_BYTES = 64 * 1024  # about 600 events with the names of pod log folders
 _EMPTY = frozenset({errno.EAGAIN, errno.EINTR})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InotifyEvent:
-    """One event; `watch` is -1 and `name` empty where the queue overflowed."""
+    """One event; after an overflow of the queue `watch` is -1 and `name` is empty."""
 
     watch: int
     mask: int
@@ -56,10 +56,10 @@ class InotifyEvent:
 
 
 def parse_events(raw: bytes) -> tuple[InotifyEvent, ...]:
-    """Return the events of what one read(2) gave.
+    """Return the events in the bytes of one read(2).
 
     Raises:
-        Malformed: the bytes are not whole events as inotify(7) has them.
+        Malformed: the bytes are not whole events in the format of inotify(7).
     """
     if len(raw) > _READ_BYTES:
         raise Malformed(f"expected at most {_READ_BYTES} bytes of events, got {len(raw)}")
@@ -84,8 +84,8 @@ class Inotify:
     """An inotify instance in the running event loop.
 
     Args:
-        appeared: called with a watched folder and the name of a folder that is new in it.
-        look_again: called with a folder in which something may be new.
+        appeared: called with a watched folder and the name of a new folder in it.
+        look_again: called with a watched folder that may have unreported new folders.
     """
 
     def __init__(
@@ -99,21 +99,21 @@ class Inotify:
 
     @property
     def is_open(self) -> bool:
-        """Whether the kernel gave an instance and it still works."""
+        """Whether this has an instance from the kernel that still works."""
         return self._handle >= 0
 
     def open(self) -> None:
-        """Take an instance from the kernel, inside the running loop.
+        """Get an instance from the kernel and read it in the running loop.
 
         Raises:
-            OSError: there is none: EMFILE beyond fs.inotify.max_user_instances, ENOSYS.
+            OSError: the kernel gives none: EMFILE beyond fs.inotify.max_user_instances, ENOSYS.
         """
         loop = asyncio.get_running_loop()
         self._handle = self._call("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)
         loop.add_reader(self._handle, self._read)
 
     def close(self) -> None:
-        """Give it back; twice is once."""
+        """Close the instance; a second call does nothing."""
         if self.is_open:
             asyncio.get_running_loop().remove_reader(self._handle)
             os.close(self._handle)
@@ -121,10 +121,10 @@ class Inotify:
         self._watches = {}
 
     def follow(self, directories: Iterable[Path]) -> None:
-        """Watch exactly these folders; `look_again` is called for each that came, went or changed.
+        """Watch exactly these folders; call `look_again` for each that appeared, went or changed.
 
-        Those that are missing, or that the kernel refuses to watch (ENOSPC beyond
-        fs.inotify.max_user_watches), are tried again with the next call.
+        A folder that is missing, or that the kernel refuses to watch (ENOSPC beyond
+        fs.inotify.max_user_watches), is tried again at the next call.
         """
         if not self.is_open:
             return
@@ -136,14 +136,14 @@ class Inotify:
                 wanted.setdefault(watch, directory)
         known, self._watches = self._watches, wanted
         for watch in known.keys() - wanted.keys():
-            with contextlib.suppress(OSError):  # the folder has gone, and its watch with it
+            with contextlib.suppress(OSError):  # the folder is gone, and its watch with it
                 self._call("inotify_rm_watch", self._handle, watch)
         changed = sorted(known.items() ^ wanted.items())
         for directory in dict.fromkeys(one for _, one in changed if one in asked):
             self._look_again(directory)
 
     def _read(self) -> None:
-        """Take what the kernel has; the loop calls again while there is more."""
+        """Read and report the events that are there; the loop calls again while there are more."""
         try:
             events = parse_events(os.read(self._handle, _READ_BYTES))
         except OSError as error:
@@ -161,27 +161,27 @@ class Inotify:
             for directory in tuple(self._watches.values()):
                 self._look_again(directory)
             return
-        if event.watch not in self._watches:  # it was taken away meanwhile
+        if event.watch not in self._watches:  # `follow` has removed the watch
             return
         directory = self._watches[event.watch]
         if event.mask & _ENDED:
-            # The watch of a folder that was moved lives on, so it is taken away here.
+            # The kernel keeps the watch of a folder that was moved, so remove it here.
             with contextlib.suppress(OSError):
                 self._call("inotify_rm_watch", self._handle, event.watch)
             del self._watches[event.watch]
             self._look_again(directory)
-        elif event.mask & _BORN and event.mask & IN_ISDIR and event.name:
+        elif event.mask & _APPEARED and event.mask & IN_ISDIR and event.name:
             self._appeared(directory, os.fsdecode(event.name))
 
     def _give_up(self) -> None:
-        """Close an instance that tells nonsense: all its folders must be looked at."""
+        """Close an instance that fails or gives invalid events; all its folders need a look."""
         directories = tuple(self._watches.values())
         self.close()
         for directory in directories:
             self._look_again(directory)
 
     def _call(self, name: str, *arguments: int | bytes) -> int:
-        """Call a function of the C library that sets errno; `ctypes` lets other threads run."""
+        """Call a C function that sets errno; `ctypes` lets other threads run meanwhile."""
         try:
             function = getattr(self._libc, name)
         except AttributeError as error:
@@ -194,7 +194,7 @@ class Inotify:
 
 
 def _as_c(argument: int | bytes) -> ctypes.c_char_p | ctypes.c_uint32:
-    # An unsigned mask and a signed descriptor are the same 32 bits of a register.
+    # The mask is unsigned, the descriptors signed; as arguments both are the same 32 bits.
     if isinstance(argument, bytes):
         return ctypes.c_char_p(argument)
     return ctypes.c_uint32(argument)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of this node's pods: from the runtime, or around it when it does not answer.
+"""The pod inventory: this node's pods from the runtime, or without it when it does not answer.
 
-The last good listing is kept, in memory and in a file of the state directory, so that a node whose
-runtime is stuck can still be told which pods it has, also by an agent that was started since.
-Around the runtime, the kernel says which of those pods and containers live; pods that came since
-are known by their log folders and control groups, and nothing but their names is (`Pod.by_name`).
+The last good listing is kept in memory and in a file of the state directory.  So the agent knows
+the node's pods while the runtime is stuck, also after a restart of the agent.  Without the runtime,
+the kernel shows which of those pods and containers live.  Newer pods are known by their log folders
+and control groups, which give nothing but names (`Pod.by_name`).
 
-The file is a memory and no authority: what is acted on is checked against the kernel, pod by pod.
-It is not synced, because after a reboot the pods are other ones anyway.
+The file is only a memory: before the agent acts on a pod, it checks the pod against the kernel.
+The file is not synced, because a reboot replaces the pods anyway.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _MAX_LISTED_PODS = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """This node's pods; `error` is why the runtime did not show them, "" where it did."""
+    """This node's pods; `error` says why the runtime did not list them, "" when it did."""
 
     pods: tuple[Pod, ...]
     error: str = ""
@@ -43,15 +43,15 @@ class Snapshot:
 
     @property
     def without_runtime(self) -> bool:
-        """Whether they were seen around the runtime."""
+        """Whether the pods were found without the runtime."""
         return bool(self.code)
 
 
 class PodInventory:
-    """The node's pods, whoever can show them.
+    """This node's pods, from the runtime or without it.
 
     Args:
-        directory: where the last listing is kept.
+        directory: the folder for the file with the last listing.
     """
 
     def __init__(
@@ -73,47 +73,47 @@ class PodInventory:
         self._is_writing = False
 
     def last(self, uid: str) -> Pod | None:
-        """Return a pod as the runtime showed it last, whenever that was."""
+        """Return a pod from the last listing that the runtime gave, however old that is."""
         return self._listed.get(uid)
 
-    def expected(self, birth: PodEvent) -> Pod | None:
-        """Return the pod that a birth is of, as far as anything but the runtime's answer tells.
+    def expected(self, event: PodEvent) -> Pod | None:
+        """Return the pod of an event, as far as it is known without asking the runtime.
 
-        A group tells its UID alone; after a reboot its folder of logs is there already and tells
-        nothing more, so the folder is looked up.
+        A control group's event has only the UID.  After a reboot the pod's log folder exists
+        already and makes no event, so its name is looked up.
         """
-        if last := self._listed.get(birth.uid):
+        if last := self._listed.get(event.uid):
             return last
-        named = (birth,) if birth.name else self._pod_events.present()
-        return _named(named).get(birth.uid)
+        named = (event,) if event.name else self._pod_events.present()
+        return _named(named).get(event.uid)
 
     @property
     def listed(self) -> tuple[Pod, ...]:
-        """The pods of the last listing that the runtime gave, whenever that was."""
+        """The pods of the last listing that the runtime gave, however old that is."""
         return tuple(self._listed.values())
 
     async def pods(self) -> tuple[Pod, ...]:
-        """Return the runtime's pods, one question, and remember them.
+        """Ask the runtime once for its pods, and keep them as the last listing.
 
         Raises:
-            RuntimeUnavailable, RuntimeTooOld: it gave no answer.
+            RuntimeUnavailable, RuntimeTooOld: the runtime gave no listing.
         """
         pods = await self._runtime.pods()
         self._remember(pods)
         return pods
 
     async def look(self) -> Snapshot:
-        """Return the pods by one question to the runtime, or around it at once."""
+        """Return the pods after one question to the runtime, without it when it gives no answer."""
         try:
             return Snapshot(pods=await self.pods())
         except (RuntimeUnavailable, RuntimeTooOld) as error:
             return self.without_runtime(error)
 
     async def patient(self) -> Snapshot:
-        """Return the pods by the runtime, waiting a while for one that restarts; or around it.
+        """Return the pods; give a runtime that restarts some time before doing without it.
 
-        A socket that nobody listens on is a restart, mostly; one that is listened on and gives no
-        answer is a runtime that is stuck, and waited for less.
+        A socket without a listener usually means that the runtime restarts.  A socket with a
+        listener that does not answer means that the runtime is stuck: that gets less time.
         """
         begun_ms, silent = self._clock.monotonic_ms(), 0
         while True:
@@ -129,10 +129,10 @@ class PodInventory:
                 await self._clock.sleep(bounds.LOOK_INTERVAL_S)
 
     def without_runtime(self, error: RuntimeUnavailable | RuntimeTooOld) -> Snapshot:
-        """Return the pods without the runtime: by the last listing, log folders and kernel."""
-        return self._around(error.message, error.stable_code)
+        """Return the pods without the runtime: from the last listing, log folders and kernel."""
+        return self._look_without_runtime(error.message, error.stable_code)
 
-    def _around(self, error: str, code: str) -> Snapshot:
+    def _look_without_runtime(self, error: str, code: str) -> Snapshot:
         groups = {group.uid: group for group in self._groups.pod_groups()}
         named = _named(self._pod_events.present())
         pods: list[Pod] = []
@@ -143,11 +143,11 @@ class PodInventory:
         return Snapshot(pods=tuple(pods), error=error, code=code)
 
     def again(self, snapshot: Snapshot) -> Snapshot:
-        """Return the pods as the kernel shows them now, after a sighting around the runtime."""
-        return self._around(snapshot.error, snapshot.code)
+        """Return the pods as the kernel shows them now, after a snapshot without the runtime."""
+        return self._look_without_runtime(snapshot.error, snapshot.code)
 
     def _by_kernel(self, pod: Pod, group: PodGroup) -> Pod:
-        """Return a pod with the containers that the kernel shows, those unknown to us included."""
+        """Return a pod with the containers that the kernel shows, also ones not listed before."""
         known = {one.id: one for one in pod.containers}
         leaves = {leaf.container_id: leaf for leaf in self._groups.leaves(group)}
         leaves.pop(pod.sandbox_id, None)
@@ -170,13 +170,13 @@ class PodInventory:
         self._listed = {pod.uid: pod for pod in pods}
         shape = tuple((pod.sandbox_id, *(one.id for one in pod.containers)) for pod in pods)
         if shape != self._written and not self._is_writing:
-            # A memory that cannot be kept, or a disk that hangs, must not cost a stop (P9): nobody
-            # waits for it, and the next look writes what is newer.
+            # A full or hanging disk must not delay a stop (P9): no caller waits for this write,
+            # and a later listing replaces what was not written.
             self._written, self._is_writing = shape, True
             asyncio.get_running_loop().run_in_executor(None, self._keep, pods)
 
     def _keep(self, pods: tuple[Pod, ...]) -> None:
-        """Write the listing, in a thread."""
+        """Write the listing to its file; runs in a thread."""
         try:
             with contextlib.suppress(OSError):
                 _write(self._file, pods)
@@ -185,10 +185,10 @@ class PodInventory:
 
 
 def _named(pod_events: Iterable[PodEvent]) -> dict[str, Pod]:
-    """Return pods by their log folders' names; a UID that has two names is nobody's.
+    """Return pods by their log folders' names, without any UID that has two names.
 
-    kubelet makes one folder of a pod.  Whoever else may write there (a log collector, mounting it
-    writable) could lend a held workload's name to another pod, and have that one killed.
+    kubelet makes one folder for a pod.  Another process that may write there, such as a log
+    collector with a writable mount, could give another pod a held workload's name to get it killed.
     """
     pods: dict[str, Pod] = {}
     twice: set[str] = set()
@@ -228,7 +228,7 @@ def _telling(pairs: Pairs) -> list[Json]:
 
 
 def _read(path: Path) -> tuple[Pod, ...]:
-    """Return what the file remembers; nothing when it is missing or not what we write."""
+    """Return the pods in the file; () when it is missing or not in our format."""
     try:
         with path.open("rb") as file:
             raw = file.read(bounds.MAX_LISTING_BYTES + 1)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runtime port over CRI v1 on a unix socket: containerd, CRI-O, and whatever speaks it.
+"""The runtime port over CRI v1 on a unix socket: containerd, CRI-O and other runtimes with CRI v1.
 
-Every call has a deadline of ours, because a connection proves nothing: a stopped containerd
-accepts connections and never answers.  gRPC appears here and is turned into core's values on the
-first line.  It never calls RemovePodSandbox or RemoveContainer.
+Every call has a deadline of its own, because a connection proves nothing: a stopped containerd
+accepts connections and never answers.  gRPC messages become core's types here and go no further.
+This module never calls RemovePodSandbox or RemoveContainer.
 """
 
 import json
@@ -34,19 +34,19 @@ from breakglass.core.pods import Container, ContainerState, ListedContainer, Pod
 from breakglass.errors import RuntimeTooOld, RuntimeUnavailable
 
 CHANNEL_OPTIONS: Final = (
-    # A channel of its own: another one's back-off to the same socket would otherwise be shared.
+    # A subchannel pool of its own; otherwise channels to the same socket share one back-off.
     ("grpc.use_local_subchannel_pool", 1),
-    # The default back-off recovers up to 78 s after the runtime is back; this one within 0.6 s.
+    # With the default back-off, calls work up to 78 s after the runtime is back; with this, 0.6 s.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
-    # Servers written on tonic refuse the socket's path as an authority (grpc/grpc#38142).
+    # Servers that are built on tonic refuse the socket's path as an authority (grpc/grpc#38142).
     ("grpc.default_authority", "localhost"),
     ("grpc.max_receive_message_length", bounds.MAX_RUNTIME_MESSAGE_BYTES),
-    ("grpc.enable_retries", 0),  # what to try again is for the ladder to say
+    ("grpc.enable_retries", 0),  # the ladder decides what to retry
     ("grpc.enable_http_proxy", 0),
     ("grpc.service_config_disable_resolution", 1),
-    # No keepalive: containerd answers pings with GOAWAY too_many_pings.
+    # No keepalive: containerd answers its pings with GOAWAY too_many_pings.
 )
 
 _SERVICE = "/runtime.v1.RuntimeService"
@@ -74,12 +74,12 @@ _UnaryCall: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[Message, Message]"
 
 
 class CriRuntime:
-    """The runtime behind a socket.
+    """The runtime that listens on a socket.
 
     Args:
-        endpoint: the socket's absolute path; a leading "unix://" is tolerated.
+        endpoint: the socket's absolute path; a leading "unix://" is accepted.
 
-    The connection is made at the first call, inside the running event loop.
+    The connection is made at the first call, in the running event loop.
     """
 
     def __init__(self, endpoint: Path | str) -> None:
@@ -89,15 +89,15 @@ class CriRuntime:
 
     async def pods(self) -> tuple[Pod, ...]:
         """Return all pods with all their containers, from the runtime's two lists."""
-        # A call is on its way as soon as it is made, so the two take the time of one.
-        asked = self._ask("ListPodSandbox", pb.ListPodSandboxRequest())
-        also = self._ask("ListContainers", pb.ListContainersRequest())
+        # A call is sent as soon as it is made, so both lists take the time of one.
+        pods_call = self._ask("ListPodSandbox", pb.ListPodSandboxRequest())
+        containers_call = self._ask("ListContainers", pb.ListContainersRequest())
         try:
-            sandboxes = cast("pb.ListPodSandboxResponse", await _answer(asked))
-            containers = cast("pb.ListContainersResponse", await _answer(also))
+            sandboxes = cast("pb.ListPodSandboxResponse", await _answer(pods_call))
+            containers = cast("pb.ListContainersResponse", await _answer(containers_call))
         finally:
-            asked.call.cancel()
-            also.call.cancel()
+            pods_call.call.cancel()
+            containers_call.call.cancel()
         return join_pods(map(_sandbox, sandboxes.items), map(_listed, containers.containers))
 
     async def container(self, container_id: str) -> ContainerLook | None:
@@ -120,7 +120,7 @@ class CriRuntime:
         )
 
     async def stop_container(self, container_id: str, *, timeout_s: int, deadline_s: float) -> None:
-        """Ask for TERM, and KILL after `timeout_s`; a container that is gone is success."""
+        """Ask for SIGTERM, and SIGKILL after `timeout_s`; a container that is gone is a success."""
         verify_full_id(container_id)
         if deadline_s <= timeout_s:
             raise ValueError("expected a deadline beyond the timeout")
@@ -139,15 +139,15 @@ class CriRuntime:
         except _NotFoundError:
             return None
         found = cast("pb.PodSandboxStatusResponse", reply)
-        told = _details(found.info)
+        details = _details(found.info)
         return SandboxLook(
             ready=found.status.state == pb.SANDBOX_READY,
-            cgroup_parent=_text(told, "config", "linux", "cgroup_parent"),
-            oci=_oci(told),
+            cgroup_parent=_text(details, "config", "linux", "cgroup_parent"),
+            oci=_oci(details),
         )
 
     async def stop_sandbox(self, sandbox_id: str, *, deadline_s: float) -> None:
-        """Ask for a sandbox's end; one that is gone is success."""
+        """Ask to stop a sandbox; one that is gone is a success."""
         verify_full_id(sandbox_id)
         request = pb.StopPodSandboxRequest(pod_sandbox_id=sandbox_id)
         try:
@@ -156,7 +156,7 @@ class CriRuntime:
             return
 
     async def version(self) -> RuntimeVersion:
-        """Return which runtime answers, and whether it calls itself ready."""
+        """Return which runtime answers, and whether it reports itself ready."""
         reply = await self._call("Version", pb.VersionRequest(version="v1"))
         version = cast("pb.VersionResponse", reply)
         status = cast("pb.StatusResponse", await self._call("Status", pb.StatusRequest()))
@@ -170,7 +170,7 @@ class CriRuntime:
         )
 
     async def close(self) -> None:
-        """Close the connection; calls under way end with an error."""
+        """Close the connection; pending calls end with an error."""
         channel, self._channel = self._channel, None
         self._calls.clear()
         if channel is not None:
@@ -179,11 +179,11 @@ class CriRuntime:
     async def _call(
         self, method: str, request: Message, *, deadline_s: float = bounds.RUNTIME_CALL_TIMEOUT_S
     ) -> Message:
-        asked = self._ask(method, request, deadline_s=deadline_s)
+        pending = self._ask(method, request, deadline_s=deadline_s)
         try:
-            return await _answer(asked)
+            return await _answer(pending)
         finally:
-            asked.call.cancel()
+            pending.call.cancel()
 
     def _ask(
         self, method: str, request: Message, *, deadline_s: float = bounds.RUNTIME_CALL_TIMEOUT_S
@@ -206,43 +206,44 @@ class CriRuntime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PendingCall:
-    """A call on its way."""
+    """A call that was sent and has no answer yet."""
 
     method: str
     call: "grpc.aio.UnaryUnaryCall[Message, Message]"
     deadline_s: float
 
 
-async def _answer(asked: _PendingCall) -> Message:
+async def _answer(pending: _PendingCall) -> Message:
     try:
-        return await asked.call
+        return await pending.call
     except grpc.aio.AioRpcError as error:
-        raise _translated(asked.method, error, asked.deadline_s) from error
+        raise _translated(pending.method, error, pending.deadline_s) from error
 
 
 class _NotFoundError(RuntimeUnavailable):
-    """The runtime does not know this id: an answer for those who ask about one container."""
+    """The runtime does not know this id; a call about one container takes it as an answer."""
 
 
 def _translated(
     method: str, error: grpc.aio.AioRpcError, deadline_s: float
 ) -> RuntimeUnavailable | RuntimeTooOld:
-    """Return our error for the runtime's; its text is quoted, bounded and printable."""
+    """Return our error for the runtime's error, whose text is quoted: short and printable."""
     status, said = error.code(), quoted((error.details() or "")[:_MAX_DETAILS_CHARS])
     match status:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            wanted = f"expected an answer to {method} within {deadline_s:g} s, got none"
-            return RuntimeUnavailable(wanted, code=TIMEOUT)
+            message = f"the container runtime did not answer {method} within {deadline_s:g} s"
+            return RuntimeUnavailable(message, code=TIMEOUT)
         case grpc.StatusCode.UNAVAILABLE:
-            wanted = f"expected a runtime to answer {method}, got {said}"
-            return RuntimeUnavailable(wanted, code=UNAVAILABLE)
+            message = f"no container runtime answers {method}: {said}"
+            return RuntimeUnavailable(message, code=UNAVAILABLE)
         case grpc.StatusCode.UNIMPLEMENTED:
-            return RuntimeTooOld(f"expected a runtime that speaks CRI v1, got {said}")
+            return RuntimeTooOld(f"the container runtime does not speak CRI v1: {said}")
         case grpc.StatusCode.NOT_FOUND:
-            return _NotFoundError(f"expected {method} to know the id, got {said}", code=ERROR)
+            message = f"the container runtime does not know the id in {method}: {said}"
+            return _NotFoundError(message, code=ERROR)
         case _:
-            wanted = f"expected {method} to succeed, got {status.name} {said}"
-            return RuntimeUnavailable(wanted, code=ERROR)
+            message = f"the container runtime failed {method}: {status.name} {said}"
+            return RuntimeUnavailable(message, code=ERROR)
 
 
 def _sandbox(item: pb.PodSandbox) -> Pod:
@@ -284,7 +285,7 @@ def _grace_s(text: str) -> int | None:
 
 
 def _details(info: Mapping[str, str]) -> Mapping[str, object]:
-    """Return what a verbose status tells: JSON under "info", by containerd and CRI-O alike."""
+    """Return the JSON under "info" in a verbose status, which containerd and CRI-O give alike."""
     try:
         document = json.loads(info.get("info", ""))
     except (ValueError, RecursionError):
@@ -292,28 +293,28 @@ def _details(info: Mapping[str, str]) -> Mapping[str, object]:
     return document if isinstance(document, dict) else {}
 
 
-def _pid(told: Mapping[str, object]) -> int | None:
-    """Return the first process's id."""
-    pid = told.get("pid")
+def _pid(details: Mapping[str, object]) -> int | None:
+    """Return the id of the container's first process; None when it is not given."""
+    pid = details.get("pid")
     return pid if isinstance(pid, int) and not isinstance(pid, bool) and pid > 0 else None
 
 
-def _text(told: Mapping[str, object], *keys: str) -> str:
-    """Return a text inside a document, "" where there is none."""
-    value: object = told
+def _text(details: Mapping[str, object], *keys: str) -> str:
+    """Return the text under nested keys, "" when there is none."""
+    value: object = details
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, str) else ""
 
 
-def _oci(told: Mapping[str, object]) -> Oci:
-    """Return which program makes the pod's containers; what is not plainly told is unknown."""
-    shim = _text(told, "runtimeType")
+def _oci(details: Mapping[str, object]) -> Oci:
+    """Return which OCI runtime makes the pod's containers; unknown when it is not plainly given."""
+    shim = _text(details, "runtimeType")
     if not shim:
         return Oci.UNKNOWN
     if not shim.startswith(_RUNC_SHIMS):
         return Oci.VIRTUAL_MACHINE if any(one in shim for one in _VIRTUAL) else Oci.UNKNOWN
-    # Without a name of its own this shim runs "runc".
-    told_name = _text(told, "runtimeOptions", "binary_name")  # as containerd's options are tagged
-    name = PurePosixPath(told_name or _text(told, "runtimeOptions", "BinaryName") or "runc").name
+    # Without a binary name of its own the runc shim runs "runc".
+    given = _text(details, "runtimeOptions", "binary_name")  # the JSON tag in containerd's options
+    name = PurePosixPath(given or _text(details, "runtimeOptions", "BinaryName") or "runc").name
     return {"runc": Oci.RUNC, "crun": Oci.CRUN}.get(name, Oci.UNKNOWN)

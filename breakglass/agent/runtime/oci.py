@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which program makes a pod's containers, and where its control group is, by the runtime's word.
+"""Ask the runtime which OCI runtime makes a pod's containers, and where the pod's group is.
 
-Asked once for each sandbox: neither changes while it lives.  A runtime that does not answer leaves
-the program unknown, which counts as the one that is harder to hold.
+Each sandbox is asked for once: neither changes while it lives.  When the container runtime does not
+answer, the OCI runtime stays unknown, which counts as the kind that is harder to hold.
 """
 
 from breakglass.agent.runtime.port import Runtime
@@ -15,18 +15,18 @@ _UNKNOWN = Oci.UNKNOWN, ""
 
 
 class OciRuntimes:
-    """What the runtime has told of its sandboxes."""
+    """Caches each sandbox's OCI runtime and cgroup path."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._known: dict[str, tuple[Oci, str]] = {}
 
     async def of(self, pod: Pod, *, ask: bool) -> tuple[Oci, str]:
-        """Return the program and the runtime's path of the pod's group, "" where it is not known.
+        """Return the pod's OCI runtime and its group's path; unknown and "" without an answer.
 
         Args:
-            pod: by its newest sandbox.
-            ask: whether there is time to ask the runtime, and sense in it.
+            pod: the pod; its newest sandbox is the one asked for.
+            ask: whether to ask the runtime for what is not cached.
         """
         known = self._known.get(pod.sandbox_id)
         if known is not None or not ask or not pod.sandbox_id:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose socket it is: the process behind a unix socket, so that it is never killed by mistake.
+"""Find the process that listens on the runtime's unix socket, so that no kill hits it.
 
-The kernel answers for the one that listens, also while that one is stopped: a connection is
-complete as soon as it is queued.  Where systemd listens for a service, it is systemd's.
+The kernel gives the listener's process also while that process is stopped: a connection is complete
+as soon as it is queued.  For a socket-activated service, systemd is the listener.
 
-It sends nothing.
+Nothing is sent on the connection.
 """
 
 import socket
@@ -17,23 +17,23 @@ _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 
 
 def runtime_pid_of(socket_path: Path) -> int | None:
-    """Return the process id of whoever listens on a unix socket; None when nobody does."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(_ACCEPT_TIMEOUT_S)
+    """Return the id of the process that listens on a unix socket; None when none does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_ACCEPT_TIMEOUT_S)
         try:
-            line.connect(str(socket_path))
-            raw = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            connection.connect(str(socket_path))
+            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         except OSError:
             return None
     pid: int = _CREDENTIALS.unpack(raw)[0]
-    return pid or None  # 0: the listener is in a pid namespace that is not seen from here
+    return pid or None  # 0: the listener's pid namespace is not visible from this one
 
 
 class RuntimePids:
-    """The runtime's process as far as it is known: whoever listens now, or who did last.
+    """The runtime's process: the socket's present listener, or the last one that was found.
 
-    The queue of a runtime that has been stopped for long is full, and then nobody is told of; it is
-    remembered as long as that process lives.
+    A runtime that is stopped for long has a full queue, and then the kernel gives no listener.  So
+    the last one found is kept as long as its process lives.
     """
 
     def __init__(self, socket_path: Path, proc: Path = _PROC) -> None:
@@ -42,7 +42,7 @@ class RuntimePids:
         self._last: tuple[int, str] | None = None
 
     def __call__(self) -> frozenset[int]:
-        """Return the process, or nothing where none was ever found or that one is gone."""
+        """Return the process; nothing when none was ever found, or when the last one has ended."""
         pid = runtime_pid_of(self._socket_path)
         if pid is not None:
             self._last = pid, self._since(pid)
@@ -51,7 +51,7 @@ class RuntimePids:
         return frozenset() if self._last is None else frozenset({self._last[0]})
 
     def _since(self, pid: int) -> str:
-        """Return when a process began, "" when it is gone (proc(5), stat, field 22)."""
+        """Return a process's start time, "" when it has ended (proc(5), stat, field 22)."""
         try:
             text = (self._proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
         except OSError:

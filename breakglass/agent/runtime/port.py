@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The port to a container runtime: what the agent asks of one, in core's words.
+"""The port to the container runtime: what the agent asks of it, in core's types.
 
 Rules for every implementation, held by one conformance suite (tests/contract/test_runtime.py):
 
 - every call returns or raises within its own deadline, whatever the runtime does;
 - an id that is not the full 64 hex digits is refused before any call: runtimes resolve prefixes,
   and one character has stopped a pod;
-- NOT_FOUND means the container is gone; it is an answer, not an error;
-- a return without an error proves nothing about a container: only a fresh `pods` or `container`
+- NOT_FOUND means that the container is gone: an answer, not an error;
+- a call that returns proves nothing about a container; only a new call of `pods` or `container`
   does;
-- nothing is ever removed: exited containers are what makes kubelet wait before it tries again.
+- nothing is ever removed: exited containers make kubelet wait before it tries again.
 
-Errors: `RuntimeUnavailable` (codes runtime-unavailable: nobody answers; runtime-timeout: not in
-time; runtime-error: it answered with an error) and `RuntimeTooOld`.
+Errors: `RuntimeUnavailable` (codes runtime-unavailable: no runtime answers; runtime-timeout: no
+answer before the deadline; runtime-error: it answered with an error) and `RuntimeTooOld`.
 """
 
 import re
@@ -33,7 +33,7 @@ _FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeVersion:
-    """Which runtime answers; `ready` is what it says of itself in its Status."""
+    """Which runtime answers; `ready` is what its Status reports."""
 
     name: str
     version: str
@@ -46,9 +46,9 @@ class ContainerLook:
     """One container at one moment.
 
     Attributes:
-        pid: its first process where the runtime told it.
-        reason: why it ended; "StartError" where it never ran.
-        started_ns, finished_ns: Unix time by the runtime; 0 for not at all.
+        pid: its first process, if the runtime gave it.
+        reason: why it ended; "StartError" when it never ran.
+        started_ns, finished_ns: Unix time by the runtime's clock; 0 when it has not happened.
         image_ref: the image's digest as the runtime reports it.
     """
 
@@ -63,7 +63,7 @@ class ContainerLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxLook:
-    """One sandbox at one moment; `cgroup_parent` is "" and `oci` unknown where nothing was told."""
+    """One sandbox at one moment; `cgroup_parent` "" and `oci` unknown when not given."""
 
     ready: bool
     cgroup_parent: str
@@ -71,10 +71,10 @@ class SandboxLook:
 
 
 class Runtime(Protocol):
-    """A container runtime on this node."""
+    """The container runtime of this node."""
 
     async def pods(self) -> tuple[Pod, ...]:
-        """Return all pods with all their containers, as they are now."""
+        """Return all pods and their containers as they are now."""
         ...
 
     async def container(self, container_id: str) -> ContainerLook | None:
@@ -82,9 +82,9 @@ class Runtime(Protocol):
         ...
 
     async def stop_container(self, container_id: str, *, timeout_s: int, deadline_s: float) -> None:
-        """Ask for TERM, and KILL after `timeout_s`; wait at most `deadline_s` for the answer.
+        """Ask for SIGTERM, and SIGKILL after `timeout_s`; wait for the answer until `deadline_s`.
 
-        The deadline must exceed the timeout: containerd never kills once its caller has gone.
+        The deadline must exceed the timeout: containerd sends no SIGKILL once its caller has gone.
         """
         ...
 
@@ -93,20 +93,22 @@ class Runtime(Protocol):
         ...
 
     async def stop_sandbox(self, sandbox_id: str, *, deadline_s: float) -> None:
-        """Ask for a sandbox's end, its network's included; wait at most `deadline_s`."""
+        """Ask to stop a sandbox and its network; wait for the answer until `deadline_s`."""
         ...
 
     async def version(self) -> RuntimeVersion:
-        """Return which runtime answers."""
+        """Return which runtime answers, and whether it is ready."""
         ...
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         ...
 
 
 def verify_full_id(container_id: str) -> None:
-    """Raise `RuntimeUnavailable` unless this is a full id."""
+    """Raise `RuntimeUnavailable` unless this is a full container or sandbox id."""
     if not _FULL_ID.fullmatch(container_id):
         got = quoted(container_id)
-        raise RuntimeUnavailable(f"expected a full id of 64 hex digits, got {got}", code=ERROR)
+        raise RuntimeUnavailable(
+            f"refused the id {got}: not a full id of 64 hex digits", code=ERROR
+        )

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One container, brought down rung by rung; every wait is timed here and by nobody else.
+"""Bring one container down, rung by rung; every wait has a timeout of this module's own.
 
- (a) before anything is touched, the kernel's group of its processes is noted;
- (b) rung 1: StopContainer with the signed grace, awaited for the grace and a margin, because
+ (a) before any stop, find the control group of the container's processes;
+ (b) rung 1: StopContainer with the signed grace; wait for the grace and a margin, because
      containerd never kills once its caller has gone;
  (c) rung 2: StopContainer with timeout 0;
- (d) rung 3: the kernel kills what is in the container's own group: at once where the runtime does
-     not answer, and last where it answers without effect, or says that the container has ended and
-     processes of it go on (its shim was killed);
- (e) after each, looks that began after the answer, until it is down or the time is up;
- (f) at last, the kernel's own look at the group of (a): rung 4 is to say exactly what is left.
+ (d) rung 3: kill the processes in the container's own group through the kernel: at once when the
+     runtime does not answer; last when its answers have no effect, or when it reports an end and
+     processes still run (its shim was killed);
+ (e) after each rung, look until the container is down or the time is up, with looks that began
+     after the answer;
+ (f) at the end, read the group of (a) in the kernel; rung 4 reports exactly what is left.
 
-An answer without an error is no evidence, and an error is none either: unknown ids are answered
-with OK, and a stop that did its work may end in an error.  A runtime that restarts meanwhile is
-waited for, and asked again with what is left of the grace; one that is silent is gone around, and
-then the grace is lost and the kernel's word is all there is.  A container that was only created
-cannot be stopped and may start yet, so it is looked at until it has or the time is up.
+Neither an OK nor an error proves anything: a runtime answers OK for unknown ids, and a stop that
+worked may end in an error.  A runtime that restarts meanwhile is waited for, and asked again with
+the rest of the grace.  One that does not answer is bypassed: then the grace is lost and only the
+kernel shows the result.  A container in CREATED cannot be stopped and may still start, so it is
+looked at until it starts or the time is up.
 """
 
 import asyncio
@@ -39,19 +40,19 @@ class KernelSeen(StrEnum):
 
     GONE = "gone"
     ALIVE = "alive"
-    UNSEEN = "unseen"  # its group was not known, so nothing is claimed
+    UNSEEN = "unseen"  # the group is unknown or unreadable, so nothing is claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerOutcome:
-    """One container at the end.
+    """One container at the end of its climb.
 
     Attributes:
         rung: the highest rung that was tried; 0 when none was needed.
         seen: what the last look at the runtime showed.
         kernel: what the kernel showed after that.
-        error: what the runtime said last where it was an error, and which processes are left.
-        ms: how long all of it took.
+        error: the last errors of runtime and kill, and the processes that are left.
+        ms: how long the climb took.
     """
 
     id: str
@@ -65,7 +66,7 @@ class ContainerOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Climbed:
-    """Where a container's climb ended, and the look that showed it; None when there was none."""
+    """How a container's climb ended, and the look that showed it; None without a look."""
 
     rung: int
     seen: Seen
@@ -75,7 +76,7 @@ class Climbed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Settled:
-    """What the looks after a stop came to; `started` when it was created first and runs now."""
+    """What the looks after a stop showed; `started` when a container in CREATED runs now."""
 
     seen: Seen
     look: Look | None
@@ -83,7 +84,7 @@ class _Settled:
 
 
 class ContainerStopper:
-    """The way down for the containers of one command, a bounded number of stops at a time."""
+    """Brings one command's containers down, with a bounded number of stops at a time."""
 
     def __init__(
         self, *, runtime: Runtime, groups: PodGroups, killer: Killer, clock: Clock, looks: Looks
@@ -98,20 +99,20 @@ class ContainerStopper:
     async def bring_down(
         self, pod: Pod, container: Container, *, grace_s: int, without_runtime: bool = False
     ) -> tuple[ContainerOutcome, Look | None]:
-        """Return what became of one container, and the look that showed it.
+        """Bring one container down; return its outcome and the look that showed it.
 
         Args:
             pod: the container's pod.
-            container: what is to end.
+            container: the container to bring down.
             grace_s: the signed grace.
-            without_runtime: whether the runtime is known not to answer, and is not asked.
+            without_runtime: whether the runtime is known not to answer; then it is not asked.
         """
         begun_ms = self._clock.monotonic_ms()
         leaf, before = await self._before(pod, container.id, without_runtime=without_runtime)  # (a)
         climbed = Climbed(rung=0, seen=before, error="", look=None)
         if not before.ended and not without_runtime:
             climbed = await self._climb(pod, container.id, grace_s)
-        leaf = leaf or self._leaf(pod, container.id)  # of one that was only created then
+        leaf = leaf or self._leaf(pod, container.id)  # a container in CREATED gets its group late
         if not climbed.seen.ended:
             climbed = await self._kill(
                 pod, container.id, leaf, climbed, without_runtime=without_runtime
@@ -124,7 +125,7 @@ class ContainerStopper:
             kernel, left = await self._kernel_look(leaf, climbed.seen)  # (f)
         seen = climbed.seen
         if seen is Seen.UNKNOWN and kernel is KernelSeen.GONE:
-            seen = Seen.DOWN  # a runtime that says nothing has no better word
+            seen = Seen.DOWN  # the runtime gave no answer, so the kernel decides
         outcome = ContainerOutcome(
             id=container.id,
             name=container.name,
@@ -139,7 +140,7 @@ class ContainerStopper:
     async def _before(
         self, pod: Pod, container_id: str, *, without_runtime: bool
     ) -> tuple[Leaf | None, Seen]:
-        """Return the kernel's group of a container, and how the container is before any stop."""
+        """Return a container's control group, and how the container is before any stop."""
         if without_runtime:
             return self._leaf(pod, container_id), Seen.UNKNOWN
         try:
@@ -152,7 +153,7 @@ class ContainerStopper:
         return leaf or self._leaf(pod, container_id), seen
 
     def _leaf(self, pod: Pod, container_id: str) -> Leaf | None:
-        """Return a container's group by its id below its pod's."""
+        """Return a container's control group by its id, below its pod's group."""
         try:
             group = self._groups.pod_group(pod.uid)
         except GateFailed:
@@ -163,7 +164,7 @@ class ContainerStopper:
     async def _climb(self, pod: Pod, container_id: str, grace_s: int) -> Climbed:
         rung, error = _GRACEFUL, ""
         settled = _Settled(seen=Seen.UNKNOWN, look=None)
-        ends_ms: int | None = None  # when the grace is over; none has begun
+        ends_ms: int | None = None  # when the grace ends; None until it begins
         for rung in (_GRACEFUL, _AT_ONCE):  # (b), (c)
             for _ in range(bounds.MAX_STOP_TRIES):
                 async with self._width:
@@ -173,8 +174,10 @@ class ContainerStopper:
                     elif rung == _GRACEFUL and now_ms >= ends_ms:
                         break
                     left_s = -((now_ms - ends_ms) // 1_000)
-                    said, again = await self._stop(container_id, left_s if rung == _GRACEFUL else 0)
-                error = said or error
+                    failed, again = await self._stop(
+                        container_id, left_s if rung == _GRACEFUL else 0
+                    )
+                error = failed or error
                 settled = await self._settle(pod, container_id)  # (e)
                 if settled.started:
                     ends_ms, again = None, True
@@ -193,22 +196,22 @@ class ContainerStopper:
         *,
         without_runtime: bool,
     ) -> Climbed:
-        """Take rung 3, where the kernel has a group of this container."""
+        """Take rung 3 if the container's control group is known."""
         if leaf is None or so_far.seen is Seen.CREATED:
             return so_far
-        refused = ""
+        failed = ""
         try:
             await asyncio.to_thread(self._killer.kill, leaf)
         except (GateFailed, OSError) as error:
-            refused = error.message if isinstance(error, GateFailed) else str(error.strerror)
-        said = "; ".join(part for part in (so_far.error, refused) if part)
+            failed = error.message if isinstance(error, GateFailed) else str(error.strerror)
+        errors = "; ".join(part for part in (so_far.error, failed) if part)
         if without_runtime or so_far.seen is Seen.UNKNOWN:
-            return Climbed(rung=_BY_KERNEL, seen=Seen.UNKNOWN, error=said, look=None)
+            return Climbed(rung=_BY_KERNEL, seen=Seen.UNKNOWN, error=errors, look=None)
         settled = await self._settle(pod, container_id)
-        return Climbed(rung=_BY_KERNEL, seen=settled.seen, error=said, look=settled.look)
+        return Climbed(rung=_BY_KERNEL, seen=settled.seen, error=errors, look=settled.look)
 
     async def _stop(self, container_id: str, timeout_s: int) -> tuple[str, bool]:
-        """Ask the runtime; return what it said if that was an error, and whether to ask again."""
+        """Call StopContainer; return its error, "" for none, and whether to call it again."""
         margin_s = bounds.STOP_MARGIN_S if timeout_s else bounds.KILL_TIMEOUT_S
         try:
             await self._runtime.stop_container(
@@ -221,7 +224,7 @@ class ContainerStopper:
         return "", False
 
     async def _settle(self, pod: Pod, container_id: str) -> _Settled:
-        """Look until the container is down, has started after all, or the time for that is up."""
+        """Look until the container is down, or has started after CREATED, or the time is up."""
         begun_ms = self._clock.monotonic_ms()
         created, silent = False, 0
         while True:
@@ -230,8 +233,8 @@ class ContainerStopper:
                 look = await self._looks.fresh()
             except (RuntimeUnavailable, RuntimeTooOld) as error:
                 silent += error.stable_code == TIMEOUT
-                gone_around = silent >= bounds.MAX_SILENT_LOOKS
-                seen, within_s = Seen.UNKNOWN, 0 if gone_around else bounds.RUNTIME_PATIENCE_S
+                is_stuck = silent >= bounds.MAX_SILENT_LOOKS
+                seen, within_s = Seen.UNKNOWN, 0 if is_stuck else bounds.RUNTIME_PATIENCE_S
             else:
                 seen = look.seen(pod, container_id)
                 within_s = bounds.SETTLE_TIMEOUT_S
@@ -244,7 +247,7 @@ class ContainerStopper:
             await self._clock.sleep(bounds.LOOK_INTERVAL_S)
 
     async def _kernel_look(self, leaf: Leaf | None, seen: Seen) -> tuple[KernelSeen, str]:
-        """Return what the kernel shows, giving processes that are dying the time to be gone."""
+        """Return what the kernel shows; give processes that are ending the time to end."""
         if leaf is None:
             return KernelSeen.UNSEEN, ""
         begun_ms = self._clock.monotonic_ms()
@@ -253,7 +256,7 @@ class ContainerStopper:
             try:
                 pids = self._groups.pids(leaf)
             except OSError as error:
-                return KernelSeen.UNSEEN, f"control group unreadable: {error.strerror}"
+                return KernelSeen.UNSEEN, f"cannot read the control group: {error.strerror}"
             if not pids:
                 return KernelSeen.GONE, ""
             if self._elapsed_s(begun_ms) >= within_s:

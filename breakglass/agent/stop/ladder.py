@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring pods down and say what was seen of them - never what was answered.
+"""Bring pods down and report what looks showed of them, never what calls answered.
 
-The containers of a pod climb side by side (`rungs`), and so do the pods of a command.  What starts
-in a pod while it is being stopped is stopped too, for a few rounds: a container that was created
-in the same instant must not be what survives.  Without a runtime the kernel shows what is new.
+The containers of a pod climb side by side (see `container`), and so do the pods of a command.  A
+container that starts while its pod is being stopped is stopped too, for a few rounds: one that was
+created in the same instant must not survive.  Without the runtime the kernel shows new containers.
 
-A pod's climb ends with a `PodOutcome` and never with the runtime's error.  It says "down" or "gone"
-only when the runtime shows nothing of it live and the kernel, where the group was known, no
-process; by the kernel alone where the runtime gives no answer, and then its group must be known.
-Sandboxes are left alone and nothing is ever removed: that would reset kubelet's back-off.
+A climb ends with a `PodOutcome`, never with the runtime's error.  The outcome says "down" or "gone"
+only when the runtime shows nothing of the pod live and the kernel, where it knows the group, shows
+no process.  When the runtime gives no answer the kernel alone decides, and must know the group.
+Sandboxes stay, and nothing is ever removed: that would reset kubelet's back-off.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodOutcome:
-    """One pod at the end of its climb; `ms` is the whole of it."""
+    """One pod at the end of its climb; `ms` is the time of the whole climb."""
 
     uid: str
     name: str
@@ -54,15 +54,15 @@ class PodOutcome:
 async def side_by_side(
     steps: Sequence[Step], act: Callable[[Step], Awaitable[T]]
 ) -> AsyncGenerator[T, None]:
-    """Act on all steps at once; yield what comes of each as soon as it is there.
+    """Act on all steps at once; yield each result as soon as there is one.
 
-    Whoever leaves the iteration early closes it (`contextlib.aclosing`), which cancels what is
-    under way.
+    A caller that stops iterating early must close the generator (`contextlib.aclosing`), which
+    cancels the acts in progress.
     """
     ended: asyncio.Queue[T | Exception] = asyncio.Queue()
 
     async def act_to_its_end(step: Step) -> None:
-        # An error in a task would cancel whoever iterates, in the middle of something else.
+        # An error raised in the task would cancel the iterating caller at any place in its code.
         try:
             ended.put_nowait(await act(step))
         except Exception as error:  # noqa: BLE001 - raised again below
@@ -79,7 +79,7 @@ async def side_by_side(
                     break
                 yield outcome
         except GeneratorExit:
-            return  # closed: a group would make another error of it
+            return  # the generator was closed; the TaskGroup would raise another error for it
         finally:
             for task in tasks:
                 task.cancel()
@@ -89,7 +89,7 @@ async def side_by_side(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladders:
-    """What pods are brought down through, and what makes a ladder of it."""
+    """The ports through which pods are brought down; makes one ladder for each command."""
 
     runtime: Runtime
     groups: PodGroups
@@ -100,14 +100,14 @@ class Ladders:
         """Return a ladder whose climbs share their looks.
 
         Args:
-            without_runtime: whether the runtime is known not to answer: then only the kernel is
+            without_runtime: whether the runtime is known not to answer; then only the kernel is
                 asked.
         """
         return Ladder(self, without_runtime=without_runtime)
 
 
 class Ladder:
-    """The climbs of one command, with looks that all of them share."""
+    """The climbs of one command, which share their looks."""
 
     def __init__(self, ports: Ladders, *, without_runtime: bool) -> None:
         self._clock = ports.clock
@@ -123,7 +123,7 @@ class Ladder:
         )
 
     async def climb(self, step: Step) -> PodOutcome:
-        """Bring one pod down and return what was seen of it."""
+        """Bring one pod down; return what looks showed of it."""
         begun_ms = self._clock.monotonic_ms()
         known = {one.id for one in (*step.pod.containers, *step.containers)}
         outcomes: tuple[ContainerOutcome, ...] = ()
@@ -132,10 +132,10 @@ class Ladder:
             ended, look = await self._all_down(step, pending)
             outcomes += ended
             if look is None:
-                pending = self._newcomers_by_kernel(step.pod, known)
+                pending = self._new_by_kernel(step.pod, known)
             else:
-                pending = _newcomers(look, step.pod, known)
-            # A pod that was down already when the climb began is only looked at.
+                pending = _new_containers(look, step.pod, known)
+            # A pod that was down before its climb began is not stopped, only looked at.
             if not pending or not step.containers:
                 break
             known |= {one.id for one in pending}
@@ -155,7 +155,7 @@ class Ladder:
         look: Look | None,
         pending: tuple[Container, ...],
     ) -> Seen:
-        """Return what is so of a whole pod; `pending` is what runs in it and was left alone."""
+        """Return what was seen of the whole pod; `pending` are running containers left alone."""
         seen = _worst(outcomes)
         if seen is not None:
             return seen
@@ -172,7 +172,7 @@ class Ladder:
     async def _all_down(
         self, step: Step, containers: tuple[Container, ...]
     ) -> tuple[tuple[ContainerOutcome, ...], Look | None]:
-        """Bring containers down; return their outcomes and a look that is later than all of it."""
+        """Bring containers down; return their outcomes and a look that began after all of them."""
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
@@ -185,15 +185,15 @@ class Ladder:
         ended = [task.result() for task in tasks]
         outcomes = tuple(outcome for outcome, _ in ended)
         looks = [look for _, look in ended if look is not None]
-        # A runtime that was silent was waited for long enough.
+        # Do not wait again for a runtime that gave a container's climb no look.
         if self._without_runtime or any(one.rung and look is None for one, look in ended):
             return outcomes, None
         if looks and len(looks) == len(ended):
             return outcomes, max(looks, key=lambda look: look.number)
         return outcomes, await self._looks.patient()
 
-    def _newcomers_by_kernel(self, pod: Pod, known: set[str]) -> tuple[Container, ...]:
-        """Return the containers of a pod that nobody has seen before and that have processes."""
+    def _new_by_kernel(self, pod: Pod, known: set[str]) -> tuple[Container, ...]:
+        """Return a pod's containers that have processes and are not in `known`."""
         try:
             group = self._groups.pod_group(pod.uid)
         except GateFailed:
@@ -205,21 +205,21 @@ class Ladder:
         )
 
     def _is_populated(self, leaf: Leaf) -> bool:
-        """Return whether a group has processes, as far as anybody can tell."""
+        """Return whether a group has processes; True when it cannot be read."""
         try:
             return bool(self._groups.pids(leaf))
         except OSError:
             return True
 
 
-def _newcomers(look: Look | None, pod: Pod, known: set[str]) -> tuple[Container, ...]:
-    """Return the live containers of a pod that nobody has seen before."""
+def _new_containers(look: Look | None, pod: Pod, known: set[str]) -> tuple[Container, ...]:
+    """Return a pod's live containers that are not in `known`."""
     now = look.of(pod) if look is not None else None
     return tuple(one for one in (now.containers if now else ()) if one.live and one.id not in known)
 
 
 def _worst(outcomes: tuple[ContainerOutcome, ...]) -> Seen | None:
-    """Return the worst of what was seen of a pod's containers, None when all of it has ended."""
+    """Return the worst that was seen of a pod's containers; None when all have ended."""
     seen = {one.seen for one in outcomes}
     if any(one.kernel is KernelSeen.ALIVE for one in outcomes):
         return Seen.RUNNING

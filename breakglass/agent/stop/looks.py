@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at the runtime that many can share: both lists once for all who wait for them.
+"""Looks: listings of the runtime's pods that many callers share.
 
-A look is only worth what it shows *after* the thing that is to be seen, so `Looks.fresh` returns
-one that began after the call.  Callers who come while a look is under way wait for it to end and
-share the next one, and looks rest between each other: thirty pods cost a few looks, not thirty.
-Silence is shared by all who waited through the end of it: it says the same of each.
+A look proves only what it shows *after* the act that it checks, so `Looks.fresh` returns one that
+began after the call.  Callers that come during a look wait until it ends and share the next one,
+and looks pause between each other: thirty pods need a few looks, not thirty.  When a look times
+out, all callers that waited for its end get the same timeout.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from breakglass.core import bounds
 from breakglass.core.pods import ContainerState, Pod
 from breakglass.errors import RuntimeTooOld, RuntimeUnavailable
 
-_RESTS = 2  # times as long as the look before took: a third of the time at most is looked
+_RESTS = 2  # the pause in durations of the last look: looks take at most a third of the time
 
 PodKey: TypeAlias = "tuple[str, str, str]"
 
@@ -29,15 +29,15 @@ class Seen(StrEnum):
     """What a look shows of a container or of a pod."""
 
     DOWN = "down"  # listed, and nothing of it is live
-    GONE = "gone"  # not listed any more
+    GONE = "gone"  # no longer listed
     RUNNING = "running"
-    CREATED = "created"  # not started yet, and may be at any moment
+    CREATED = "created"  # not started yet; it may start at any moment
     RESTARTED = "restarted"  # a pod whose stopped containers were replaced by new ones
-    UNKNOWN = "unknown"  # the runtime gave no look
+    UNKNOWN = "unknown"  # the runtime did not answer the look
 
     @property
     def ended(self) -> bool:
-        """Whether this is an end: nothing is left of it that could run."""
+        """Whether it has ended: nothing that could run is left."""
         return self in {Seen.DOWN, Seen.GONE}
 
 
@@ -45,23 +45,23 @@ SEEN_OF_STATE = {
     ContainerState.EXITED: Seen.DOWN,
     ContainerState.CREATED: Seen.CREATED,
     ContainerState.RUNNING: Seen.RUNNING,
-    ContainerState.UNKNOWN: Seen.RUNNING,  # not known to be down
+    ContainerState.UNKNOWN: Seen.RUNNING,  # unknown is never taken for down
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """The runtime's pods at one moment; a higher number is a later look."""
+    """The runtime's pods at one moment; a later look has a higher number."""
 
     number: int
     pods: Mapping[PodKey, Pod]
 
     def of(self, pod: Pod) -> Pod | None:
-        """Return how a pod is now, or None when it is no longer listed."""
+        """Return a pod as this look shows it, or None when it is not listed."""
         return self.pods.get(_key(pod))
 
     def seen(self, pod: Pod, container_id: str) -> Seen:
-        """Return what this look shows of one container of a pod."""
+        """Return what this look shows of one of a pod's containers."""
         now = self.of(pod)
         for one in now.containers if now else ():
             if one.id == container_id:
@@ -70,14 +70,14 @@ class Look:
 
 
 class Looks:
-    """The looks that the climbs of one command share."""
+    """The looks that all climbs of one command share."""
 
     def __init__(self, runtime: Runtime, clock: Clock) -> None:
         self._runtime = runtime
         self._clock = clock
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._begun = 0
-        self._under_way = 0  # the number of the look that is taken now, 0 for none
+        self._under_way = 0  # the number of the look in progress, 0 for none
         self._latest: Look | None = None
         self._rests_until_ms = 0
         self._failure: tuple[int, RuntimeUnavailable | RuntimeTooOld] | None = None
@@ -86,11 +86,11 @@ class Looks:
         """Return a look that began after this call.
 
         Raises:
-            RuntimeUnavailable, RuntimeTooOld: the runtime gave none; a caller who waited for the
-                same look gets the same error.
+            RuntimeUnavailable, RuntimeTooOld: the runtime did not answer; callers that waited for
+                the same look get the same error.
         """
         asked, during = self._begun, self._under_way
-        async with self._turn:
+        async with self._lock:
             if self._latest is not None and self._latest.number > asked:
                 return self._latest
             if self._failure is not None:
@@ -98,7 +98,7 @@ class Looks:
                 is_silence = failure.stable_code == TIMEOUT
                 if number > asked or (number == during and is_silence):
                     raise failure
-            # Looks without a pause would take from the stops the time they are waiting for.
+            # Without a pause, looks would slow down the stops that they wait for.
             await self._clock.sleep((self._rests_until_ms - self._clock.monotonic_ms()) / 1_000)
             self._begun += 1
             number, begun_ms = self._begun, self._clock.monotonic_ms()
@@ -117,7 +117,7 @@ class Looks:
             return self._latest
 
     async def patient(self) -> Look | None:
-        """Return a fresh look, waiting for a runtime that is away; None when it stays away."""
+        """Return a fresh look; wait while the runtime restarts; None if it stays away."""
         deadline_ms = self._clock.monotonic_ms() + round(bounds.RUNTIME_PATIENCE_S * 1_000)
         while True:
             try:

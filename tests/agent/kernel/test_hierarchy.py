@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of pods and containers, and where their groups are found, over trees of every kind."""
+"""The names of pods' and containers' groups, and where groups are found, in trees of every kind."""
 
 import os
 from pathlib import Path, PurePosixPath
@@ -36,7 +36,7 @@ PATHS = [
 
 
 def host_of(kind: str, root: Path) -> Host:
-    """Return a machine of a kind."""
+    """Return a machine with trees of this kind."""
     unified, v1, _ = KINDS[kind]
     return Host(root, unified=unified, v1=v1)
 
@@ -73,7 +73,7 @@ def code_of(refused: pytest.ExceptionInfo[GateFailed]) -> str:
     ],
 )
 def test_a_name_is_a_pods_when_it_is_its_whole_uid(name: str, uid: str | None) -> None:
-    """Nothing before it, nothing after it, and in lower case as Kubernetes writes it."""
+    """Nothing may stand before or after the UID, which is in lower case as Kubernetes writes it."""
     assert hierarchy.pod_uid_of(name) == uid
 
 
@@ -94,14 +94,14 @@ def test_a_name_is_a_pods_when_it_is_its_whole_uid(name: str, uid: str | None) -
     ],
 )
 def test_a_containers_name_is_its_whole_id(name: str, container_id: str | None) -> None:
-    """Bare by cgroupfs, in a scope by systemd; CRI-O's monitor is not the container."""
+    """The cgroupfs driver uses the bare id, systemd a scope; CRI-O's monitor is no container."""
     assert hierarchy.container_id_of(name) == container_id
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("path", PATHS)
 def test_a_pod_is_found_wherever_kubelets_root_is(tmp_path: Path, kind: str, path: str) -> None:
-    """By looking, by UID and by hint: every class, both drivers, roots of its own."""
+    """A pod of any class, driver and root is found by looking, by UID and by hint."""
     host = host_of(kind, tmp_path)
     host.group(path)
     kernel = host.kernel()
@@ -120,7 +120,7 @@ def test_a_pod_is_found_wherever_kubelets_root_is(tmp_path: Path, kind: str, pat
 
 
 def test_a_slice_may_be_given_by_its_name_alone(tmp_path: Path) -> None:
-    """Runtimes take it so under systemd: each dash of the name is one level."""
+    """Under systemd a runtime may give a slice's name alone: each dash is one level of its path."""
     host = host_of("v2", tmp_path)
     path = next(path for path in PATHS if "burstable-pod" in path)
     host.group(path)
@@ -146,7 +146,7 @@ def test_a_slice_may_be_given_by_its_name_alone(tmp_path: Path) -> None:
     ],
 )
 def test_a_hint_that_is_not_this_pods_is_refused(tmp_path: Path, hint: str) -> None:
-    """Whatever the runtime says: no other group, and none below another pod, can be meant."""
+    """A hint that names another group, or one below another pod, is refused."""
     host = host_of("hybrid", tmp_path)
     host.group(f"kubepods/pod{OTHER}/{ID}/kubepods/pod{UID}")
     host.group(f"kubepods/pod{UID}/{ID}")
@@ -156,7 +156,7 @@ def test_a_hint_that_is_not_this_pods_is_refused(tmp_path: Path, hint: str) -> N
 
 
 def test_a_uid_that_is_none_has_no_group(tmp_path: Path) -> None:
-    """What the runtime calls a UID may be anything; it is not made a path of."""
+    """The runtime may give any text as a UID; text of another form is never made into a path."""
     host = host_of("hybrid", tmp_path)
     host.group("kubepods/podx")
     host.group("kubepods/besteffort")
@@ -168,7 +168,7 @@ def test_a_uid_that_is_none_has_no_group(tmp_path: Path) -> None:
 
 
 def test_nothing_that_a_container_makes_is_taken_for_a_pod(tmp_path: Path) -> None:
-    """Whoever may make groups inside its own can give them any name."""
+    """A container that may make groups inside its own can give them any name."""
     host = host_of("hybrid", tmp_path)
     own = f"kubepods/besteffort/pod{UID}"
     host.group(f"{own}/pod{OTHER}")
@@ -182,7 +182,7 @@ def test_nothing_that_a_container_makes_is_taken_for_a_pod(tmp_path: Path) -> No
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a group of another user")
 def test_nothing_in_a_tree_of_a_user_is_taken_for_a_pod(tmp_path: Path) -> None:
-    """Users have a part of the tree, delegated by systemd, and make any name there."""
+    """A user has a part of the tree, delegated by systemd, and can give groups there any name."""
     host = host_of("v2", tmp_path)
     host.pod(f"kubepods/besteffort/pod{UID}")
     theirs = "user.slice/user-1000.slice/user@1000.service"
@@ -198,7 +198,7 @@ def test_nothing_in_a_tree_of_a_user_is_taken_for_a_pod(tmp_path: Path) -> None:
 
 
 def test_links_and_files_are_no_groups(tmp_path: Path) -> None:
-    """A tree of control groups has none; whatever has is not believed."""
+    """A symlink or a file with a pod's name is not a group."""
     host = host_of("v2", tmp_path)
     host.group(f"elsewhere/pod{UID}")
     host.group("kubepods/besteffort")
@@ -213,7 +213,7 @@ def test_links_and_files_are_no_groups(tmp_path: Path) -> None:
 
 
 def test_a_slice_in_a_slice_of_another_name_is_no_pods(tmp_path: Path) -> None:
-    """By systemd a slice is named after the one it is in, and nobody else makes slices."""
+    """A slice's name begins with its parent's, so a slice with another name is not a pod's."""
     host = host_of("v2", tmp_path)
     host.group(f"kubepods.slice/kubepods-besteffort.slice/kubepods-pod{SLICED}.slice")
     host.group(f"kubepods.slice/pod{OTHER}")
@@ -221,7 +221,7 @@ def test_a_slice_in_a_slice_of_another_name_is_no_pods(tmp_path: Path) -> None:
 
 
 def test_a_pod_that_is_being_made_is_looked_at_again(tmp_path: Path) -> None:
-    """Kubelet makes a pod's groups one tree after the other."""
+    """A group in only some trees is not cached, because kubelet makes the groups tree by tree."""
     host = host_of("hybrid", tmp_path)
     path = f"kubepods/besteffort/pod{UID}"
     host.group("kubepods/besteffort")
@@ -237,14 +237,14 @@ def test_a_pod_that_is_being_made_is_looked_at_again(tmp_path: Path) -> None:
 
 
 def test_a_pod_that_was_made_again_is_seen(tmp_path: Path) -> None:
-    """Under the same name there is another directory: its limits are not the old ones."""
+    """A directory with the same name and another inode is a new group, with limits of its own."""
     host = host_of("hybrid", tmp_path)
     path = f"kubepods/besteffort/pod{UID}"
     first = host.pod(path)
     kernel = host.kernel()
     assert kernel.groups.pod_groups() == (first,)
     for place in host.mounts.values():
-        (place / path).rename(place / f"old-{UID}")  # so that its inode cannot be given again
+        (place / path).rename(place / f"old-{UID}")  # keeps the inode in use, so it is not reused
     assert kernel.groups.pod_groups() == ()
     host.group(path)
     (second,) = kernel.groups.pod_groups()
@@ -255,7 +255,7 @@ def test_a_pod_that_was_made_again_is_seen(tmp_path: Path) -> None:
 def test_parents_are_remembered_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look costs a few listings; a walk is for when nothing is known, and now and then."""
+    """A look lists the known parents; it walks only at first and at every 30th look."""
     host = host_of("hybrid", tmp_path)
     host.group(f"kubepods/burstable/pod{UID}")
     host.group("kubepods/besteffort")
@@ -272,7 +272,7 @@ def test_parents_are_remembered_and_found_again(
     listed.clear()
     assert len(kernel.groups.pod_groups()) == 1
     places = [f"kubepods{below}" for below in ("", "/besteffort", "/burstable")]
-    trees = [host.mounts["pids"], host.mounts[""]]  # where they are, and whose inodes count
+    trees = [host.mounts["pids"], host.mounts[""]]  # the tree with the pods, and that of the inodes
     assert listed == [str(tree / place) for place in places for tree in trees]
 
     host.group(f"new/kubepods/pod{OTHER}")
@@ -282,7 +282,7 @@ def test_parents_are_remembered_and_found_again(
 
 
 def test_a_parent_that_only_the_runtime_knew_is_learned(tmp_path: Path) -> None:
-    """Without "kubepods" in its path a pod is found by the hint, and its neighbours after it."""
+    """A pod without "kubepods" in its path is found by the hint, then other pods beside it."""
     host = host_of("v2", tmp_path)
     host.group(f"odd/pod{UID}")
     host.group(f"odd/pod{OTHER}")
@@ -295,7 +295,7 @@ def test_a_parent_that_only_the_runtime_knew_is_learned(tmp_path: Path) -> None:
 
 
 def test_what_has_vanished_is_forgotten(tmp_path: Path) -> None:
-    """Another root of kubelet's, after a restart with other settings."""
+    """A root that kubelet no longer uses is dropped once the walk finds another one."""
     host = host_of("v2", tmp_path)
     host.group(f"kubepods/pod{UID}")
     kernel = host.kernel()
@@ -310,7 +310,7 @@ def test_what_has_vanished_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_a_walk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither depth nor number of somebody's groups makes a look long."""
+    """Neither the depth nor the number of other groups makes a walk long."""
     host = host_of("v2", tmp_path)
     deep = "/".join("d" * (pod_search._MAX_DEPTH + 2))
     host.group(f"{deep}/kubepods/pod{UID}")
@@ -323,7 +323,7 @@ def test_a_walk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_pods_beyond_all_reason_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bound for what is kept of one look."""
+    """One look keeps a bounded number of groups."""
     host = host_of("v2", tmp_path)
     for number in range(5):
         host.group(f"kubepods/pod{number}{UID[1:]}")
@@ -332,7 +332,7 @@ def test_pods_beyond_all_reason_are_cut(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_path_is_below_the_mount_it_says(tmp_path: Path) -> None:
-    """Names that lead elsewhere are in no tree."""
+    """A path with a symlink or ".." in it is in no tree."""
     host = host_of("hybrid", tmp_path)
     host.group(f"kubepods/pod{UID}")
     trees = Hierarchies(host.proc, host.proc / "self" / "mountinfo")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers as the kernel shows them, over trees of cgroup v1, v2 and hybrid hosts."""
+"""Containers' groups and processes, in trees of cgroup v1, v2 and hybrid hosts."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ KINDS = [(True, False), (False, True), (True, True)]
 def test_a_containers_group_is_found_on_every_kind_of_host(
     tmp_path: Path, group: str, *, unified: bool, v1: bool
 ) -> None:
-    """Names by cgroupfs and by systemd, containerd and CRI-O, v1, v2 and hybrid."""
+    """Both drivers' names, containerd's and CRI-O's, are found on v1, v2 and hybrid hosts."""
     host = Host(tmp_path, unified=unified, v1=v1)
     host.put_in(PID, group)
     kernel = host.kernel()
@@ -44,7 +44,7 @@ def test_a_containers_group_is_found_on_every_kind_of_host(
 
 @pytest.mark.parametrize(("unified", "v1"), KINDS)
 def test_the_containers_of_a_pod_are_listed(tmp_path: Path, *, unified: bool, v1: bool) -> None:
-    """By both drivers' names, each once; a monitor beside it and odd names are no containers."""
+    """Names of both drivers are listed once each; CRI-O's monitors and other names are left out."""
     for number, pod in enumerate((POD, SLICE)):
         host = Host(tmp_path / str(number), unified=unified, v1=v1)
         group = host.pod(pod)
@@ -59,7 +59,7 @@ def test_the_containers_of_a_pod_are_listed(tmp_path: Path, *, unified: bool, v1
 
 
 def test_a_container_that_is_only_in_a_v1_tree_is_listed(tmp_path: Path) -> None:
-    """Where the cgroup2 tree refused it, a container may still have the others."""
+    """A container that the cgroup2 tree refused may still have groups in the v1 trees."""
     host = Host(tmp_path, unified=True, v1=True)
     group = host.pod(POD)
     host.group(f"{POD}/{ID}", trees=("pids", "freezer"))
@@ -68,7 +68,7 @@ def test_a_container_that_is_only_in_a_v1_tree_is_listed(tmp_path: Path) -> None
 
 
 def test_processes_are_those_of_all_trees(tmp_path: Path) -> None:
-    """One that has left the group in one tree is still in the others, and counts once."""
+    """A process that left the group in one tree is still found in the others, and listed once."""
     host = Host(tmp_path, unified=True, v1=True)
     host.put_in(PID, f"{POD}/{ID}")
     host.put_in(PID + 1, f"{POD}/{ID}")
@@ -80,7 +80,7 @@ def test_processes_are_those_of_all_trees(tmp_path: Path) -> None:
 
 
 def test_processes_in_groups_below_are_the_containers_too(tmp_path: Path) -> None:
-    """A container that runs an init system moves its own processes further down."""
+    """A container with an init system moves its own processes into groups below its own."""
     host = Host(tmp_path, unified=True, v1=False)
     host.put_in(PID, f"{POD}/{ID}/init.scope")
     host.put_in(PID + 1, f"{POD}/{ID}/system.slice/x.service")
@@ -95,7 +95,7 @@ def test_processes_in_groups_below_are_the_containers_too(tmp_path: Path) -> Non
     "group", ["/", POD, f"{POD}/{OTHER}", f"{POD}/{ID}0", f"{POD}/a{ID}", f"{POD}/{ID[:12]}"]
 )
 def test_a_process_of_somebody_else_gives_no_group(tmp_path: Path, group: str) -> None:
-    """The full id must stand in the path: a process id may have been given away meanwhile."""
+    """The path must have the full container id: the process id may have been reused."""
     host = Host(tmp_path, unified=True, v1=True)
     host.put_in(PID, group if group != "/" else "/x")
     (host.proc / str(PID) / "cgroup").write_text(f"0::{group}\n5:pids:{group}\n")
@@ -103,18 +103,18 @@ def test_a_process_of_somebody_else_gives_no_group(tmp_path: Path, group: str) -
 
 
 def test_a_process_that_is_gone_gives_no_group(tmp_path: Path) -> None:
-    """Nothing is claimed of a container whose process could not be looked up."""
+    """A container whose process has ended gives no group."""
     assert Host(tmp_path, unified=True, v1=False).kernel().groups.leaf_of(PID, ID) is None
 
 
 def test_a_group_that_is_gone_has_no_processes(tmp_path: Path) -> None:
-    """The leaf is removed with its last process, which is what gone looks like."""
+    """The kernel removes no group with processes in it, so a missing group has none."""
     host = Host(tmp_path, unified=True, v1=False)
     assert host.kernel().groups.pids(Leaf(directory=host.mounts[""] / "gone")) == ()
 
 
 def test_a_group_that_is_gone_already_is_no_leaf(tmp_path: Path) -> None:
-    """/proc may tell of a group whose directory was removed since."""
+    """A group that /proc names and whose directory was removed since is not returned."""
     host = Host(tmp_path, unified=True, v1=False)
     (host.proc / str(PID)).mkdir()
     (host.proc / str(PID) / "cgroup").write_text(f"0::{POD}/{ID}\n")
@@ -122,7 +122,7 @@ def test_a_group_that_is_gone_already_is_no_leaf(tmp_path: Path) -> None:
 
 
 def test_a_mount_of_a_part_of_the_tree_is_followed(tmp_path: Path) -> None:
-    """Where a hierarchy is seen from below its root, paths outside of it are not found."""
+    """A mount of a part of a tree gives the groups below its root, and no others."""
     host = Host(tmp_path, unified=True, v1=False, top="/machine")
     host.group(f"{POD}/{ID}")
     (host.proc / str(PID)).mkdir()
@@ -135,7 +135,7 @@ def test_a_mount_of_a_part_of_the_tree_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_host_without_proc_shows_nothing(tmp_path: Path) -> None:
-    """No mounts, no groups, and no error."""
+    """A host without mounts gives no groups and no error."""
     kernel = host_kernel(tmp_path / "nowhere")
     assert kernel.groups.leaf_of(1, ID) is None
     assert not kernel.groups.pod_groups()
@@ -144,7 +144,7 @@ def test_a_host_without_proc_shows_nothing(tmp_path: Path) -> None:
 
 
 def test_a_group_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """Unreadable is not empty: whoever asks must not take it for gone."""
+    """A group that cannot be read raises: the caller must not take it for empty."""
     (tmp_path / "cgroup.procs").mkdir()
     with pytest.raises(OSError, match="directory"):
         host_kernel(tmp_path).groups.pids(Leaf(directory=tmp_path))
@@ -162,7 +162,7 @@ def test_a_group_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 def test_a_process_is_described_by_state_and_name(
     tmp_path: Path, stat: str | None, described: str
 ) -> None:
-    """A name is whatever the process calls itself: nothing in it reaches a terminal."""
+    """A process chooses its own name, so its unprintable characters are replaced."""
     host = Host(tmp_path, unified=True, v1=False)
     if stat is not None:
         (host.proc / str(PID)).mkdir()
@@ -171,7 +171,7 @@ def test_a_process_is_described_by_state_and_name(
 
 
 def test_this_machine_can_be_read() -> None:
-    """The real /proc has no group for us by that name, and its mounts are understood."""
+    """On this machine's real /proc, mounts are parsed and no group has the made-up container id."""
     kernel = host_kernel()
     assert Hierarchies(Path("/proc"), Path("/proc/self/mountinfo")).trees
     assert kernel.groups.leaf_of(os.getpid(), ID) is None

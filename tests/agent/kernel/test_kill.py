@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is refused to be killed, over trees in a folder, and what a kill does there with files.
+"""What a kill refuses, over trees of files in a folder, and what it writes into those files.
 
-No process is in danger here: the groups are files, and the ids in them are of no process of this
-machine or of this very one.  Killing for real is tests/real/test_kill.py.
+No process is in danger: the groups are files, and their process ids are unused on this machine or
+are this test's own.  tests/real/test_kill.py kills real processes.
 """
 
 import itertools
@@ -24,18 +24,18 @@ KINDS = [(True, False), (False, True), (True, True)]
 
 
 def leaf_of(host: Host, path: str = LEAF, label: str | None = None) -> Leaf:
-    """Return a leaf in one tree."""
+    """Return a container's group in one tree."""
     first = next(iter(host.mounts)) if label is None else label
     return Leaf(directory=host.mounts[first] / path, container_id=ID)
 
 
 def kernel_of(host: Host, *runtime: int) -> Kernel:
-    """Return the kernel of a machine whose runtime has these processes."""
+    """Return the kernel of a machine whose runtime has these process ids."""
     return host_kernel(host.proc, runtime_pids=lambda: frozenset(runtime))
 
 
 def refused(host: Host, leaf: Leaf, *runtime: int) -> str:
-    """Return the code with which a kill is refused."""
+    """Return the code of the error with which a kill is refused."""
     kernel = kernel_of(host, *runtime)
     before = {path: path.read_bytes() for path in host.root.rglob("*") if path.is_file()}
     with pytest.raises(GateFailed) as caught:
@@ -52,7 +52,7 @@ def refused(host: Host, leaf: Leaf, *runtime: int) -> str:
 def test_only_what_is_below_a_pod_is_killed(
     tmp_path: Path, path: str, *, unified: bool, v1: bool
 ) -> None:
-    """Neither a pod nor a parent nor a service, nor a container that no pod has."""
+    """A pod, a parent, a service, and a container outside of every pod are refused."""
     host = Host(tmp_path, unified=unified, v1=v1)
     host.put_in(NOBODY, f"{path or 'x'}")
     for label in host.mounts:
@@ -60,7 +60,7 @@ def test_only_what_is_below_a_pod_is_killed(
 
 
 def test_a_directory_outside_of_the_trees_is_not_killed(tmp_path: Path) -> None:
-    """Whatever its name is, and however it is reached."""
+    """A directory outside of the trees is refused, whatever its name or path."""
     host = Host(tmp_path, unified=True, v1=True)
     host.put_in(NOBODY, LEAF)
     outside = tmp_path / LEAF
@@ -75,7 +75,7 @@ def test_a_directory_outside_of_the_trees_is_not_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("generations", [0, 1, 2, 5])
 def test_the_agent_and_its_ancestors_are_not_killed(tmp_path: Path, generations: int) -> None:
-    """In any tree, and below the leaf too."""
+    """A group with the agent or an ancestor in it, or below it, is refused in any tree."""
     for number, below in enumerate(("", "/init.scope")):
         host = Host(tmp_path / str(number), unified=True, v1=True)
         lineage = [os.getpid(), *(NOBODY + one for one in range(generations)), 1]
@@ -87,7 +87,7 @@ def test_the_agent_and_its_ancestors_are_not_killed(tmp_path: Path, generations:
 
 @pytest.mark.parametrize("label", ["", "pids", "freezer", "name=systemd"])
 def test_the_runtime_is_not_killed(tmp_path: Path, label: str) -> None:
-    """Also when it is in the container's group in one tree alone."""
+    """A group with the runtime in it is refused, also when only one tree has it there."""
     host = Host(tmp_path, unified=True, v1=True)
     host.put_in(NOBODY, LEAF)
     host.file(LEAF, label, "cgroup.procs").write_text(f"{NOBODY}\n{NOBODY + 1}\n")
@@ -95,7 +95,7 @@ def test_the_runtime_is_not_killed(tmp_path: Path, label: str) -> None:
 
 
 def test_a_kubelet_that_was_moved_here_is_not_killed(tmp_path: Path) -> None:
-    """It is in no pod in the other trees."""
+    """A kubelet that is in no pod in the other trees is the real one: the kill is refused."""
     host = Host(tmp_path, unified=True, v1=True)
     host.put_in(NOBODY, LEAF)
     host.put_in(NOBODY + 1, "system.slice/kubelet.service", name="kubelet")
@@ -112,11 +112,11 @@ def test_a_kubelet_that_was_moved_here_is_not_killed(tmp_path: Path) -> None:
 def test_a_container_that_calls_itself_kubelet_is_not_spared(
     tmp_path: Path, *, unified: bool, v1: bool
 ) -> None:
-    """A name is free, a group is given: it is not refused (and cannot be hit, being a file)."""
+    """A process named kubelet that is in the pod's group in every tree does not stop the kill."""
     host = Host(tmp_path, unified=unified, v1=v1)
     host.put_in(NOBODY, LEAF, name="kubelet")
     kernel = kernel_of(host)
-    with pytest.raises(GateFailed) as caught:  # there is no process and no kernel behind the files
+    with pytest.raises(GateFailed) as caught:  # the files stand for no process and no kernel
         kernel.killer.kill(leaf_of(host))
     assert caught.value.stable_code == "kill-failed"
 
@@ -124,7 +124,7 @@ def test_a_container_that_calls_itself_kubelet_is_not_spared(
 def test_a_container_in_fewer_trees_that_calls_itself_kubelet_is_not_spared(
     tmp_path: Path,
 ) -> None:
-    """What left one of its groups for another of its pod's is still inside the pod."""
+    """A process that moved to another group of its pod in one tree is still in the pod."""
     host = Host(tmp_path, unified=True, v1=True)
     host.put_in(NOBODY, LEAF, name="kubelet")
     host.file(LEAF, "pids", "cgroup.procs").write_text("")
@@ -138,18 +138,18 @@ def test_a_container_in_fewer_trees_that_calls_itself_kubelet_is_not_spared(
 
 
 def test_the_kernel_is_told_once_where_it_can_kill_alone(tmp_path: Path) -> None:
-    """With cgroup.kill nothing else is needed; here the file only takes what it is told."""
+    """With cgroup.kill nothing else is written; here the file only records what is written."""
     host = Host(tmp_path, unified=True, v1=False)
     host.put_in(NOBODY, LEAF)
     order = host.file(LEAF, "", "cgroup.kill")
     order.write_text("")
-    kernel_of(host).killer.kill(leaf_of(host))  # the process stays, as one in state D would
+    kernel_of(host).killer.kill(leaf_of(host))  # the process id stays, as in state D
     assert order.read_text() == "1"
     assert kernel_of(host).groups.pids(leaf_of(host)) == (NOBODY,)
 
 
 def test_a_thaw_comes_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group that was frozen is not left so, even when signalling fails in the middle."""
+    """A frozen group is thawed also when signalling raises an error."""
     host = Host(tmp_path, unified=False, v1=True)
     host.put_in(NOBODY, LEAF)
     host.group(f"{LEAF}/below")
@@ -160,7 +160,7 @@ def test_a_thaw_comes_whatever_happens(tmp_path: Path, monkeypatch: pytest.Monke
 
     def interrupted(pid: int, flags: int = 0) -> int:
         seen.append(states[0].read_text())
-        raise RuntimeError("in the middle of it")
+        raise RuntimeError("interrupted")
 
     monkeypatch.setattr(os, "pidfd_open", interrupted)
     with pytest.raises(RuntimeError):
@@ -170,7 +170,7 @@ def test_a_thaw_comes_whatever_happens(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_group_that_is_gone_is_killed_already(tmp_path: Path) -> None:
-    """Nothing to kill is no failure; nor is a leaf that is empty."""
+    """A kill of a group that is gone or empty succeeds."""
     host = Host(tmp_path, unified=True, v1=True)
     kernel = kernel_of(host)
     kernel.killer.kill(leaf_of(host))
@@ -179,7 +179,7 @@ def test_a_group_that_is_gone_is_killed_already(tmp_path: Path) -> None:
 
 
 def test_a_group_that_cannot_be_read_is_not_killed(tmp_path: Path) -> None:
-    """Whoever is in there is not known, so nobody is sure to be spared."""
+    """A group that cannot be read may contain the agent or the runtime, so it is not killed."""
     host = Host(tmp_path, unified=True, v1=False)
     host.group(LEAF)
     host.file(LEAF, "", "cgroup.procs").unlink()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits on pods' groups by files and by systemctl, over trees of every kind.
+"""Limits on pods' groups, by files and by systemctl, in trees of every kind.
 
-The mkdir that the kernel refuses needs the kernel: its test runs where a cgroup2 tree is.
+The mkdir that the kernel refuses is tested where the machine has a cgroup2 tree.
 """
 
 import itertools
@@ -34,7 +34,7 @@ EXPECTED = {
 
 
 class Gated:
-    """A pod on a machine of a kind, and the kernel there."""
+    """A pod on a machine with trees of one kind, and that machine's kernel."""
 
     def __init__(self, root: Path, kind: str, path: str) -> None:
         unified, v1 = KINDS[kind]
@@ -46,7 +46,7 @@ class Gated:
         self.kernel = self.host.kernel()
 
     def limits(self) -> tuple[Limit, ...]:
-        """Return the limits there."""
+        """Return the pod's limits with their present values."""
         return self.kernel.limits.current(self.group, Oci.RUNC)
 
     def set_all(self) -> tuple[Limit, ...]:
@@ -61,7 +61,7 @@ class Gated:
     params=EXPECTED, ids=lambda one: f"{one[0]}-{'slice' if one[1] == SLICE else 'pod'}"
 )
 def gated(request: pytest.FixtureRequest, tmp_path: Path) -> Gated:
-    """Each kind of machine with each driver."""
+    """Return a pod for each kind of machine and each driver."""
     return Gated(tmp_path, *request.param)
 
 
@@ -71,7 +71,7 @@ def code_of(refused: pytest.ExceptionInfo[GateFailed]) -> str:
 
 
 def test_each_kind_of_machine_has_its_limits(gated: Gated, request: pytest.FixtureRequest) -> None:
-    """At the pod's own places, with the values before us."""
+    """The limits are at the pod's own places, with the values from before the gate."""
     limits = gated.limits()
     kinds = EXPECTED[request.node.callspec.params["gated"]]
     assert tuple(limit.kind.value for limit in limits) == kinds
@@ -84,7 +84,7 @@ def test_each_kind_of_machine_has_its_limits(gated: Gated, request: pytest.Fixtu
 
 
 def test_limits_are_set_lifted_and_read_back(gated: Gated) -> None:
-    """Each at its place; a limit of systemd's shows in the kernel's file too."""
+    """Each limit is set at its place; the kernel's file shows one of systemd's too."""
     limits = gated.set_all()
     assert gated.kernel.limits.changed(gated.group, limits) == ()
     for limit in limits:
@@ -101,7 +101,7 @@ def test_limits_are_set_lifted_and_read_back(gated: Gated) -> None:
 
 
 def test_tasks_are_proven_by_reading(gated: Gated) -> None:
-    """Where a mkdir is not refused descendants prove nothing, whatever the file says."""
+    """Files refuse no mkdir here, so descendants are not verified, whatever their file reads."""
     limits = gated.set_all()
     stands = gated.kernel.limits.standing(gated.group, limits, Oci.RUNC)
     slices = Gate.PROPERTY if gated.group.is_slice else Gate.PIDS
@@ -113,10 +113,10 @@ def test_tasks_are_proven_by_reading(gated: Gated) -> None:
 
 
 def test_a_property_needs_both_systemd_and_the_kernel(tmp_path: Path) -> None:
-    """What only one of them has is on its way out."""
+    """A TasksMax that only systemd or only the kernel shows does not count as standing."""
     gated = Gated(tmp_path, "v2", SLICE)
     limits = gated.set_all()
-    gated.tasks.write_text("0")  # ours on top: systemd rewrites it to 1, which holds as well
+    gated.tasks.write_text("0")  # a gate's 0: systemd rewrites it to 1, which holds as well
     assert gated.kernel.limits.standing(gated.group, limits, Oci.RUNC) is Gate.PROPERTY
     gated.host.systemd.install({UNIT: {"TasksMax": "infinity"}})
     assert gated.kernel.limits.standing(gated.group, limits, Oci.RUNC) is Gate.WATCH_ONLY
@@ -129,7 +129,7 @@ def test_a_property_needs_both_systemd_and_the_kernel(tmp_path: Path) -> None:
     [*itertools.product(KINDS, ("missing", "fails", "odd")), ("v2", "slow")],
 )
 def test_without_systemd_the_other_limits_remain(tmp_path: Path, kind: str, trouble: str) -> None:
-    """The property is a second belt, or has one: its lack is never the end of a gate."""
+    """A gate with a TasksMax has another limit too, which remains when systemctl fails."""
     gated = Gated(tmp_path, kind, SLICE)
     _spoil(gated.host, trouble)
     kernel = gated.host.kernel()
@@ -151,7 +151,7 @@ def _spoil(host: Host, trouble: str) -> None:
 
 
 def test_when_the_only_limit_cannot_be_read_that_is_an_error(tmp_path: Path) -> None:
-    """Nothing to set is not the same as nothing that could be set."""
+    """A pod whose only limit cannot be read raises; a pod without limits does not."""
     gated = Gated(tmp_path, "v2", SLICE)
     _spoil(gated.host, "fails")
     (gated.group.trees[0][1] / "cgroup.max.descendants").unlink()
@@ -161,7 +161,7 @@ def test_when_the_only_limit_cannot_be_read_that_is_an_error(tmp_path: Path) -> 
 
 
 def test_without_the_controller_there_is_no_limit_on_tasks(tmp_path: Path) -> None:
-    """A property that the kernel does not enforce would hold nothing."""
+    """Without the pids controller the kernel does not enforce TasksMax, so it is no limit."""
     for number, path in enumerate((POD, SLICE)):
         gated = Gated(tmp_path / str(number), "v2", path)
         gated.tasks.unlink()
@@ -174,7 +174,7 @@ def test_without_the_controller_there_is_no_limit_on_tasks(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("value", ["20", "4194304"])
 def test_a_number_before_us_comes_back(gated: Gated, value: str) -> None:
-    """A podPidsLimit of kubelet's podPidsLimit stands where it put it, after us as before."""
+    """A podPidsLimit that kubelet set before the gate is restored after it."""
     gated.tasks.write_text(f"{value}\n")
     if gated.group.is_slice:
         gated.host.systemd.install({UNIT: {"TasksMax": value, "file": str(gated.tasks)}})
@@ -186,14 +186,14 @@ def test_a_number_before_us_comes_back(gated: Gated, value: str) -> None:
 
 
 def test_a_very_old_systemd_says_infinity_in_digits(tmp_path: Path) -> None:
-    """The largest number of 64 bits is no limit."""
+    """The largest number of 64 bits means infinity."""
     gated = Gated(tmp_path, "v2", SLICE)
     gated.host.systemd.install({UNIT: {"TasksMax": str(2**64 - 1)}})
     assert gated.limits()[-1].old == "infinity"
 
 
-def test_a_value_that_does_not_stay_is_told(tmp_path: Path) -> None:
-    """What is written and does not read back does not stand."""
+def test_a_value_that_does_not_stay_is_an_error(tmp_path: Path) -> None:
+    """A value that does not read back after the write raises."""
     gated = Gated(tmp_path, "v2", SLICE)
     property_limit = gated.limits()[-1]
     (gated.host.systemd.folder / "systemctl").write_text("#!/bin/sh\necho 50\n")
@@ -203,7 +203,7 @@ def test_a_value_that_does_not_stay_is_told(tmp_path: Path) -> None:
     descendants = gated.limits()[0]
     Path(descendants.place).unlink()
     Path(descendants.place).symlink_to("/dev/null")
-    with pytest.raises(GateFailed) as refused:  # and a link is not followed
+    with pytest.raises(GateFailed) as refused:  # a symlink in the file's place is not followed
         gated.kernel.limits.set_limit(gated.group, descendants)
     assert code_of(refused) == "gate-unwritable"
 
@@ -214,7 +214,7 @@ def test_a_value_that_does_not_stay_is_told(tmp_path: Path) -> None:
 def test_an_old_value_from_the_log_is_checked_before_systemd_hears_it(
     tmp_path: Path, odd: str
 ) -> None:
-    """It is an argument of a program: a number, or "infinity"."""
+    """A value from the log becomes an argument of systemctl: only a number or "infinity" may."""
     gated = Gated(tmp_path, "v2", SLICE)
     limit = gated.set_all()[-1]
     before = len(gated.host.systemd.calls)
@@ -224,7 +224,7 @@ def test_an_old_value_from_the_log_is_checked_before_systemd_hears_it(
 
 
 def test_systemctl_is_called_as_it_should_be(tmp_path: Path) -> None:
-    """With an empty environment, options before "--", exact names after it."""
+    """It is called with an empty environment, options before "--" and exact names after it."""
     gated = Gated(tmp_path, "v2", SLICE)
     gated.set_all()
     calls = gated.host.systemd.calls
@@ -249,7 +249,7 @@ def test_systemctl_is_called_as_it_should_be(tmp_path: Path) -> None:
     ],
 )
 def test_only_the_pods_own_places_are_touched(gated: Gated, place: str) -> None:
-    """A limit from the log is compared with the group as it is now."""
+    """A limit from the log is compared with the group's present places."""
     for kind in (Gate.DESCENDANTS, Gate.PIDS, Gate.PROPERTY, Gate.WATCH_ONLY):
         limit = Limit(kind=kind, place=place, old="max", early=True)
         for touch in (gated.kernel.limits.set_limit, gated.kernel.limits.lift):
@@ -261,7 +261,7 @@ def test_only_the_pods_own_places_are_touched(gated: Gated, place: str) -> None:
 
 
 def test_a_limit_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """Unreadable is neither free nor shut."""
+    """An unreadable limit counts neither as free nor as set."""
     gated = Gated(tmp_path, "v1", POD)
     (limit,) = gated.limits()
     gated.tasks.unlink()
@@ -274,7 +274,7 @@ def test_a_limit_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_missing_in_a_group_that_is_there_is_an_error(tmp_path: Path) -> None:
-    """A group that is gone needs no limit; one that is there and has none is not held."""
+    """A missing limit file is an error, unless the whole group is gone."""
     gated = Gated(tmp_path, "v2", POD)
     limits = gated.limits()
     Path(limits[0].place).unlink()
@@ -287,13 +287,13 @@ def test_a_file_that_is_missing_in_a_group_that_is_there_is_an_error(tmp_path: P
 
 
 def scope(number: int, *, slice_: str = UNIT, state: str = "failed") -> dict[str, dict[str, str]]:
-    """Return a unit as crun leaves it."""
+    """Return a scope unit as crun leaves it."""
     name = f"cri-containerd-{number:064x}.scope"
     return {name: {"Slice": slice_, "ActiveState": state}}
 
 
 def test_failed_scopes_are_reset_by_name_and_only_the_pods_own(tmp_path: Path) -> None:
-    """Other pods' stay as they are, and so does what only looks like a scope."""
+    """Other pods' scopes, and units that only resemble a scope, are not reset."""
     gated = Gated(tmp_path, "v2", SLICE)
     other = UNIT.replace("123456789abc", "123456789abd")
     theirs = scope(1, slice_=other) | scope(2, slice_="system.slice")
@@ -310,7 +310,7 @@ def test_failed_scopes_are_reset_by_name_and_only_the_pods_own(tmp_path: Path) -
 
 
 def test_without_slices_systemd_is_not_asked(tmp_path: Path) -> None:
-    """The cgroupfs driver leaves no units."""
+    """With the cgroupfs driver there are no units, and systemctl is not called."""
     assert (
         Gated(tmp_path, "v2", POD).kernel.limits.reset_failed(group_without_systemd(tmp_path / "x"))
         == 0
@@ -318,7 +318,7 @@ def test_without_slices_systemd_is_not_asked(tmp_path: Path) -> None:
 
 
 def group_without_systemd(root: Path) -> PodGroup:
-    """Return a pod's group of a machine without systemd."""
+    """Return a pod's group on a machine without systemd."""
     return Host(root, unified=True, v1=False).pod(POD)
 
 
@@ -330,7 +330,7 @@ needs_tree = pytest.mark.skipif(
 @pytest.mark.real
 @needs_tree
 def test_the_kernel_refuses_a_container_where_the_limit_stands() -> None:
-    """The mkdir fails as a runtime's would; without the limit it succeeds, and nothing is left."""
+    """The mkdir fails as a runtime's would; without the limit it succeeds, and no probe is left."""
     with OwnGroups() as groups:
         groups.make(POD, ("",))
         place = groups.directory(POD, "")
@@ -339,16 +339,16 @@ def test_the_kernel_refuses_a_container_where_the_limit_stands() -> None:
         (place / "cgroup.max.descendants").write_text("0")
         assert refuses_children(place)
         (place / "cgroup.max.descendants").write_text("1")
-        (place / PROBE).mkdir()  # left by a look that was cut short
+        (place / PROBE).mkdir()  # as an interrupted probe leaves it
         assert not refuses_children(place)
         assert not (place / PROBE).exists()
-        (place / ID).mkdir()  # what runs already is not counted against the probe
+        (place / ID).mkdir()  # a running container's group does not disturb the probe
         (place / "cgroup.max.descendants").write_text("0")
         assert refuses_children(place)
 
 
 def test_a_probe_that_fails_for_another_reason_proves_nothing(tmp_path: Path) -> None:
-    """Gone, or a file in its way: the gate is not claimed."""
+    """When the group is gone, or a file is in the probe's way, the gate does not count."""
     assert not refuses_children(tmp_path / "gone")
     (tmp_path / PROBE).touch()
     assert not refuses_children(tmp_path)
@@ -356,6 +356,6 @@ def test_a_probe_that_fails_for_another_reason_proves_nothing(tmp_path: Path) ->
 
 
 def test_layouts_are_told_apart(tmp_path: Path) -> None:
-    """The trees that have the pod, and nothing else, say what kind of machine it is."""
+    """Only the trees that have the pod decide the layout."""
     layouts = [Gated(tmp_path / kind, kind, POD).group.layout for kind in KINDS]
     assert layouts == [Layout.UNIFIED, Layout.LEGACY, Layout.HYBRID]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""P4: the log survives what disks and crashes do, and never tells something else instead.
+"""P4: after any disk fault or crash the log holds exactly the acknowledged entries, or alarms.
 
-The fault table is made from the disk's effects, each "lost" (it failed) and "landed" (it happened,
-and failed all the same); after each the log is opened again and checked whole.
+The fault table is made from the disk's effects.  Each fails as "lost" (it did not happen) and as
+"landed" (it happened, and an error was raised); then the log is opened again and checked whole.
 """
 
 import contextlib
@@ -42,17 +42,17 @@ ENTRIES = 9
 
 
 def entry(number: int) -> bytes:
-    """Return an entry of a size of its own."""
+    """Return an entry whose length depends on its number."""
     return f"entry {number} ".encode() + b"x" * (number * 37 % 300)
 
 
 def opened(folder: Path, *, disk: Disk | None = None, sizes: Sizes = SIZES) -> AuditLog:
-    """Return the log in a folder, with small segments."""
+    """Return the log in a folder, opened with small segments."""
     return AuditLog.open(folder, SIGNER, disk=disk, sizes=sizes)
 
 
 def check(log: AuditLog, expected: Sequence[bytes]) -> None:
-    """Check everything a log claims, from its bytes alone."""
+    """Check every size, proof, entry and checkpoint of a log from its bytes alone."""
     assert list(log.entries()) == list(expected)
     tree = Tree(leaf_hash(one) for one in expected)
     checkpoint = verify_checkpoint(log.checkpoint, SIGNER.vkey)
@@ -64,7 +64,7 @@ def check(log: AuditLog, expected: Sequence[bytes]) -> None:
 
 
 def reopened_and_checked(folder: Path, expected: Sequence[bytes], *, or_one_more: bytes) -> None:
-    """Open a log on a healthy disk, check it whole, append, and open it once more."""
+    """Open a log on a healthy disk, check it whole, append an entry, and open it once more."""
     with opened(folder) as log:
         entries = [*expected, or_one_more] if log.size > len(expected) else [*expected]
         check(log, entries)
@@ -83,7 +83,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def written(folder: Path, count: int) -> list[bytes]:
-    """Write a log of so many entries, close it and return them."""
+    """Write a log of `count` entries, close it and return the entries."""
     entries = [entry(number) for number in range(count)]
     with opened(folder) as log:
         for number, one in enumerate(entries):
@@ -92,7 +92,7 @@ def written(folder: Path, count: int) -> list[bytes]:
 
 
 def last_frame(folder: Path) -> tuple[Path, Frame]:
-    """Return the last frame of a log and the segment it lies in."""
+    """Return the last frame of a log and its segment's path."""
     found = replay(folder, SIGNER.vkey)
     path = segment_path(folder, found.segment)
     frames = [one for one in parse_segment(path.read_bytes(), name="") if isinstance(one, Frame)]
@@ -100,7 +100,7 @@ def last_frame(folder: Path) -> tuple[Path, Frame]:
 
 
 def changed(path: Path, place: int, raw: bytes) -> None:
-    """Write over a part of a file."""
+    """Overwrite a part of a file."""
     with path.open("r+b") as file:
         file.seek(place)
         file.write(raw)
@@ -110,7 +110,7 @@ def changed(path: Path, place: int, raw: bytes) -> None:
 
 
 def test_a_log_is_the_same_after_every_start(folder: Path) -> None:
-    """Over many segments, each start reads what was appended, and proofs go on."""
+    """Each start reads the entries of all segments as appended, and later proofs extend earlier."""
     for count in range(40):
         with opened(folder) as log:
             assert log.size == count
@@ -122,13 +122,13 @@ def test_a_log_is_the_same_after_every_start(folder: Path) -> None:
 
 
 def test_an_empty_log_has_a_signed_checkpoint(folder: Path) -> None:
-    """From the first moment there is something that a later log must be consistent with."""
+    """The empty log's checkpoint commits the node: every later log must be consistent with it."""
     with opened(folder) as log:
         check(log, [])
 
 
 def test_a_receipt_is_of_a_durable_size(folder: Path) -> None:
-    """What a reader in another thread sees is one size with its own checkpoint."""
+    """A reader in another thread always gets a size together with that size's checkpoint."""
     written(folder, 3)
     with opened(folder) as log:
         assert verify_receipt(log.receipt(0), log.vkey).size == 3
@@ -141,7 +141,7 @@ def test_a_receipt_is_of_a_durable_size(folder: Path) -> None:
 
 
 def test_an_entry_has_a_size(folder: Path) -> None:
-    """Nothing, more than one tile can carry, and more than a segment holds are refused."""
+    """An empty entry, and one too long for a tile or for a segment, are refused."""
     with opened(folder) as log:
         for size in (0, bounds.MAX_ENTRY_BYTES + 1, SIZES.segment_bytes):
             with pytest.raises(ValueError, match="expected"):
@@ -151,7 +151,7 @@ def test_an_entry_has_a_size(folder: Path) -> None:
 
 
 def test_the_longest_entry_fits_a_real_segment(folder: Path) -> None:
-    """With the real sizes, entries of the greatest length go on from segment to segment."""
+    """With the real sizes, entries of the greatest length are appended across several segments."""
     entries = [bytes([65 + number % 26]) * bounds.MAX_ENTRY_BYTES for number in range(70)]
     with AuditLog.open(folder, SIGNER) as log:
         for one in entries:
@@ -162,7 +162,7 @@ def test_the_longest_entry_fits_a_real_segment(folder: Path) -> None:
 
 
 def test_short_writes_are_completed(folder: Path) -> None:
-    """A write that returns short is no error and loses nothing."""
+    """A write that writes fewer bytes than asked is continued and loses nothing."""
     with opened(folder, disk=ShortDisk()) as log:
         for number in range(ENTRIES):
             log.append(entry(number))
@@ -170,8 +170,8 @@ def test_short_writes_are_completed(folder: Path) -> None:
         check(log, [entry(number) for number in range(ENTRIES)])
 
 
-def test_a_closed_log_takes_nothing(folder: Path) -> None:
-    """After close every append refuses, and close may be called twice."""
+def test_a_closed_log_refuses_appends(folder: Path) -> None:
+    """After `close` every append is refused; `close` may be called twice."""
     log = opened(folder)
     log.close()
     log.close()
@@ -180,15 +180,15 @@ def test_a_closed_log_takes_nothing(folder: Path) -> None:
 
 
 def test_two_agents_never_share_a_log(folder: Path) -> None:
-    """The folder is locked by its first user, until that closes it."""
-    with opened(folder), pytest.raises(StateUnwritable, match="only user") as caught:
+    """The first agent locks the folder until it closes the log."""
+    with opened(folder), pytest.raises(StateUnwritable, match="another agent uses it") as caught:
         opened(folder)
     assert caught.value.stable_code == "log-locked"
     opened(folder).close()
 
 
 def test_files_are_for_their_owner_alone(folder: Path) -> None:
-    """0700 and 0600."""
+    """Folders have mode 0700 and files 0600."""
     written(folder, ENTRIES)
     path, frame = last_frame(folder)
     (folder / HINT).unlink()
@@ -203,7 +203,7 @@ def test_files_are_for_their_owner_alone(folder: Path) -> None:
 
 
 def story(folder: Path, disk: FaultyDisk) -> tuple[list[bytes], bytes]:
-    """Open a log and append; return what was acknowledged, and what may be there beside."""
+    """Open a log and append; return the acknowledged entries, and the one that may be there too."""
     acknowledged: list[bytes] = []
     try:
         log = opened(folder, disk=disk)
@@ -214,10 +214,10 @@ def story(folder: Path, disk: FaultyDisk) -> tuple[list[bytes], bytes]:
             try:
                 assert log.append(entry(number)) == len(acknowledged)
             except StateUnwritable:
-                continue  # nothing was written, and the log goes on
+                continue  # nothing was written, and later appends succeed
             except LogUnknown:
                 check(log, acknowledged)
-                with pytest.raises(LogUnknown, match="whose syncs succeed"):
+                with pytest.raises(LogUnknown, match="the log takes no more writes"):
                     log.append(entry(number))
                 return acknowledged, entry(number)
             acknowledged.append(entry(number))
@@ -226,7 +226,7 @@ def story(folder: Path, disk: FaultyDisk) -> tuple[list[bytes], bytes]:
 
 
 def calls_of(effect: str, folder: Path) -> int:
-    """Return how often the story does one effect on a healthy disk."""
+    """Return how often `story` performs one effect on a healthy disk."""
     disk = FaultyDisk()
     assert len(story(folder, disk)[0]) == ENTRIES
     shutil.rmtree(folder)
@@ -237,7 +237,7 @@ def calls_of(effect: str, folder: Path) -> int:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("effect", EFFECTS)
 def test_each_effect_fails_twice(folder: Path, effect: str, version: str, code: int) -> None:
-    """Wherever an effect fails, nothing acknowledged is lost and nothing else appears."""
+    """Whichever effect fails, no acknowledged entry is lost and no other entry appears."""
     for number in range(calls_of(effect, folder)):
         acknowledged, in_doubt = story(folder, FaultyDisk(effect, version, number, code))
         reopened_and_checked(folder, acknowledged, or_one_more=in_doubt)
@@ -245,14 +245,14 @@ def test_each_effect_fails_twice(folder: Path, effect: str, version: str, code: 
 
 
 def test_every_effect_of_the_disk_is_in_the_story_of_faults(folder: Path) -> None:
-    """The table leaves nothing out but `remove`, which only happens after a failure."""
+    """`story` performs every effect but `remove`, which happens only after a failure."""
     disk = FaultyDisk()
     story(folder, disk)
     assert [effect for effect in EFFECTS if not disk.calls[effect]] == ["remove"]
 
 
 def test_a_file_is_durable_before_its_name_and_the_name_before_its_use(folder: Path) -> None:
-    """Around every rename stand a sync of the file and a sync of the folder."""
+    """Each rename comes after a sync of the file and before a sync of the folder."""
     disk = FaultyDisk()
     story(folder, disk)
     renames = [place for place, effect in enumerate(disk.order) if effect == "replace"]
@@ -262,7 +262,7 @@ def test_a_file_is_durable_before_its_name_and_the_name_before_its_use(folder: P
 
 
 def test_a_ballast_becomes_a_segment_durably(folder: Path) -> None:
-    """Its new name is synced before anything is written under it."""
+    """The ballast's new name is synced before any frame is written to it."""
     disk = FaultyDisk()
     sizes = Sizes(segment_bytes=2048, ballast_bytes=2048, reserve_bytes=0, max_bytes=4096)
     with opened(folder, disk=disk, sizes=sizes) as log:
@@ -275,7 +275,7 @@ def test_a_ballast_becomes_a_segment_durably(folder: Path) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("effect", EFFECTS)
 def test_the_process_may_end_at_each_effect(folder: Path, effect: str, version: str) -> None:
-    """Killed before, in the middle of or after any effect, the log is whole at the next start."""
+    """A process killed before, during or after any effect leaves a log that opens whole."""
     for number in range(calls_of(effect, folder)):
         acknowledged: list[bytes] = []
         try:
@@ -292,7 +292,7 @@ def test_the_process_may_end_at_each_effect(folder: Path, effect: str, version: 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("effect", EFFECTS)
 def test_each_effect_of_a_repair_fails_twice(folder: Path, effect: str, version: str) -> None:
-    """A torn tail is repaired in the end, however the repair itself fails at first."""
+    """A torn tail is repaired in the end, whichever effect of the repair fails first."""
     for code in (errno.EIO, errno.ENOSPC, 0):
         for number in range(6):
             entries = written(folder, 5)
@@ -305,8 +305,8 @@ def test_each_effect_of_a_repair_fails_twice(folder: Path, effect: str, version:
             shutil.rmtree(folder)
 
 
-def test_an_interrupted_append_is_not_taken_for_a_failed_one(folder: Path) -> None:
-    """After an exception from nowhere in the middle of a write the log refuses to guess."""
+def test_an_interrupted_append_makes_the_log_refuse(folder: Path) -> None:
+    """After an unexpected exception in the middle of a write, the log refuses later appends."""
     with opened(folder, disk=FaultyDisk("fdatasync", "lost", 1)) as log:
         log.append(entry(0))
         with pytest.raises(PowerCutError):
@@ -317,8 +317,8 @@ def test_an_interrupted_append_is_not_taken_for_a_failed_one(folder: Path) -> No
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_power_fails_while_sectors_are_on_their_way(folder: Path, seed: int) -> None:
-    """Any part of what was not synced may be missing: what was acknowledged is not."""
+def test_a_power_cut_loses_only_unsynced_sectors(folder: Path, seed: int) -> None:
+    """A power cut may lose any unsynced sector, and never an acknowledged entry."""
     rng = random.Random(seed)
     disk = CachedDisk(seed)
     acknowledged: list[bytes] = []
@@ -338,15 +338,15 @@ def test_power_fails_while_sectors_are_on_their_way(folder: Path, seed: int) -> 
             disk.failing = False
         if rng.random() < 0.5:
             disk.cut_power()
-        with opened(folder, disk=disk) as log:  # a new process: the cache may still show the entry
+        with opened(folder, disk=disk) as log:  # a new process may still read the entry from cache
             if log.size > len(acknowledged):
                 acknowledged.append(one)
             check(log, acknowledged)
         disk.cut_power()
 
 
-def test_what_a_failed_sync_left_in_memory_is_written_again(folder: Path) -> None:
-    """A start that sees an entry makes it durable before anything is built on it."""
+def test_an_entry_of_a_failed_sync_is_written_again_at_start(folder: Path) -> None:
+    """A start makes the last entry durable before it appends another."""
     disk = CachedDisk(1)
     with opened(folder, disk=disk) as log:
         disk.failing = True
@@ -366,7 +366,7 @@ def test_what_a_failed_sync_left_in_memory_is_written_again(folder: Path) -> Non
 
 @pytest.mark.slow
 def test_a_torn_tail_is_kept_aside_and_told_at_any_length(folder: Path, tmp_path: Path) -> None:
-    """However much of the last frame reached the disk, the entries before it are whole."""
+    """The entries before a torn frame stay whole, however many of its bytes reached the disk."""
     entries = written(folder, 3)
     path, frame = last_frame(folder)
     raw = path.read_bytes()
@@ -389,7 +389,7 @@ def test_a_torn_tail_is_kept_aside_and_told_at_any_length(folder: Path, tmp_path
 
 
 def test_a_tail_torn_at_its_beginning_is_repaired_too(folder: Path) -> None:
-    """Sectors land in any order: the end of a frame may be there without its header."""
+    """Sectors reach the disk in any order, so a frame's end may be there without its header."""
     entries = written(folder, 4)
     path, frame = last_frame(folder)
     (folder / HINT).unlink()
@@ -400,8 +400,8 @@ def test_a_tail_torn_at_its_beginning_is_repaired_too(folder: Path) -> None:
         check(log, entries[:3])
 
 
-def test_a_torn_tail_after_the_turn_of_a_segment_is_repaired(folder: Path) -> None:
-    """The first frame of the next segment may be torn like any other."""
+def test_a_torn_first_frame_of_a_segment_is_repaired(folder: Path) -> None:
+    """The first frame of the next segment may be torn too."""
     entries = written(folder, 2)
     path, frame = last_frame(folder)
     count = 2
@@ -417,7 +417,7 @@ def test_a_torn_tail_after_the_turn_of_a_segment_is_repaired(folder: Path) -> No
 
 
 def test_a_tear_longer_than_a_frame_is_an_alarm(folder: Path) -> None:
-    """One append was under way at most, and it writes one frame."""
+    """At most one append was in progress, and it writes one frame."""
     with AuditLog.open(folder, SIGNER) as log:
         log.append(entry(0))
     (folder / HINT).unlink()
@@ -428,7 +428,7 @@ def test_a_tear_longer_than_a_frame_is_an_alarm(folder: Path) -> None:
 
 
 def test_a_tear_before_a_used_segment_is_an_alarm(folder: Path) -> None:
-    """Only the end of the log can be torn: before it everything was acknowledged."""
+    """Only the end of the log can be torn: everything before it was acknowledged."""
     written(folder, 20)
     path = segment_path(folder, 0)
     frames = [one for one in parse_segment(path.read_bytes(), name="") if isinstance(one, Frame)]
@@ -441,7 +441,7 @@ def test_a_tear_before_a_used_segment_is_an_alarm(folder: Path) -> None:
 
 
 def test_a_full_quarantine_takes_no_more(folder: Path) -> None:
-    """Copies are bounded; the repair is told all the same."""
+    """The number of copies is bounded; the repair is reported without a copy."""
     entries = written(folder, 3)
     (folder / QUARANTINE).mkdir()
     for number in range(bounds.MAX_QUARANTINED):
@@ -458,7 +458,7 @@ def test_a_full_quarantine_takes_no_more(folder: Path) -> None:
 
 
 def test_a_flipped_bit_is_never_believed(folder: Path, tmp_path: Path) -> None:
-    """A changed byte anywhere in the frames is an alarm, and the files stay as they are."""
+    """A changed byte anywhere in the frames raises an alarm and leaves the files as they are."""
     written(folder, 6)
     for path in (segment_path(folder, 0), segment_path(folder, 1)):
         raw = path.read_bytes()
@@ -473,8 +473,8 @@ def test_a_flipped_bit_is_never_believed(folder: Path, tmp_path: Path) -> None:
     opened(folder).close()
 
 
-def test_a_flipped_bit_without_the_hint_is_an_alarm_or_told(folder: Path) -> None:
-    """After a power cut the last frame may look torn; what came before never does."""
+def test_a_flipped_bit_without_the_hint_is_an_alarm_or_a_repair(folder: Path) -> None:
+    """Without the hint the last frame may look torn; a change before it is always an alarm."""
     entries = written(folder, 4)
     path, frame = last_frame(folder)
     raw = path.read_bytes()
@@ -494,8 +494,8 @@ def test_a_flipped_bit_without_the_hint_is_an_alarm_or_told(folder: Path) -> Non
         log.close()
 
 
-def test_bytes_in_the_blank_space_are_an_alarm_or_told(folder: Path) -> None:
-    """Nothing but an append writes there, and it begins where the last one ended."""
+def test_bytes_in_the_blank_space_are_an_alarm_or_a_repair(folder: Path) -> None:
+    """Bytes after the last frame are a torn tail when they fit one frame; otherwise an alarm."""
     entries = written(folder, 3)
     path, _ = last_frame(folder)
     changed(path, SIZES.segment_bytes - 1, b"x")
@@ -505,7 +505,7 @@ def test_bytes_in_the_blank_space_are_an_alarm_or_told(folder: Path) -> None:
 
 
 def test_an_entry_that_changes_under_a_running_agent_is_not_served(folder: Path) -> None:
-    """Every read is compared with the leaf in memory."""
+    """Every read is compared with the leaf hash in memory."""
     written(folder, 3)
     path, frame = last_frame(folder)
     with opened(folder) as log:
@@ -515,7 +515,7 @@ def test_an_entry_that_changes_under_a_running_agent_is_not_served(folder: Path)
 
 
 def test_a_log_that_lost_its_end_is_an_alarm(folder: Path) -> None:
-    """The hint remembers the newest checkpoint: entries that vanished are missed."""
+    """The hint has the newest checkpoint, so missing entries at the end are noticed."""
     written(folder, 2)
     keep = segment_path(folder, 0).read_bytes()
     with opened(folder) as log:
@@ -526,7 +526,7 @@ def test_a_log_that_lost_its_end_is_an_alarm(folder: Path) -> None:
 
 
 def test_a_log_that_was_written_anew_is_an_alarm(folder: Path, tmp_path: Path) -> None:
-    """Another history under the same key contradicts what the hint remembers."""
+    """Another history under the same key contradicts the checkpoint in the hint."""
     written(folder, 2)
     with opened(tmp_path / "other") as log:
         for number in range(5, 8):
@@ -537,8 +537,8 @@ def test_a_log_that_was_written_anew_is_an_alarm(folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("raw", [b"", b"\0" * 1024, b"half a note\n\n", os.urandom(2000)])
-def test_a_hint_that_is_not_whole_says_nothing(folder: Path, raw: bytes) -> None:
-    """It is never synced, so a power cut may leave anything."""
+def test_an_invalid_hint_is_ignored(folder: Path, raw: bytes) -> None:
+    """The hint is never synced, so a power cut may leave any bytes in it."""
     entries = written(folder, 2)
     (folder / HINT).write_bytes(raw)
     with opened(folder) as log:
@@ -546,7 +546,7 @@ def test_a_hint_that_is_not_whole_says_nothing(folder: Path, raw: bytes) -> None
 
 
 def test_a_missing_segment_is_an_alarm(folder: Path) -> None:
-    """Segments are numbered without gaps."""
+    """Segments are numbered without gaps, so a missing one is noticed."""
     written(folder, 40)
     segment_path(folder, 0).unlink()
     with pytest.raises(LogTampered, match=r"expected 00000000\.segment"):
@@ -554,7 +554,7 @@ def test_a_missing_segment_is_an_alarm(folder: Path) -> None:
 
 
 def test_another_nodes_log_is_an_alarm(folder: Path) -> None:
-    """A log that this node's key did not sign, or of another origin, is not this node's."""
+    """A log that another key signed, or with another origin, is not this node's."""
     written(folder, 2)
     for other in (
         LogSigner(SIGNER.origin, bytes(32)),
@@ -565,7 +565,7 @@ def test_another_nodes_log_is_an_alarm(folder: Path) -> None:
 
 
 def test_a_copied_log_is_read_without_being_touched(folder: Path, tmp_path: Path) -> None:
-    """An offline check needs the files and the key, takes no lock and repairs nothing."""
+    """An offline check needs the files and the key; it takes no lock and repairs nothing."""
     entries = written(folder, 12)
     path, frame = last_frame(folder)
     (folder / HINT).unlink()
@@ -584,7 +584,7 @@ def test_a_copied_log_is_read_without_being_touched(folder: Path, tmp_path: Path
 
 
 def filled(log: AuditLog, *, urgent: bool) -> tuple[int, StateUnwritable]:
-    """Append until the log refuses; return how often it did not, and the refusal."""
+    """Append until the log refuses; return the number of appends, and the refusal."""
     count = 0
     while True:
         try:
@@ -595,7 +595,7 @@ def filled(log: AuditLog, *, urgent: bool) -> tuple[int, StateUnwritable]:
 
 
 def test_a_log_has_an_end_and_a_reserve_before_it(folder: Path) -> None:
-    """Beyond its limit the log refuses by name; outcomes of what was accepted still fit."""
+    """A full log refuses with "log-full"; outcomes of accepted commands still fit the reserve."""
     sizes = Sizes(segment_bytes=4096, ballast_bytes=4096, reserve_bytes=3000, max_bytes=16384)
     with opened(folder, sizes=sizes) as log:
         first, refusal = filled(log, urgent=False)
@@ -610,8 +610,8 @@ def test_a_log_has_an_end_and_a_reserve_before_it(folder: Path) -> None:
         check(log, [entry(number) for number in range(first + second)])
 
 
-def test_room_that_is_no_promise_costs_the_ballast_first(folder: Path) -> None:
-    """Where preallocated space can still run out, the ballast is given up and work goes on."""
+def test_a_write_without_space_removes_the_ballast_first(folder: Path) -> None:
+    """When a preallocated write finds no space, removing the ballast makes the append succeed."""
     disk = FullDisk(folder / BALLAST)
     with opened(folder, disk=disk) as log:
         disk.full = True
@@ -621,7 +621,7 @@ def test_room_that_is_no_promise_costs_the_ballast_first(folder: Path) -> None:
         with pytest.raises(StateUnwritable, match="No space left") as caught:
             log.append(entry(1))
         assert caught.value.stable_code == "disk-full"
-        assert replay(folder, SIGNER.vkey).torn is None  # what was written short is zeros again
+        assert replay(folder, SIGNER.vkey).torn is None  # the partial write was zeroed again
         disk.full = False
         assert log.append(entry(1)) == 1
         assert (folder / BALLAST).exists()
@@ -630,7 +630,7 @@ def test_room_that_is_no_promise_costs_the_ballast_first(folder: Path) -> None:
 
 
 def test_a_ballast_that_cannot_be_removed_costs_the_append_only(folder: Path) -> None:
-    """`remove` fails too: the append is refused with nothing written, and the log goes on."""
+    """When `remove` fails too, the append writes nothing and is refused; the next ones succeed."""
     disk = FullDisk(folder / BALLAST)
     with opened(folder, disk=disk) as log:
         disk.full = disk.stuck = True
@@ -643,31 +643,31 @@ def test_a_ballast_that_cannot_be_removed_costs_the_append_only(folder: Path) ->
 
 
 def test_a_ballast_that_is_not_blank_never_becomes_a_segment(folder: Path) -> None:
-    """It is thrown away at the start: a segment must begin as zeros."""
+    """A ballast with other bytes than zeros is removed at the start."""
     opened(folder).close()
     (folder / BALLAST).write_bytes(b"x" * SIZES.ballast_bytes)
     opened(folder).close()
     assert (folder / BALLAST).read_bytes() == bytes(SIZES.ballast_bytes)
 
 
-def test_a_path_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     """A file in place of the state directory is a clear error."""
     (tmp_path / "state").write_text("")
-    with pytest.raises(StateUnwritable, match="expected to write in"):
+    with pytest.raises(StateUnwritable, match="cannot write in"):
         opened(tmp_path / "state" / "log")
 
 
-def test_a_segment_that_cannot_be_read_is_told(folder: Path) -> None:
-    """What is there but no file is not taken for an empty log."""
+def test_a_segment_that_cannot_be_read_is_an_error(folder: Path) -> None:
+    """A segment's path that is not a file is an error, not an empty log."""
     opened(folder).close()
     segment_path(folder, 0).unlink()
     segment_path(folder, 0).mkdir()
-    with pytest.raises(StateUnwritable, match="expected to read the log"):
+    with pytest.raises(StateUnwritable, match="cannot read the log"):
         opened(folder)
 
 
 def mounted(where: Path, *command: str) -> None:
-    """Mount something for the test, or skip it and say why."""
+    """Mount a file system for the test, or skip the test and say why."""
     if os.geteuid() != 0:
         pytest.skip("needs root to mount a small file system")
     where.mkdir()
@@ -680,7 +680,7 @@ def mounted(where: Path, *command: str) -> None:
 
 @pytest.fixture(params=["tmpfs", "ext4"])
 def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Return a file system of a few MiB, mounted for the test."""
+    """Yield a file system of a few MiB that is mounted for the test."""
     where = tmp_path / "disk"
     if request.param == "tmpfs":
         mounted(where, "-t", "tmpfs", "-o", "size=4m", "tmpfs")
@@ -696,7 +696,7 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
 
 
 def fill(disk: Path) -> None:
-    """Leave not one block free."""
+    """Fill a file system until no block is free."""
     with (disk / "filler").open("wb", buffering=0) as file:
         for size in (1 << 16, 512, 1):
             while True:
@@ -708,8 +708,8 @@ def fill(disk: Path) -> None:
 
 
 @pytest.mark.real
-def test_a_full_disk_is_survived_on_what_was_taken_before(small_disk: Path) -> None:
-    """On a real full disk: preallocated space, the ballast, the reserve, then a clear refusal."""
+def test_a_full_disk_is_survived_on_preallocated_space(small_disk: Path) -> None:
+    """A really full disk takes the preallocated space, ballast and reserve; then appends refuse."""
     folder = small_disk / "log"
     sizes = Sizes(segment_bytes=65536, ballast_bytes=131_072, reserve_bytes=32_768)
     with opened(folder, sizes=sizes) as log:
@@ -732,8 +732,8 @@ def test_a_full_disk_is_survived_on_what_was_taken_before(small_disk: Path) -> N
 
 
 @pytest.mark.real
-def test_a_torn_tail_on_a_full_disk_is_repaired_without_a_copy_if_need_be(small_disk: Path) -> None:
-    """A start must not need space: the ballast pays for the copy, and without it there is none."""
+def test_a_torn_tail_on_a_full_disk_is_repaired_even_without_a_copy(small_disk: Path) -> None:
+    """A start on a full disk frees the ballast for the copy, or repairs without a copy."""
     folder = small_disk / "log"
     entries = written(folder, 3)
     path, frame = last_frame(folder)
@@ -746,8 +746,8 @@ def test_a_torn_tail_on_a_full_disk_is_repaired_without_a_copy_if_need_be(small_
 
 
 @pytest.mark.real
-def test_a_read_only_disk_is_told_at_the_start(small_disk: Path) -> None:
-    """Nothing is accepted that could not be recorded."""
+def test_a_read_only_disk_is_an_error_at_the_start(small_disk: Path) -> None:
+    """A read-only disk is an error at the start, before any command is accepted."""
     folder = small_disk / "log"
     entries = written(folder, 3)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written can be read again: an entry that cannot would end every later start."""
+"""Every entry that is written parses again: one that does not would fail every later start."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ SIGNER = LogSigner("breakglass/example/prod-a/n1", bytes(32))
 
 @pytest.mark.parametrize("text", ["two\nlines", "\x1b[2J", "\u00e4", "x" * MAX_ENTRY_BYTES])
 async def test_text_that_no_entry_may_have_is_not_written(tmp_path: Path, text: str) -> None:
-    """The log is as it was, goes on, and is read again."""
+    """The entry is refused; the log is unchanged, takes more entries and opens again."""
     log = AuditLog.open(tmp_path / "log", SIGNER)
     journal = Journal(log, SystemClock())
     with pytest.raises(StateUnwritable) as refused:
@@ -32,8 +32,8 @@ async def test_text_that_no_entry_may_have_is_not_written(tmp_path: Path, text: 
     again.close()
 
 
-def test_what_systemctl_says_is_told_in_one_printable_line(tmp_path: Path) -> None:
-    """Its words go into entries, and it may say anything, in any language, on many lines."""
+def test_an_error_of_systemctl_is_quoted_in_one_printable_line(tmp_path: Path) -> None:
+    """The error text of systemctl goes into entries, so it becomes one printable line of ASCII."""
     program = tmp_path / "systemctl"
     said = "Failed to list units: \\303\\244\\n\\033[1mSee the logs\\n"
     program.write_text(f"#!/bin/sh\nprintf '{said}' >&2\nexit 1\n", encoding="ascii")

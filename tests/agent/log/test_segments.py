@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames: each is whole or it is not there, and an entry can never pose as one."""
+"""Frames: each is found whole or not at all, and no entry can be taken for a frame."""
 
 import struct
 import zlib
@@ -33,7 +33,7 @@ ENTRY, NOTE = b'{"kind":"stopped"}', b"a note\n"
 
 @given(entry=st.binary(max_size=300), note=st.binary(max_size=300), before=st.integers(0, 9))
 def test_what_is_rendered_is_read_back(entry: bytes, note: bytes, before: int) -> None:
-    """A frame holds its entry and its note exactly, wherever it lies."""
+    """A frame gives back its entry and its note exactly, at any offset."""
     raw = render_frame(entry, note)
     assert len(raw) % 8 == 0
     frame = parse_frame(bytes(before * 8) + raw, before * 8)
@@ -41,7 +41,7 @@ def test_what_is_rendered_is_read_back(entry: bytes, note: bytes, before: int) -
 
 
 def test_a_frame_is_laid_out_as_documented() -> None:
-    """Magic, two lengths, the CRC of zlib over lengths, entry and note, and zeros to eight."""
+    """A frame is: magic, two lengths, zlib's CRC of lengths, entry and note, zeros to 8 bytes."""
     lengths = struct.pack(">II", len(ENTRY), len(NOTE))
     crc = struct.pack(">I", zlib.crc32(lengths + ENTRY + NOTE))
     expected = b"BGF1" + lengths + crc + ENTRY + NOTE
@@ -49,7 +49,7 @@ def test_a_frame_is_laid_out_as_documented() -> None:
 
 
 def test_no_changed_bit_makes_another_frame() -> None:
-    """Every single bit of a frame, padding included, counts."""
+    """Changing any one bit of a frame, padding included, makes it invalid."""
     raw = render_frame(ENTRY, NOTE)
     for place in range(len(raw) * 8):
         flipped = bytearray(raw)
@@ -58,7 +58,7 @@ def test_no_changed_bit_makes_another_frame() -> None:
 
 
 def test_no_part_of_a_frame_is_a_frame() -> None:
-    """However much is missing at the end, zeros or nothing in its place."""
+    """A frame whose end is cut off, or replaced by zeros, is invalid."""
     raw = render_frame(ENTRY, NOTE)
     whole = len(raw.rstrip(b"\0"))
     for cut in range(whole):
@@ -71,7 +71,7 @@ def test_no_part_of_a_frame_is_a_frame() -> None:
     [(bounds.MAX_ENTRY_BYTES + 1, 0), (0, MAX_FRAME_NOTE_BYTES + 1), (2**32 - 1, 2**32 - 1)],
 )
 def test_a_length_beyond_its_limit_is_no_frame(entry_bytes: int, note_bytes: int) -> None:
-    """Lengths are compared with their limits before anything is read."""
+    """Lengths are compared with their bounds before the bytes are read."""
     content = bytes(min(entry_bytes + note_bytes, 1 << 17))
     lengths = struct.pack(">II", entry_bytes, note_bytes)
     crc = struct.pack(">I", zlib.crc32(lengths + content))
@@ -79,14 +79,14 @@ def test_a_length_beyond_its_limit_is_no_frame(entry_bytes: int, note_bytes: int
 
 
 def test_the_longest_frame_is_within_the_bound() -> None:
-    """The bound on torn tails is that of the longest frame that is ever written."""
+    """The bound on torn tails covers the longest frame that is ever written."""
     raw = render_frame(b"x" * bounds.MAX_ENTRY_BYTES, b"n" * MAX_FRAME_NOTE_BYTES)
     assert len(raw) <= MAX_FRAME_BYTES
     assert parse_frame(raw, 0) is not None
 
 
 def test_a_segment_is_frames_and_zeros() -> None:
-    """A blank segment, a full one, and one in between."""
+    """A segment may be blank, full, or anything between."""
     frame = render_frame(ENTRY, NOTE)
     for raw, count in ((b"", 0), (bytes(64), 0), (frame * 3, 3), (frame * 2 + bytes(64), 2)):
         items = list(parse_segment(raw, name="x"))
@@ -94,7 +94,7 @@ def test_a_segment_is_frames_and_zeros() -> None:
 
 
 def test_what_is_no_frame_at_the_end_is_torn() -> None:
-    """It is told from its first byte up to its last that is not zero."""
+    """A torn tail reaches from its first byte to its last byte that is not zero."""
     frame = render_frame(ENTRY, NOTE)
     *_, torn = parse_segment(frame + frame[:20] + bytes(64), name="x")
     assert torn == Torn(offset=len(frame), raw=frame[:20].rstrip(b"\0"))
@@ -103,7 +103,7 @@ def test_what_is_no_frame_at_the_end_is_torn() -> None:
 
 
 def test_a_broken_frame_before_a_whole_one_is_an_alarm() -> None:
-    """The whole one was written after the broken one was acknowledged."""
+    """The whole frame was written after the broken one had been acknowledged."""
     frame = render_frame(ENTRY, NOTE)
     for broken in (
         bytes(len(frame)),
@@ -117,14 +117,14 @@ def test_a_broken_frame_before_a_whole_one_is_an_alarm() -> None:
 
 
 def test_the_magic_in_an_entry_is_no_frame() -> None:
-    """Text that names the magic does not turn a torn tail into an alarm."""
+    """An entry with the magic in its text does not turn a torn tail into an alarm."""
     torn = render_frame(b"BGF1 " * 40, NOTE)[:-24]
     (item,) = parse_segment(torn + bytes(64), name="x")
     assert isinstance(item, Torn)
 
 
 def test_a_segment_keeps_its_number(tmp_path: Path) -> None:
-    """Segments are listed in order; a gap, or a name of another shape, is an alarm."""
+    """Segments are listed in order; a gap, or a file name of another form, is an alarm."""
     assert segment_paths(tmp_path) == ()
     for number in (1, 0):
         segment_path(tmp_path, number).write_bytes(b"")
@@ -135,7 +135,7 @@ def test_a_segment_keeps_its_number(tmp_path: Path) -> None:
 
 
 def test_places_are_kept_by_index() -> None:
-    """A place is given back as it was; there is none before the first or after the last."""
+    """A place is returned as it was added; an index below 0 or beyond the last raises."""
     places = Places()
     for number in range(5):
         places.append(Place(segment=number, offset=number * 8, entry_bytes=number + 1))
@@ -147,13 +147,13 @@ def test_places_are_kept_by_index() -> None:
 
 
 def test_a_reader_follows_the_segments(tmp_path: Path) -> None:
-    """Entries are read from whichever segment they lie in; a missing one is told."""
+    """The reader opens whichever segment an entry is in; a missing segment is an error."""
     for number in (0, 1):
         segment_path(tmp_path, number).write_bytes(render_frame(b"%d" % number, NOTE))
     reader = SegmentReader(tmp_path)
     for number in (0, 1, 1, 0):
         assert reader.read(Place(segment=number, offset=0, entry_bytes=1)) == b"%d" % number
-    with pytest.raises(FileUnreadable, match="expected to read the log"):
+    with pytest.raises(FileUnreadable, match="cannot read the log"):
         reader.read(Place(segment=2, offset=0, entry_bytes=1))
     assert reader.read(Place(segment=0, offset=0, entry_bytes=1)) == b"0"
     reader.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Births as the agent hears them: real folders, made as kubelet makes them."""
+"""Pod events through inotify, on real folders that are made as kubelet makes them."""
 
 import asyncio
 import resource
@@ -21,22 +21,22 @@ LONG_S = 10.0
 
 
 def logs_of(uid: str) -> str:
-    """Return the name of a pod's folder of logs."""
+    """Return the name of a pod's log folder."""
     return f"observability_telemetry-{uid[-5:]}_{uid}"
 
 
-def born(uid: str) -> PodEvent:
-    """Return the birth that this folder tells."""
+def log_event(uid: str) -> PodEvent:
+    """Return the event of this pod's log folder."""
     return PodEvent(uid=uid, namespace="observability", name=f"telemetry-{uid[-5:]}")
 
 
-def group(uid: str) -> PodEvent:
-    """Return the birth that a control group tells."""
+def group_event(uid: str) -> PodEvent:
+    """Return the event of this pod's control group."""
     return PodEvent(uid=uid, namespace="", name="")
 
 
 class Node:
-    """Folders as a node has them, and the births that are heard there."""
+    """The folders of a node, and the pod events from them."""
 
     def __init__(self, root: Path) -> None:
         self.logs = root / "pods"
@@ -46,133 +46,133 @@ class Node:
         self.pod_events = InotifyPodEvents(self.logs, lambda: tuple(self.parents), SystemClock())
 
     def starts(self, uid: str) -> None:
-        """Let kubelet begin with a pod."""
+        """Make a pod's log folder, as kubelet does first."""
         (self.logs / logs_of(uid)).mkdir()
 
-    async def hears(self) -> tuple[PodEvent, ...]:
-        """Return what is told, well before the timeout."""
+    async def events(self) -> tuple[PodEvent, ...]:
+        """Return the next events; fail when there are none well before the timeout."""
         async with asyncio.timeout(LONG_S / 2):
             return await self.pod_events.wait(LONG_S)
 
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    """Give a node that is listened to."""
+    """Yield a node whose pod events are open."""
     node = Node(tmp_path)
     node.pod_events.open()
     yield node
     node.pod_events.close()
 
 
-async def test_a_new_pod_wakes_who_waits(node: Node) -> None:
-    """The folder is made while somebody waits, and told at once."""
+async def test_a_new_pod_ends_a_wait(node: Node) -> None:
+    """A log folder that is made during a wait ends it at once."""
     asyncio.get_running_loop().call_soon(node.starts, UIDS[0])
-    assert await node.hears() == (born(UIDS[0]),)
+    assert await node.events() == (log_event(UIDS[0]),)
     assert await node.pod_events.wait(0) == ()
 
 
-async def test_what_came_between_two_waits_is_told_by_the_second(node: Node) -> None:
-    """Nothing is lost while nobody waits; each birth is told once, in order."""
+async def test_an_event_between_two_waits_comes_with_the_second(node: Node) -> None:
+    """Events between two waits are kept; each is returned once, in order."""
     asyncio.get_running_loop().call_soon(node.starts, UIDS[0])
-    await node.hears()
+    await node.events()
     for uid in UIDS[1:4]:
         node.starts(uid)
-    assert await node.hears() == tuple(born(uid) for uid in UIDS[1:4])
+    assert await node.events() == tuple(log_event(uid) for uid in UIDS[1:4])
 
 
-async def test_a_control_group_tells_the_uid(node: Node) -> None:
-    """Both drivers' names; the same pod in two hierarchies is one birth."""
+async def test_a_control_groups_event_has_the_uid(node: Node) -> None:
+    """Names of both drivers give events; a pod in two trees gives one."""
     slice_name = f"kubepods-burstable-pod{UIDS[1].replace('-', '_')}.slice"
     (node.parents[1] / f"pod{UIDS[0]}").mkdir()
     (node.parents[1] / slice_name).mkdir()
     (node.parents[0] / f"pod{UIDS[0]}").mkdir()
-    assert await node.hears() == (group(UIDS[0]), group(UIDS[1]))
+    assert await node.events() == (group_event(UIDS[0]), group_event(UIDS[1]))
 
 
-async def test_other_folders_and_files_are_no_births(node: Node) -> None:
-    """Whatever else appears there does not even wake."""
+async def test_other_folders_and_files_are_no_events(node: Node) -> None:
+    """A folder or file without a pod's name does not end the wait."""
     (node.logs / "lost+found").mkdir()
     (node.logs / f"pod{UIDS[0]}").mkdir()
     (node.logs / logs_of(UIDS[0])).touch()
     (node.parents[0] / "besteffort").mkdir()
     (node.parents[0] / logs_of(UIDS[0])).mkdir()
     node.starts(UIDS[1])
-    assert await node.hears() == (born(UIDS[1]),)
+    assert await node.events() == (log_event(UIDS[1]),)
 
 
-async def test_pods_that_are_there_already_are_present_and_not_born(tmp_path: Path) -> None:
-    """The first wait tells only what came after the opening."""
+async def test_pods_from_before_the_opening_are_present_and_no_events(tmp_path: Path) -> None:
+    """The first wait returns only pods that came after the opening."""
     node = Node(tmp_path)
     node.starts(UIDS[0])
     node.pod_events.open()
     assert await node.pod_events.wait(0) == ()
-    assert node.pod_events.present() == (born(UIDS[0]),)
+    assert node.pod_events.present() == (log_event(UIDS[0]),)
     node.pod_events.close()
 
 
-async def test_logs_that_vanish_and_return_are_looked_at(node: Node) -> None:
-    """What was made before the new folder was watched is found by looking."""
+async def test_logs_that_vanish_and_return_are_read_again(node: Node) -> None:
+    """A pod from before the new folder was watched is found by reading the folder."""
     node.starts(UIDS[0])
-    await node.hears()
+    await node.events()
     shutil.rmtree(node.logs)
-    assert await node.hears() == ()
+    assert await node.events() == ()
     assert node.pod_events.present() == ()
     assert await node.pod_events.wait(0) == ()
     node.logs.mkdir()
     node.starts(UIDS[1])
-    assert await node.hears() == (born(UIDS[1]),)
+    assert await node.events() == (log_event(UIDS[1]),)
     node.starts(UIDS[2])
-    assert await node.hears() == (born(UIDS[2]),)
+    assert await node.events() == (log_event(UIDS[2]),)
 
 
-async def test_another_folder_of_logs_is_found(node: Node, tmp_path: Path) -> None:
-    """Logs that are moved to another disk, with a link in their place, are heard there."""
+async def test_another_log_folder_is_found(node: Node, tmp_path: Path) -> None:
+    """Logs that were moved to another disk behind a symlink give events."""
     disk = tmp_path / "disk"
     node.logs.rename(disk)
     node.logs.symlink_to(disk)
     node.starts(UIDS[0])
-    assert born(UIDS[0]) in await node.hears()
+    assert log_event(UIDS[0]) in await node.events()
     node.starts(UIDS[1])
-    assert born(UIDS[1]) in await node.hears()
+    assert log_event(UIDS[1]) in await node.events()
     node.starts(UIDS[2])
-    assert await node.hears() == (born(UIDS[2]),)
+    assert await node.events() == (log_event(UIDS[2]),)
 
 
 async def test_parents_are_asked_for_at_every_wait(node: Node, tmp_path: Path) -> None:
-    """A parent that comes later is looked at once and then heard."""
+    """A parent that appears later is read once and watched from then on."""
     late = tmp_path / "kubepods.slice"
     node.parents.append(late)
     assert await node.pod_events.wait(0) == ()
     (late / f"kubepods-pod{UIDS[0].replace('-', '_')}.slice").mkdir(parents=True)
-    assert await node.hears() == (group(UIDS[0]),)
+    assert await node.events() == (group_event(UIDS[0]),)
     (late / f"kubepods-pod{UIDS[1].replace('-', '_')}.slice").mkdir()
-    assert await node.hears() == (group(UIDS[1]),)
+    assert await node.events() == (group_event(UIDS[1]),)
 
 
 async def test_an_overflow_tells_all_that_is_there(node: Node) -> None:
-    """The births that the queue lost are among those present."""
+    """The pods whose events the queue lost are among those present."""
     for uid in UIDS[:3]:
         node.starts(uid)
-    await node.hears()
+    await node.events()
     node.pod_events._inotify._take(InotifyEvent(watch=-1, mask=IN_Q_OVERFLOW, name=b""))
-    assert set(await node.hears()) == {born(uid) for uid in UIDS[:3]}
+    assert set(await node.events()) == {log_event(uid) for uid in UIDS[:3]}
 
 
 async def test_a_flood_that_nobody_waits_for_stays_bounded(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond the limit nothing is remembered; the next wait looks instead."""
+    """Beyond the bound no event is kept; the next wait reads the folder instead."""
     monkeypatch.setattr(bounds, "MAX_POD_FOLDERS", 4)
     for uid in UIDS:
         node.starts(uid)
-    heard = await node.hears()
-    assert 4 <= len(heard) <= 8
-    assert set(heard) <= {born(uid) for uid in UIDS}
+    found = await node.events()
+    assert 4 <= len(found) <= 8
+    assert set(found) <= {log_event(uid) for uid in UIDS}
     assert len(node.pod_events.present()) == 4
 
 
 async def test_without_inotify_the_timeout_is_slept(tmp_path: Path) -> None:
-    """No instance is left: nothing is told until there is one, and then by a look."""
+    """Without an instance there are no events; with one again, the folder is read."""
     node = Node(tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
@@ -182,12 +182,12 @@ async def test_without_inotify_the_timeout_is_slept(tmp_path: Path) -> None:
         assert await node.pod_events.wait(0.001) == ()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert await node.hears() == (born(UIDS[0]),)
+    assert await node.events() == (log_event(UIDS[0]),)
     node.pod_events.close()
 
 
 async def test_the_timeout_is_the_clocks(tmp_path: Path) -> None:
-    """An hour of virtual time passes without a birth, and `wait` ends with it."""
+    """A wait without events ends after an hour of virtual time."""
     virtual = VirtualClock()
     pod_events = InotifyPodEvents(tmp_path, lambda: (), VirtualAgentClock(virtual))
     pod_events.open()
@@ -199,27 +199,27 @@ async def test_the_timeout_is_the_clocks(tmp_path: Path) -> None:
 
 
 async def test_a_wait_that_is_cancelled_loses_nothing(node: Node) -> None:
-    """What is born while nobody waits any more is told by the next wait."""
+    """A pod that comes after the cancelled wait is returned by the next one."""
     waiting = asyncio.create_task(node.pod_events.wait(LONG_S))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     node.starts(UIDS[0])
-    assert await node.hears() == (born(UIDS[0]),)
+    assert await node.events() == (log_event(UIDS[0]),)
 
 
-def handles() -> int:
-    """Return how many descriptors this process has."""
+def descriptors() -> int:
+    """Return the number of this process's open descriptors."""
     return len(tuple(Path("/proc/self/fd").iterdir()))
 
 
-async def test_closing_gives_everything_back(tmp_path: Path) -> None:
-    """No descriptor is left, and closing twice is closing once."""
-    before = handles()
+async def test_closing_releases_all_descriptors(tmp_path: Path) -> None:
+    """No descriptor is left open, and a second close does nothing."""
+    before = descriptors()
     node = Node(tmp_path)
     node.pod_events.open()
-    assert handles() == before + 1
+    assert descriptors() == before + 1
     node.pod_events.close()
     node.pod_events.close()
-    assert handles() == before
+    assert descriptors() == before

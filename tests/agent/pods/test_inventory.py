@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of pods around a runtime that does not answer, and what is not believed."""
+"""The pod inventory without the runtime, and the names and files that it does not trust."""
 
 import asyncio
 import json
@@ -24,18 +24,18 @@ SILENT = RuntimeUnavailable("no answer", code="runtime-timeout")
 
 
 class Folders(SimPodEvents):
-    """Pod log folders, those that somebody else made among them."""
+    """Pod log folders, with some that another process than kubelet made."""
 
     def __init__(self, of: SimPodEvents, more: Iterable[PodEvent]) -> None:
         self._of, self._more = of, tuple(more)
 
     def present(self) -> tuple[PodEvent, ...]:
-        """Return all of them."""
+        """Return the events of all these folders."""
         return (*self._of.present(), *self._more)
 
 
-def a_sight(node: HeldNode, folder: Path, pod_events: PodEvents | None = None) -> PodInventory:
-    """Return the sight of an agent that was started just now."""
+def inventory_of(node: HeldNode, folder: Path, pod_events: PodEvents | None = None) -> PodInventory:
+    """Return the inventory of an agent that was just started."""
     return PodInventory(
         runtime=node.runtime,
         groups=SimulatedKernel(node.kernel, node.kernel.host),
@@ -46,16 +46,16 @@ def a_sight(node: HeldNode, folder: Path, pod_events: PodEvents | None = None) -
 
 
 def without_runtime(inventory: PodInventory) -> dict[str, Pod]:
-    """Return the pods that are seen without the runtime, by UID."""
+    """Return the pods that are found without the runtime, by UID."""
     return {pod.uid: pod for pod in inventory.without_runtime(SILENT).pods}
 
 
-async def test_what_was_listed_is_remembered_by_the_next_agent(tmp_path: Path) -> None:
-    """Labels and all, so that a revision can be told; what lives is the kernel's to say."""
+async def test_the_last_listing_is_read_by_the_next_agent(tmp_path: Path) -> None:
+    """The listing keeps the labels that give the revision; the kernel shows what lives."""
     async with HeldNode(tmp_path, pods=2) as node:
-        seen = {pod.uid: pod for pod in await a_sight(node, tmp_path).pods()}
+        seen = {pod.uid: pod for pod in await inventory_of(node, tmp_path).pods()}
         node.runtime.faults.wedge()
-        again = without_runtime(a_sight(node, tmp_path))
+        again = without_runtime(inventory_of(node, tmp_path))
         assert again.keys() == seen.keys() == {pod.uid for pod in (*node.pods, node.beside)}
         for uid, pod in again.items():
             assert not pod.by_name
@@ -67,103 +67,107 @@ async def test_what_was_listed_is_remembered_by_the_next_agent(tmp_path: Path) -
 
 
 async def test_a_pod_of_which_the_kernel_has_nothing_is_not_there(tmp_path: Path) -> None:
-    """A listing may be old: what it names and nobody has is no pod."""
+    """A listing may be old: a pod in it that has no control group is left out."""
     async with HeldNode(tmp_path) as node:
-        await a_sight(node, tmp_path).pods()
+        await inventory_of(node, tmp_path).pods()
         was = node.pods[0]
         made = await node.replace(was)
         await node.advance(5)
-        assert was.uid not in without_runtime(a_sight(node, tmp_path))
-        assert without_runtime(a_sight(node, tmp_path))[made.uid].by_name
+        assert was.uid not in without_runtime(inventory_of(node, tmp_path))
+        assert without_runtime(inventory_of(node, tmp_path))[made.uid].by_name
 
 
-def nothing(path: Path) -> None:
-    """Take the file away."""
+def missing(path: Path) -> None:
+    """Remove the file."""
     path.unlink()
 
 
-def noise(path: Path) -> None:
-    """Leave bytes that are no text."""
+def random_bytes(path: Path) -> None:
+    """Write bytes that are not text."""
     path.write_bytes(bytes(range(256)))
 
 
 def half(path: Path) -> None:
-    """Leave the half of it."""
+    """Cut the file in half."""
     raw = path.read_bytes()
     path.write_bytes(raw[: len(raw) // 2])
 
 
 def another_shape(path: Path) -> None:
-    """Leave JSON that is not ours."""
+    """Write JSON of another form."""
     path.write_text(json.dumps({"pods": [{"uid": 7}]}))
 
 
 def too_much(path: Path) -> None:
-    """Leave more than anybody would write."""
+    """Write more than the bound on a listing."""
     path.write_text(" " * (bounds.MAX_LISTING_BYTES + 1))
 
 
 def a_folder(path: Path) -> None:
-    """Leave a folder in its place."""
+    """Replace the file by a folder."""
     path.unlink()
     path.mkdir()
 
 
-@pytest.mark.parametrize("spoil", [nothing, noise, half, another_shape, too_much, a_folder])
+@pytest.mark.parametrize("spoil", [missing, random_bytes, half, another_shape, too_much, a_folder])
 async def test_a_listing_that_is_not_ours_is_no_listing(
     tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
-    """It is a memory only: without it, pods are known by the names of their log folders."""
+    """Without a valid listing, pods are known by the names of their log folders."""
     async with HeldNode(tmp_path) as node:
-        await a_sight(node, tmp_path).pods()
+        await inventory_of(node, tmp_path).pods()
         spoil(tmp_path / "listing.json")
-        seen = without_runtime(a_sight(node, tmp_path))
+        seen = without_runtime(inventory_of(node, tmp_path))
         pods = (node.pods[0], node.beside)
         assert {pod.name for pod in seen.values()} == {pod.sandbox.metadata.name for pod in pods}
         assert all(pod.by_name for pod in seen.values())
-        assert len(await a_sight(node, tmp_path).pods()) == len(seen)  # and writing goes on
+        assert len(await inventory_of(node, tmp_path).pods()) == len(seen)  # and writes the next
 
 
 async def test_a_folder_with_somebody_elses_uid_lends_no_name(tmp_path: Path) -> None:
-    """Kubelet makes one folder of a pod; with two, the pod is nobody's and is left alone."""
+    """Kubelet makes one folder for a pod; a pod with two is left alone."""
     async with HeldNode(tmp_path) as node:
         held, other = node.pods[0].sandbox.metadata, node.beside.sandbox.metadata
         forged = PodEvent(uid=other.uid, namespace=held.namespace, name=held.name)
         (tmp_path / "listing.json").unlink(missing_ok=True)
         for more in ((forged,), (forged, replace(forged, name=f"{held.name[:-1]}z"))):
-            seen = without_runtime(a_sight(node, tmp_path / "none", Folders(node.pod_events, more)))
+            seen = without_runtime(
+                inventory_of(node, tmp_path / "none", Folders(node.pod_events, more))
+            )
             assert seen.keys() == {held.uid}
         same = next(one for one in node.pod_events.present() if one.uid == other.uid)
-        seen = without_runtime(a_sight(node, tmp_path / "none", Folders(node.pod_events, (same,))))
+        seen = without_runtime(
+            inventory_of(node, tmp_path / "none", Folders(node.pod_events, (same,)))
+        )
         assert seen.keys() == {held.uid, other.uid}
 
 
 async def test_what_the_runtime_has_shown_goes_before_any_name(tmp_path: Path) -> None:
-    """A forged folder changes nothing for a pod that was listed."""
+    """A forged folder changes missing for a pod that was listed."""
     async with HeldNode(tmp_path) as node:
-        await a_sight(node, tmp_path).pods()
+        await inventory_of(node, tmp_path).pods()
         held = node.pods[0].sandbox.metadata
         forged = PodEvent(uid=node.beside.uid, namespace=held.namespace, name=held.name)
-        seen = without_runtime(a_sight(node, tmp_path, Folders(node.pod_events, (forged,))))
+        seen = without_runtime(inventory_of(node, tmp_path, Folders(node.pod_events, (forged,))))
         assert seen[node.beside.uid].name == node.beside.sandbox.metadata.name
         assert not seen[node.beside.uid].by_name
 
 
-async def test_a_memory_that_cannot_be_kept_costs_nothing(tmp_path: Path) -> None:
-    """The pods are shown all the same."""
+async def test_a_listing_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
+    """The pods are returned although their listing cannot be written."""
     async with HeldNode(tmp_path) as node:
-        assert await a_sight(node, tmp_path / "missing").pods()
+        assert await inventory_of(node, tmp_path / "missing").pods()
 
 
-async def test_a_disk_that_hangs_keeps_nobody_waiting(tmp_path: Path) -> None:
-    """Writing the memory is a thread's, one at a time; looks go on (P9)."""
+async def test_a_disk_that_hangs_delays_no_look(tmp_path: Path) -> None:
+    """One thread at a time writes the listing, and no look waits for it (P9)."""
     async with HeldNode(tmp_path) as node:
         await node.kill_agent()
         folder = tmp_path / "stuck"
         folder.mkdir()
-        os.mkfifo(folder / "listing.new")  # whoever opens it waits for a reader
+        os.mkfifo(folder / "listing.new")  # opening it for writing waits for a reader
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        inventory = a_sight(node, folder)
+        inventory = inventory_of(node, folder)
         try:
             seen = [await inventory.pods()]
             await node.replace(node.pods[0])

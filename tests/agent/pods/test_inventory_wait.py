@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking at pods: how long a runtime is waited for, and what the kernel shows in its place."""
+"""The pod inventory: how long it waits for the runtime, and what the kernel shows instead."""
 
 import asyncio
 import json
@@ -26,8 +26,8 @@ TELEMETRY = WorkloadSpec(namespace="monitoring", name="telemetry", containers=2)
 WORKLOAD = Workload(namespace="monitoring", name="telemetry")
 
 
-class Eyes:
-    """A node with one pod of monitoring/telemetry, and an agent that looks at it."""
+class NodeAgent:
+    """A simulated node and the pod inventory of an agent on it."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "listing.json"
@@ -45,18 +45,18 @@ class Eyes:
         )
 
     async def run(self, *pods: PodSpec) -> None:
-        """Let these pods run."""
+        """Start these pods."""
         self.pod_events.open()
         machine = Machine(kernel=self.kernel.files, pod_events=self.pod_events)
         kubelet = Kubelet(self.node.call, self.clock, pods, machine)
         await self.clock.until(asyncio.create_task(kubelet.sync()))
 
     async def look(self) -> Snapshot:
-        """Look once."""
+        """Return one snapshot, without patience."""
         return await self.clock.until(asyncio.create_task(self.inventory.look()))
 
     async def patient(self) -> tuple[Snapshot, float]:
-        """Look with patience; return what was seen and the seconds that it took."""
+        """Return a patient snapshot and the seconds that it took."""
         begun_ns = self.clock.now_ns()
         seen = await self.clock.until(asyncio.create_task(self.inventory.patient()))
         return seen, (self.clock.now_ns() - begun_ns) / 1_000_000_000
@@ -77,139 +77,139 @@ class Eyes:
 
 
 @pytest.fixture
-async def eyes(tmp_path: Path) -> Eyes:
-    """One pod of the workload runs, and nobody has looked yet."""
-    eyes = Eyes(tmp_path)
-    await eyes.run(make_pod(TELEMETRY, random.Random(1)))
-    return eyes
+async def agent(tmp_path: Path) -> NodeAgent:
+    """Return an agent that has not looked yet, on a node with one pod of the workload."""
+    agent = NodeAgent(tmp_path)
+    await agent.run(make_pod(TELEMETRY, random.Random(1)))
+    return agent
 
 
-async def test_a_runtime_that_answers_is_believed(eyes: Eyes) -> None:
-    """All of the pod is known, and remembered."""
-    seen = await eyes.look()
+async def test_an_answer_of_the_runtime_is_the_snapshot(agent: NodeAgent) -> None:
+    """The snapshot has all of the pod, and the inventory keeps it as the last listing."""
+    seen = await agent.look()
     (pod,) = seen.pods
     assert (seen.without_runtime, seen.error, seen.code) == (False, "", "")
     assert belongs(pod, WORKLOAD).member
-    assert eyes.inventory.last(pod.uid) == pod
-    assert eyes.inventory.last("another") is None
+    assert agent.inventory.last(pod.uid) == pod
+    assert agent.inventory.last("another") is None
 
 
-async def test_around_the_runtime_the_kernel_says_what_lives(eyes: Eyes) -> None:
-    """A container that has ended since is not shown; one that came is, by its group alone."""
-    (before,) = (await eyes.look()).pods
+async def test_without_the_runtime_the_kernel_shows_what_lives(agent: NodeAgent) -> None:
+    """A container that has ended is left out; a new one is shown by its control group."""
+    (before,) = (await agent.look()).pods
     first, second = before.containers
-    late = await eyes.create(before)
-    eyes.node.kill(first.id)
-    eyes.runtime.faults.wedge()
-    seen = await eyes.look()
+    late = await agent.create(before)
+    agent.node.kill(first.id)
+    agent.runtime.faults.wedge()
+    seen = await agent.look()
     (pod,) = seen.pods
     assert (seen.without_runtime, seen.code) == (True, "runtime-timeout")
     assert {one.id: one.name for one in pod.containers} == {second.id: "c1", late: "unknown"}
     assert belongs(pod, WORKLOAD).member
 
 
-async def test_a_group_that_cannot_be_read_may_live(eyes: Eyes) -> None:
-    """What is not known to have ended is live, so that it is stopped and never called down."""
-    await eyes.look()
-    eyes.kernel.unreadable = True
-    eyes.runtime.faults.wedge()
-    (pod,) = (await eyes.look()).pods
+async def test_an_unreadable_group_counts_as_live(agent: NodeAgent) -> None:
+    """A container that may live counts as live: it is stopped, and not reported down."""
+    await agent.look()
+    agent.kernel.unreadable = True
+    agent.runtime.faults.wedge()
+    (pod,) = (await agent.look()).pods
     assert {one.state for one in pod.containers} == {ContainerState.UNKNOWN}
     assert pod.live
 
 
-async def test_a_pod_that_no_listing_has_is_known_by_its_folder_of_logs(eyes: Eyes) -> None:
-    """Nothing but its name is claimed of it; its pause is a process like the others then."""
-    eyes.runtime.faults.wedge()
-    (pod,) = (await eyes.look()).pods
+async def test_an_unlisted_pod_is_known_by_its_log_folder(agent: NodeAgent) -> None:
+    """Only its name is known, so its pause container cannot be told from the others."""
+    agent.runtime.faults.wedge()
+    (pod,) = (await agent.look()).pods
     assert pod.namespace == "monitoring"
     assert pod.name.startswith("telemetry-")
     assert (pod.by_name, pod.labels, pod.sandbox_id) == (True, (), "")
-    assert {one.id for one in pod.containers} == {one.id for one in eyes.node.processes()}
+    assert {one.id for one in pod.containers} == {one.id for one in agent.node.processes()}
 
 
-async def test_a_group_without_any_name_is_nobodys(eyes: Eyes) -> None:
-    """A pod that neither a listing nor a folder names is not guessed at."""
-    (uid,) = (one.uid for one in eyes.pod_events.present())
-    eyes.pod_events.gone(uid)
-    eyes.runtime.faults.wedge()
-    seen = await eyes.look()
+async def test_a_group_without_a_name_is_left_out(agent: NodeAgent) -> None:
+    """A pod that neither the listing nor a log folder names is not in the snapshot."""
+    (uid,) = (one.uid for one in agent.pod_events.present())
+    agent.pod_events.gone(uid)
+    agent.runtime.faults.wedge()
+    seen = await agent.look()
     assert (seen.without_runtime, seen.pods) == (True, ())
 
 
-def says(file: Path, text: str) -> bool:
-    """Whether the memory is there and has this text."""
+def contains(file: Path, text: str) -> bool:
+    """Return whether the listing's file exists and has this text."""
     return file.is_file() and text in file.read_text()
 
 
-async def until_kept(eyes: Eyes, text: str) -> None:
-    """Wait until the memory has this text: it is written by a thread that nobody waits for."""
+async def until_written(agent: NodeAgent, text: str) -> None:
+    """Wait until the listing's file has this text: a thread writes it in the background."""
     async with asyncio.timeout(30):
-        while not await asyncio.to_thread(says, eyes.file, text):
+        while not await asyncio.to_thread(contains, agent.file, text):
             pass
 
 
-async def test_the_memory_is_written_when_something_has_changed(eyes: Eyes) -> None:
-    """A look a second at a node at rest writes nothing."""
-    (pod,) = (await eyes.look()).pods
-    await until_kept(eyes, pod.uid)
-    written = eyes.file.stat().st_mtime_ns
-    await eyes.look()
-    assert eyes.file.stat().st_mtime_ns == written
-    late = await eyes.create(pod)
-    await eyes.look()
-    await until_kept(eyes, late)
+async def test_the_listing_is_written_when_it_has_changed(agent: NodeAgent) -> None:
+    """A look at unchanged pods writes nothing."""
+    (pod,) = (await agent.look()).pods
+    await until_written(agent, pod.uid)
+    written = agent.file.stat().st_mtime_ns
+    await agent.look()
+    assert agent.file.stat().st_mtime_ns == written
+    late = await agent.create(pod)
+    await agent.look()
+    await until_written(agent, late)
 
 
-async def test_the_memory_is_roots_and_has_only_what_tells_whose_a_pod_is(eyes: Eyes) -> None:
-    """Labels and annotations of applications may be anything; they are not kept."""
+async def test_the_listing_is_private_and_keeps_only_identifying_labels(agent: NodeAgent) -> None:
+    """Other labels and annotations, which applications choose, are not kept."""
     other = make_pod(replace(TELEMETRY, name="other"), random.Random(2))
-    await eyes.run(other)
-    await eyes.look()
-    await until_kept(eyes, other.uid)
-    assert eyes.file.stat().st_mode & 0o777 == 0o600
-    for pod in json.loads(eyes.file.read_text())["pods"]:
+    await agent.run(other)
+    await agent.look()
+    await until_written(agent, other.uid)
+    assert agent.file.stat().st_mode & 0o777 == 0o600
+    for pod in json.loads(agent.file.read_text())["pods"]:
         assert set(pod["labels"][::2]) <= {"controller-revision-hash"}
         assert set(pod["annotations"][::2]) <= {"kubernetes.io/config.source"}
 
 
-async def test_patience_waits_for_a_runtime_that_restarts(eyes: Eyes) -> None:
-    """A socket that nobody listens on is a restart, mostly."""
-    eyes.runtime.alive = False
+async def test_patience_waits_for_a_runtime_that_restarts(agent: NodeAgent) -> None:
+    """A socket without a listener usually means that the runtime restarts."""
+    agent.runtime.alive = False
 
     async def back() -> None:
-        await eyes.clock.sleep(3)
-        eyes.runtime.alive = True
+        await agent.clock.sleep(3)
+        agent.runtime.alive = True
 
     returning = asyncio.create_task(back())
-    seen, took_s = await eyes.patient()
+    seen, took_s = await agent.patient()
     await returning
     assert (seen.without_runtime, len(seen.pods)) == (False, 1)
     assert took_s == pytest.approx(3, abs=0.1)
 
 
-async def test_patience_with_a_runtime_that_stays_away_ends(eyes: Eyes) -> None:
-    """Then the kernel's word has to do."""
-    await eyes.look()
-    eyes.runtime.alive = False
-    seen, took_s = await eyes.patient()
+async def test_patience_with_a_runtime_that_stays_away_ends(agent: NodeAgent) -> None:
+    """After its time the snapshot comes from the kernel alone."""
+    await agent.look()
+    agent.runtime.alive = False
+    seen, took_s = await agent.patient()
     assert (seen.code, len(seen.pods)) == ("runtime-unavailable", 1)
     assert took_s == pytest.approx(bounds.RUNTIME_PATIENCE_S, abs=0.1)
 
 
-async def test_a_runtime_that_accepts_and_is_silent_is_waited_for_less(eyes: Eyes) -> None:
-    """So many deadlines of our own, and no more: a stop on a stuck node must be quick."""
-    await eyes.look()
-    eyes.runtime.faults.wedge()
-    seen, took_s = await eyes.patient()
+async def test_a_silent_runtime_is_waited_for_less(agent: NodeAgent) -> None:
+    """Two calls without an answer are enough: a stop on a stuck node must be quick."""
+    await agent.look()
+    agent.runtime.faults.wedge()
+    seen, took_s = await agent.patient()
     assert (seen.code, len(seen.pods)) == ("runtime-timeout", 1)
     assert took_s <= bounds.MAX_SILENT_LOOKS * bounds.RUNTIME_CALL_TIMEOUT_S + 0.2
 
 
-async def test_a_runtime_that_is_too_old_is_not_waited_for(eyes: Eyes) -> None:
-    """No patience makes it learn CRI v1; the kernel shows its pods all the same."""
+async def test_a_runtime_that_is_too_old_is_not_waited_for(agent: NodeAgent) -> None:
+    """Waiting would not add CRI v1; the snapshot comes from the kernel at once."""
     status = grpc.StatusCode.UNIMPLEMENTED
     fault = Fault(method="ListPodSandbox", kind=Kind.FAIL, times=FOR_EVER, status=status)
-    eyes.runtime.faults.add(fault)
-    seen, took_s = await eyes.patient()
+    agent.runtime.faults.add(fault)
+    seen, took_s = await agent.patient()
     assert (seen.code, len(seen.pods), took_s) == ("runtime-too-old", 1, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose socket it is: told by the kernel, of whoever listens."""
+"""Finding the process that listens on a unix socket."""
 
 import os
 import signal
@@ -22,18 +22,18 @@ sys.stdin.read()
 """
 
 
-def test_the_one_who_listens_is_told(tmp_path: Path) -> None:
-    """It need not accept: a connection is complete as soon as it is queued."""
+def test_the_listener_is_found(tmp_path: Path) -> None:
+    """The listener need not accept: a connection is complete as soon as it is queued."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as line:
         line.bind(str(path))
-        assert runtime_pid_of(path) is None  # bound, and nobody listens yet
+        assert runtime_pid_of(path) is None  # bound, and not listening yet
         line.listen(1)
         assert runtime_pid_of(path) == os.getpid()
 
 
-def test_a_listener_that_is_stopped_is_told(tmp_path: Path) -> None:
-    """A runtime that hangs must be spared as well, until its queue is full."""
+def test_a_stopped_listener_is_found(tmp_path: Path) -> None:
+    """A stopped runtime must be spared too: the kernel gives it until its queue is full."""
     path = tmp_path / "s"
     with subprocess.Popen(
         (sys.executable, "-c", _LISTEN, str(path)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -51,8 +51,8 @@ def test_a_listener_that_is_stopped_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing", "file", "x" * 200])
-def test_nobody_is_told_where_nobody_listens(tmp_path: Path, name: str) -> None:
-    """No socket, a file, a path that no socket can have."""
+def test_without_a_listener_none_is_found(tmp_path: Path, name: str) -> None:
+    """The path may be missing, a file, or too long for a socket."""
     if name == "file":
         (tmp_path / name).touch()
     assert runtime_pid_of(tmp_path / name) is None

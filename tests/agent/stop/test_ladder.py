@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ladder over a simulated node in virtual time: what it does, sees and says, fault by fault."""
+"""The ladder on a simulated node in virtual time: its acts and outcomes, fault by fault."""
 
 import asyncio
 import random
@@ -31,7 +31,7 @@ from tests.support.virtual_agent import InlineExecutor
 
 
 class LosingRuntime(SimRuntime):
-    """A runtime that says of the containers in `lost` that they have ended, as without a shim."""
+    """A runtime that reports the containers in `lost` as exited, as without their shims."""
 
     def __init__(self, node: SimNode, clock: VirtualClock) -> None:
         super().__init__(node, clock)
@@ -40,7 +40,7 @@ class LosingRuntime(SimRuntime):
     async def pods(self) -> tuple[Pod, ...]:
         """Return all pods."""
         return tuple(
-            replace(pod, containers=tuple(map(self._as_told, pod.containers)))
+            replace(pod, containers=tuple(map(self._as_reported, pod.containers)))
             for pod in await super().pods()
         )
 
@@ -51,12 +51,12 @@ class LosingRuntime(SimRuntime):
             return replace(look, state=ContainerState.EXITED, pid=None)
         return look
 
-    def _as_told(self, one: Container) -> Container:
+    def _as_reported(self, one: Container) -> Container:
         return replace(one, state=ContainerState.EXITED) if one.id in self.lost else one
 
 
 class World:
-    """One node with pods of default/telemetry, and the ladder's view of it."""
+    """One node with pods of default/telemetry, and the ports of a ladder for it."""
 
     def __init__(self, profile: Profile = CONTAINERD_2_1) -> None:
         self.clock = VirtualClock()
@@ -74,7 +74,7 @@ class World:
         ignores_term: bool = False,
         term_ms: int = 0,
     ) -> tuple[Pod, ...]:
-        """Let these pods run and return them as the agent sees them."""
+        """Start pods and return them as the runtime lists them."""
         spec = WorkloadSpec(
             namespace="default",
             name="telemetry",
@@ -92,49 +92,49 @@ class World:
 
     @property
     def ports(self) -> Ladders:
-        """What pods are brought down through."""
+        """The ports through which pods are brought down."""
         return Ladders(
             runtime=self.runtime, groups=self.kernel, killer=self.kernel, clock=self.agent_clock
         )
 
     async def climb(self, pod: Pod, *, grace_s: int = 30) -> PodOutcome:
-        """Bring one pod down, with time going as it is waited for."""
+        """Bring one pod down, in virtual time."""
         return await self.clock.until(self.climbing(pod, grace_s=grace_s))
 
     def climbing(self, pod: Pod, *, grace_s: int = 30) -> "asyncio.Task[PodOutcome]":
-        """Begin to bring one pod down."""
+        """Start to bring one pod down, as a task."""
         live = tuple(one for one in pod.containers if one.live)
         return asyncio.create_task(climb(self.ports, pod, live, grace_s=grace_s))
 
-    async def climb_around(self, pod: Pod) -> PodOutcome:
+    async def climb_without_runtime(self, pod: Pod) -> PodOutcome:
         """Bring one pod down without its runtime."""
         ladder = self.ports.ladder(without_runtime=True)
         step = Step(pod=pod, containers=pod.containers, grace_s=30)
         return await self.clock.until(asyncio.create_task(ladder.climb(step)))
 
     def fault(self, method: str, kind: Kind, **more: object) -> None:
-        """Let this go wrong with the next calls of a method."""
+        """Make the next calls of a method fail in this way."""
         self.runtime.faults.add(Fault(method=method, kind=kind, **more))  # type: ignore[arg-type]
 
     def signals(self, pod: Pod) -> tuple[str, ...]:
-        """Return what the pod's first container was sent."""
+        """Return the signals that the pod's first container got."""
         return self.node.signals(pod.containers[0].id)
 
 
 @pytest.fixture(autouse=True)
 async def inline() -> None:
-    """What is given to a thread is done at once, so that virtual time stays exact."""
+    """Run at once what goes to a thread, so that virtual time stays exact."""
     asyncio.get_running_loop().set_default_executor(InlineExecutor())
 
 
 @pytest.fixture(params=[CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35], ids=lambda one: one.version)
 def world(request: pytest.FixtureRequest) -> World:
-    """A world with each kind of runtime."""
+    """Return a world with each kind of runtime."""
     return World(request.param)
 
 
 async def test_an_obedient_pod_is_down_after_one_stop_and_one_look(world: World) -> None:
-    """The happy path: TERM, one look, no wait, and the kernel agrees."""
+    """SIGTERM and one look are enough: no further wait, and the kernel agrees."""
     (pod,) = await world.run()
     outcome = await world.climb(pod)
     (container,) = outcome.containers
@@ -147,7 +147,7 @@ async def test_an_obedient_pod_is_down_after_one_stop_and_one_look(world: World)
 
 
 async def test_the_grace_is_the_signed_one(world: World) -> None:
-    """A process may take as long as the command says, and not as its pod says."""
+    """A process gets the command's grace, not its pod's."""
     (pod,) = await world.run(term_ms=5_000)
     outcome = await world.climb(pod, grace_s=60)
     assert outcome.seen == "down"
@@ -159,7 +159,7 @@ async def test_the_grace_is_the_signed_one(world: World) -> None:
 async def test_a_process_that_ignores_term_is_killed_by_the_runtime_in_time(
     world: World,
 ) -> None:
-    """The first rung's deadline is beyond the grace, so that the runtime itself still kills."""
+    """Rung 1's deadline is beyond the grace, so that the runtime itself still kills."""
     (pod,) = await world.run(ignores_term=True)
     outcome = await world.climb(pod, grace_s=7)
     assert (outcome.seen, outcome.containers[0].rung) == ("down", 1)
@@ -168,7 +168,7 @@ async def test_a_process_that_ignores_term_is_killed_by_the_runtime_in_time(
 
 
 async def test_no_grace_kills_at_once(world: World) -> None:
-    """A command with a grace of nothing does not wait."""
+    """A command with a grace of 0 s does not wait."""
     (pod,) = await world.run(ignores_term=True)
     outcome = await world.climb(pod, grace_s=0)
     assert (outcome.seen, outcome.containers[0].rung) == ("down", 1)
@@ -188,23 +188,23 @@ async def test_a_stop_that_hangs_is_followed_by_a_kill(world: World) -> None:
     assert outcome.ms == pytest.approx(expected_ms, abs=100)
 
 
-async def test_ok_is_no_evidence(world: World) -> None:
-    """A stop answered with OK that did nothing is noticed by looking, and the next rung acts."""
+async def test_ok_proves_nothing(world: World) -> None:
+    """A stop that answers OK and does nothing is seen by a look, and the next rung acts."""
     (pod,) = await world.run(ignores_term=True)
 
-    async def lie(_: object) -> pb.StopContainerResponse:
+    async def do_nothing(_: object) -> pb.StopContainerResponse:
         world.node._calls = honest
         return pb.StopContainerResponse()
 
     honest = world.node._calls
-    world.node._calls = {**honest, "StopContainer": lie}
+    world.node._calls = {**honest, "StopContainer": do_nothing}
     outcome = await world.climb(pod)
     assert (outcome.seen, outcome.containers[0].rung) == ("down", 2)
     assert outcome.containers[0].error == ""
 
 
-async def test_an_error_is_no_evidence_either(world: World) -> None:
-    """`ttrpc: closed` from a stop that did its work is looked at and not believed."""
+async def test_an_error_proves_nothing_either(world: World) -> None:
+    """After `ttrpc: closed` from a stop that worked, a look shows the container down."""
     (pod,) = await world.run()
     world.fault("StopContainer", Kind.FAIL_AFTER)
     outcome = await world.climb(pod)
@@ -215,7 +215,7 @@ async def test_an_error_is_no_evidence_either(world: World) -> None:
 
 
 async def test_a_lost_reply_costs_a_deadline_and_no_second_stop(world: World) -> None:
-    """The stop landed and its answer did not: the look after the deadline tells."""
+    """The stop worked and its answer was lost: the look after the deadline shows it."""
     (pod,) = await world.run()
     world.fault("StopContainer", Kind.LOSE_REPLY)
     outcome = await world.climb(pod, grace_s=5)
@@ -224,7 +224,7 @@ async def test_a_lost_reply_costs_a_deadline_and_no_second_stop(world: World) ->
 
 
 async def test_an_error_is_asked_again_within_the_rung(world: World) -> None:
-    """A passing error does not cost the pod its grace."""
+    """A transient error does not cost the pod its grace."""
     (pod,) = await world.run()
     world.fault("StopContainer", Kind.FAIL)
     outcome = await world.climb(pod)
@@ -234,7 +234,7 @@ async def test_an_error_is_asked_again_within_the_rung(world: World) -> None:
 
 
 async def test_a_grace_that_is_used_up_by_errors_ends_the_rung(world: World) -> None:
-    """What is left of the grace is asked for again, and nothing is left of one second."""
+    """A retry asks for the rest of the grace; of one second nothing is left."""
     (pod,) = await world.run()
     world.fault("StopContainer", Kind.FAIL, times=2)
     outcome = await world.climb(pod, grace_s=1)
@@ -243,7 +243,7 @@ async def test_a_grace_that_is_used_up_by_errors_ends_the_rung(world: World) -> 
 
 
 async def test_errors_for_ever_end_with_the_kernels_kill(world: World) -> None:
-    """A pod that the runtime cannot stop goes down by the kernel, and its words are kept."""
+    """The kernel kills a pod that the runtime cannot stop; the runtime's error is reported."""
     (pod,) = await world.run()
     world.fault("StopContainer", Kind.FAIL, times=FOR_EVER, message="no such shim")
     outcome = await world.climb(pod)
@@ -254,17 +254,17 @@ async def test_errors_for_ever_end_with_the_kernels_kill(world: World) -> None:
 
 
 async def test_a_stop_without_effect_ends_with_the_kernels_kill(world: World) -> None:
-    """OK is answered for ever and the process lives on: rung 3 does not ask the runtime."""
+    """The runtime always answers OK and the process lives on: rung 3 kills it."""
     (pod,) = await world.run()
-    world.node._calls = {**world.node._calls, "StopContainer": _lie}
+    world.node._calls = {**world.node._calls, "StopContainer": _do_nothing}
     outcome = await world.climb(pod, grace_s=2)
     (container,) = outcome.containers
     assert (outcome.seen, container.rung, container.error) == ("down", 3, "")
     assert world.signals(pod) == ("KILL",)
 
 
-async def test_what_the_kernel_cannot_kill_is_told_to_the_process(world: World) -> None:
-    """Rung 4: a process in uninterruptible sleep is a failure with its id, never "down" (P5)."""
+async def test_what_the_kernel_cannot_kill_is_reported_by_pid(world: World) -> None:
+    """Rung 4: a process in uninterruptible sleep is reported with its id, never as "down" (P5)."""
     (pod,) = await world.run()
     world.node.stick(pod.containers[0].id)
     outcome = await world.climb(pod, grace_s=1)
@@ -274,8 +274,8 @@ async def test_what_the_kernel_cannot_kill_is_told_to_the_process(world: World) 
     assert "1 processes left: 5000001" in container.error
 
 
-async def test_a_kill_that_the_kernel_refuses_is_told(world: World) -> None:
-    """The kernel's words stand beside the runtime's."""
+async def test_a_kill_that_the_kernel_refuses_is_reported(world: World) -> None:
+    """The outcome has the kill's error beside the runtime's."""
     (pod,) = await world.run()
     world.fault("StopContainer", Kind.FAIL, times=FOR_EVER, message="no such shim")
     world.kernel.files.faults.append(KernelFault(operation="kill"))
@@ -286,8 +286,8 @@ async def test_a_kill_that_the_kernel_refuses_is_told(world: World) -> None:
     assert "expected the kernel to do it" in container.error
 
 
-async def test_a_stuck_runtime_is_gone_around(world: World) -> None:
-    """One that accepts and never answers: its pod is down within the grace and a bound of ours."""
+async def test_a_stuck_runtime_is_bypassed(world: World) -> None:
+    """With a runtime that never answers, the pod is down within the grace and a bound."""
     (pod,) = await world.run()
     world.runtime.faults.wedge()
     outcome = await world.climb(pod, grace_s=5)
@@ -299,8 +299,8 @@ async def test_a_stuck_runtime_is_gone_around(world: World) -> None:
     assert outcome.ms <= (5 + bounds.STOP_MARGIN_S + silent_s + 1) * 1_000
 
 
-async def test_a_stuck_runtime_and_a_stuck_process_are_told(world: World) -> None:
-    """Nobody can be asked and nothing dies: that is running, and which process it is."""
+async def test_a_stuck_process_under_a_stuck_runtime_is_reported(world: World) -> None:
+    """Without an answer and with a process left, the pod is running; the process is named."""
     (pod,) = await world.run()
     world.node.stick(pod.containers[0].id)
     world.runtime.faults.wedge()
@@ -310,7 +310,7 @@ async def test_a_stuck_runtime_and_a_stuck_process_are_told(world: World) -> Non
 
 
 async def test_without_a_group_a_stuck_runtime_leaves_the_end_unknown(world: World) -> None:
-    """Neither can tell, so nothing is claimed."""
+    """Neither runtime nor kernel shows the end, so the pod is unknown."""
     (pod,) = await world.run()
     world.kernel.pod_group = _no_group  # type: ignore[method-assign]
     world.kernel.leaf_of = _no_leaf  # type: ignore[method-assign]
@@ -321,53 +321,53 @@ async def test_without_a_group_a_stuck_runtime_leaves_the_end_unknown(world: Wor
     assert world.signals(pod) == ()
 
 
-async def test_around_the_runtime_it_is_not_asked_at_all(world: World) -> None:
-    """A runtime that is known to be silent costs no further wait: the kernel kills at once."""
+async def test_without_the_runtime_it_is_not_asked_at_all(world: World) -> None:
+    """A runtime that is known not to answer costs no further wait: the kernel kills at once."""
     (pod,) = await world.run(containers=2)
     world.runtime.faults.wedge()
     world.runtime.looks = 0
-    outcome = await world.climb_around(pod)
+    outcome = await world.climb_without_runtime(pod)
     assert (outcome.seen, outcome.ms) == ("down", 0)
     assert {(one.rung, one.kernel) for one in outcome.containers} == {(3, "gone")}
     assert (world.runtime.looks, world.runtime.stops) == (0, [])
     assert world.node.running() == ()
 
 
-async def test_around_the_runtime_what_is_new_goes_down_too(world: World) -> None:
-    """A container that came after the last listing is known by its group alone."""
+async def test_without_the_runtime_new_containers_go_down_too(world: World) -> None:
+    """A container that is newer than the last listing is found by its control group."""
     (pod,) = await world.run()
     late = await create(world, pod, "late")
     await world.node.call("StartContainer", pb.StartContainerRequest(container_id=late))
-    outcome = await world.climb_around(pod)
+    outcome = await world.climb_without_runtime(pod)
     assert outcome.seen == "down"
     assert [one.name for one in outcome.containers] == ["c0", "unknown"]
     assert world.node.running() == ()
-    assert pod.sandbox_id in {one.id for one in world.node.processes()}  # its pause is left
+    assert pod.sandbox_id in {one.id for one in world.node.processes()}  # the pause process is left
 
 
-async def test_around_the_runtime_a_pod_that_runs_again_is_not_down(world: World) -> None:
-    """What was planned has ended; the kernel shows another process, which is only looked at."""
+async def test_without_the_runtime_a_pod_that_runs_again_is_not_down(world: World) -> None:
+    """No container is planned; the kernel shows a process, which is not stopped."""
     (pod,) = await world.run()
-    outcome = await world.climb_around(replace(pod, containers=()))
+    outcome = await world.climb_without_runtime(replace(pod, containers=()))
     assert (outcome.seen, outcome.containers) == ("restarted", ())
     assert world.node.running() == (pod.containers[0].id,)
 
 
-async def test_around_the_runtime_unreadable_groups_claim_nothing(world: World) -> None:
-    """Whether anything is left cannot be seen: not down, and no defect either."""
+async def test_without_the_runtime_unreadable_groups_are_unknown(world: World) -> None:
+    """With unreadable groups the pod is unknown: not down, and no defect."""
     (pod,) = await world.run()
     late = await create(world, pod, "late")
     await world.node.call("StartContainer", pb.StartContainerRequest(container_id=late))
     world.kernel.unreadable = True
-    outcome = await world.climb_around(pod)
+    outcome = await world.climb_without_runtime(pod)
     assert (outcome.seen, {one.kernel for one in outcome.containers}) == ("unknown", {"unseen"})
 
 
 async def test_a_pod_whose_group_is_not_its_own_is_left_alone(world: World) -> None:
-    """A kernel that refuses the pod's path gives no leaf to kill: nothing is touched or claimed."""
+    """A path that is not the pod's gives no group to kill: nothing is touched or claimed."""
     (pod,) = await world.run()
     world.kernel.pod_group = _refused_group  # type: ignore[method-assign]
-    outcome = await world.climb_around(pod)
+    outcome = await world.climb_without_runtime(pod)
     assert (outcome.seen, outcome.containers[0].kernel) == ("unknown", "unseen")
     assert world.signals(pod) == ()
 
@@ -382,8 +382,8 @@ async def test_a_runtime_without_the_call_is_too_old_to_help(world: World) -> No
     assert outcome.containers[0].error.startswith("runtime-too-old")
 
 
-async def test_lists_that_are_not_there_leave_the_kernels_word(world: World) -> None:
-    """A stop that was answered with OK is seen by nobody but the kernel."""
+async def test_without_lists_the_kernel_decides(world: World) -> None:
+    """After a stop that answered OK, only the kernel shows the end."""
     (pod,) = await world.run()
     world.fault("ListContainers", Kind.FAIL, times=FOR_EVER, status=grpc.StatusCode.UNIMPLEMENTED)
     outcome = await world.climb(pod)
@@ -391,7 +391,7 @@ async def test_lists_that_are_not_there_leave_the_kernels_word(world: World) -> 
 
 
 async def test_a_runtime_that_restarts_meanwhile_is_asked_again(world: World) -> None:
-    """A runtime restarts in the middle: the stop is repeated with what is left of the grace."""
+    """When the runtime restarts during a stop, it is repeated with the rest of the grace."""
     (pod,) = await world.run(term_ms=8_000)
     world.fault("StopContainer", Kind.FAIL, status=grpc.StatusCode.UNAVAILABLE)
     climbing = world.climbing(pod, grace_s=20)
@@ -412,7 +412,7 @@ async def test_a_runtime_that_restarts_meanwhile_is_asked_again(world: World) ->
 
 
 async def test_a_runtime_that_stays_away_is_not_waited_for_long(world: World) -> None:
-    """A dead runtime is waited for once, and the kernel brings the pod down."""
+    """A runtime that is gone is waited for once; then the kernel brings the pod down."""
     (pod,) = await world.run()
     world.runtime.alive = False
     outcome = await world.climb(pod)
@@ -421,7 +421,7 @@ async def test_a_runtime_that_stays_away_is_not_waited_for_long(world: World) ->
 
 
 async def test_what_is_down_already_is_not_touched(world: World) -> None:
-    """A container that ended since the plan is looked at only: rung 0."""
+    """A container that ended after the plan is only looked at: rung 0."""
     (pod,) = await world.run()
     world.node.end(pod.containers[0].id)
     outcome = await world.climb(pod)
@@ -430,7 +430,7 @@ async def test_what_is_down_already_is_not_touched(world: World) -> None:
 
 
 async def test_what_is_gone_already_is_not_touched(world: World) -> None:
-    """NOT_FOUND is success."""
+    """NOT_FOUND counts as success: the container is gone."""
     (pod,) = await world.run()
     await world.node.call(
         "RemovePodSandbox", pb.RemovePodSandboxRequest(pod_sandbox_id=pod.sandbox_id)
@@ -441,7 +441,7 @@ async def test_what_is_gone_already_is_not_touched(world: World) -> None:
 
 
 async def test_a_container_that_vanishes_during_its_stop_is_gone(world: World) -> None:
-    """Somebody else removes the container while it is being stopped."""
+    """Another process removes the container during its stop."""
     (pod,) = await world.run(ignores_term=True)
     climbing = world.climbing(pod)
     await world.clock.advance(0.5)
@@ -463,7 +463,7 @@ async def test_all_containers_of_a_pod_go_down_side_by_side(world: World) -> Non
 
 
 async def test_a_created_container_that_starts_late_is_stopped_too(world: World) -> None:
-    """A stop of what is only created does nothing: it is watched until it starts, then stopped."""
+    """A stop does nothing to a container in CREATED: it is stopped once it has started."""
     (pod,) = await world.run()
     late = await create(world, pod, "late")
     (now,) = await world.runtime.pods()
@@ -476,8 +476,8 @@ async def test_a_created_container_that_starts_late_is_stopped_too(world: World)
     assert world.node.running() == ()
 
 
-async def test_a_created_container_that_never_starts_is_said_to_be_there(world: World) -> None:
-    """It has no process and could start at any moment: not down."""
+async def test_a_created_container_that_never_starts_is_reported(world: World) -> None:
+    """A container in CREATED may start at any moment, so the pod is not down."""
     (pod,) = await world.run()
     await create(world, pod, "late")
     (now,) = await world.runtime.pods()
@@ -487,7 +487,7 @@ async def test_a_created_container_that_never_starts_is_said_to_be_there(world: 
 
 
 async def test_what_starts_while_its_pod_goes_down_goes_down_too(world: World) -> None:
-    """A quick container comes back while a slow one still ends: the pod is brought down whole."""
+    """One container comes back while another still ends: both are brought down."""
     (pod,) = await world.run(containers=2, term_ms=3_000)
     first, second = pod.containers
     climbing = world.climbing(pod)
@@ -502,8 +502,8 @@ async def test_what_starts_while_its_pod_goes_down_goes_down_too(world: World) -
     assert world.node.signals(second.id) == ("TERM",)
 
 
-async def test_a_pod_that_always_comes_back_is_said_to_be_restarted(world: World) -> None:
-    """The rounds are bounded: what starts faster than it is stopped is reported, not chased."""
+async def test_a_pod_that_always_comes_back_is_reported_restarted(world: World) -> None:
+    """The rounds are bounded: a pod that restarts faster than it is stopped is reported."""
     (pod,) = await world.run()
     honest = world.node._calls["StopContainer"]
 
@@ -520,7 +520,7 @@ async def test_a_pod_that_always_comes_back_is_said_to_be_restarted(world: World
 
 
 async def test_processes_that_outlive_their_container_are_reported(world: World) -> None:
-    """The runtime says exited, the kernel says otherwise, also after its kill: not down (P5)."""
+    """The runtime reports exited, the kernel shows processes even after a kill: not down (P5)."""
     (pod,) = await world.run()
     world.kernel.stubborn[pod.containers[0].id] = 12
     outcome = await world.climb(pod)
@@ -532,7 +532,7 @@ async def test_processes_that_outlive_their_container_are_reported(world: World)
 
 
 async def test_processes_that_a_runtime_has_lost_are_killed(world: World) -> None:
-    """Its shim was killed: the runtime says exited at once, and its processes go on (P5)."""
+    """After its shim was killed the runtime reports exited; its processes are killed (P5)."""
     (pod,) = await world.run()
     world.runtime.lost.add(pod.containers[0].id)
     outcome = await world.climb(pod)
@@ -542,17 +542,17 @@ async def test_processes_that_a_runtime_has_lost_are_killed(world: World) -> Non
     assert world.node.running() == ()
 
 
-async def test_a_group_that_cannot_be_read_claims_nothing(world: World) -> None:
-    """An unreadable control group leaves the kernel's look out; the runtime's still counts."""
+async def test_an_unreadable_group_leaves_the_runtimes_look(world: World) -> None:
+    """With an unreadable control group, the runtime's look alone counts."""
     (pod,) = await world.run()
     world.kernel.unreadable = True
     outcome = await world.climb(pod)
     assert (outcome.seen, outcome.containers[0].kernel) == ("down", "unseen")
-    assert "unreadable" in outcome.containers[0].error
+    assert "cannot read the control group" in outcome.containers[0].error
 
 
 async def test_a_status_that_fails_is_no_reason_to_wait(world: World) -> None:
-    """The look before the stop is comfort: without it the group is found by the pod's own."""
+    """Without the status before the stop, the group is found below the pod's group."""
     (pod,) = await world.run()
     world.fault("ContainerStatus", Kind.FAIL)
     outcome = await world.climb(pod)
@@ -560,7 +560,7 @@ async def test_a_status_that_fails_is_no_reason_to_wait(world: World) -> None:
 
 
 async def test_a_step_without_containers_only_looks(world: World) -> None:
-    """A planned pod whose containers are down by now is recorded as it is seen, untouched."""
+    """A planned pod whose containers are already down is reported as seen, untouched."""
     (pod,) = await world.run()
     outcome = await world.clock.until(asyncio.create_task(climb(world.ports, pod, (), grace_s=30)))
     assert outcome.seen == "restarted"
@@ -585,7 +585,7 @@ async def test_many_pods_end_one_by_one_and_share_their_looks() -> None:
 
 
 async def test_each_pod_of_many_has_its_whole_grace() -> None:
-    """Whoever waits for a turn has not used up any of the grace: TERM first, for all."""
+    """A pod that waits for its stop loses none of its grace: each gets SIGTERM first."""
     world = World()
     pods = await world.run(pods=2 * bounds.MAX_PARALLEL_STOPS, ignores_term=True)
     steps = [Step(pod=pod, containers=pod.containers, grace_s=5) for pod in pods]
@@ -602,7 +602,7 @@ async def test_each_pod_of_many_has_its_whole_grace() -> None:
 
 
 async def test_a_slow_pod_does_not_hold_back_the_others() -> None:
-    """Outcomes come as they are seen, not in the order of the plan."""
+    """Outcomes come when they are seen, not in the order of the plan."""
     world = World()
     slow, quick = await world.run(pods=2, ignores_term=True)
     world.node.end(quick.containers[0].id)
@@ -615,7 +615,7 @@ async def test_a_slow_pod_does_not_hold_back_the_others() -> None:
 
 
 async def test_leaving_early_ends_the_climbs() -> None:
-    """Whoever closes the iteration leaves nothing behind that could still act."""
+    """Closing the iteration leaves no task that could still act."""
     world = World()
     slow, quick = await world.run(pods=2, ignores_term=True)
     world.node.end(quick.containers[0].id)
@@ -631,7 +631,7 @@ async def test_leaving_early_ends_the_climbs() -> None:
 
 
 async def test_a_defect_in_a_climb_reaches_the_caller() -> None:
-    """An error that nobody foresaw is raised where the outcomes are read."""
+    """An unexpected error is raised where the outcomes are read."""
     world = World()
     (pod,) = await world.run()
     world.kernel.leaf_of = _broken  # type: ignore[method-assign]
@@ -645,7 +645,7 @@ def _broken(pid: int, container_id: str) -> None:
     raise ZeroDivisionError
 
 
-async def _lie(_: object) -> pb.StopContainerResponse:
+async def _do_nothing(_: object) -> pb.StopContainerResponse:
     return pb.StopContainerResponse()
 
 
@@ -658,7 +658,7 @@ def _no_leaf(pid: int, container_id: str) -> None:
 
 
 def _refused_group(uid: str, hint: str = "") -> PodGroup:
-    raise GateFailed("expected a group of the pod, got another's", code="cgroup-mismatch")
+    raise GateFailed("refused the control group: it is not the pod's", code="cgroup-mismatch")
 
 
 async def _next(stopping: AsyncIterator[PodOutcome]) -> PodOutcome:
