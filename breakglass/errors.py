@@ -26,9 +26,9 @@
 A message is lower case and ends without a period.  The errors of parsers, validators and verifiers
 (`Malformed`, `UsageError`, `ConfigInvalid`, `EvidenceError`, `Defect`, and `RefusedError` where it
 compares a value with a bound) say "expected X, got Y"; the others say what happened and to what.
-Advice is the separate `hint`.  Each concrete class has a
-stable `code`; an instance may carry a narrower one.  Wrong calls inside the program raise
-`TypeError` or `ValueError`, which are not in this tree.
+Advice is the separate `hint`.  Each concrete class has a stable `code`; an instance may carry a
+narrower one.  Wrong calls inside the program raise `TypeError` or `ValueError`, which are not in
+this tree.
 """
 
 from enum import IntEnum

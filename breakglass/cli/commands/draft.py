@@ -199,7 +199,7 @@ def stop(session: Session, **given: Unpack[_StopOptions]) -> Result:
 def evict(session: Session, **given: Unpack[_StopOptions]) -> Result:
     """Write a command that stops pods, keeps them down and stops their sandboxes.
 
-    Stopping a sandbox removes the pod's network. If that fails, the pod is down all the same.
+    Stopping a sandbox removes the pod's network. The pod is down even if that fails.
     """
     from breakglass.core.command import Verb
 

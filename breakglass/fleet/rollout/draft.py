@@ -77,8 +77,8 @@ def draft_for(
         )
     hold = asked.hold or names.render_duration(_usual_hold_s(command, trust))
     command = draft(max(1, len(nodes)) if max_nodes is None else max_nodes, hold)
-    nobody = CheckedSignatures(approvals=(), defects=())
-    for refused in objections(command, nobody, trust, now, skew_s=bounds.DEFAULT_SKEW_S):
+    unsigned = CheckedSignatures(approvals=(), defects=())
+    for refused in objections(command, unsigned, trust, now, skew_s=bounds.DEFAULT_SKEW_S):
         if refused.reason not in _OPEN:
             raise refused.as_error()
     return Drafted(command=command, nodes=nodes)
