@@ -94,7 +94,7 @@ def _breakglass() -> list[str]:
     installed = Path(sys.executable).with_name("breakglass")
     if installed.exists():
         return [str(installed)]
-    return [sys.executable, "-c", "from breakglass.cli.main import main; main()"]
+    return [sys.executable, "-c", "from breakglass.cli.start import main; main()"]
 
 
 def _whole_process(argv: Sequence[str]) -> float:

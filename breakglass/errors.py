@@ -1,32 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error breakglass raises on purpose, in one tree, by whose fault it is.
+"""Every error that breakglass raises on purpose, in one tree, grouped by whose fault it is.
 
     BreakglassError
-    ├── InputError                 what we were given is unusable             exit 2
-    │   ├── UsageError             an argument or a combination of them
-    │   ├── Malformed              bytes that claim a format and break it
+    ├── InputError                 the input cannot be used                   exit 2
+    │   ├── UsageError             an argument, or a combination, is not valid
+    │   ├── Malformed              the bytes do not follow their format
     │   ├── ConfigInvalid          a setting is missing, unknown or impossible
     │   ├── FileUnreadable         a file is missing, unreadable or too large
-    │   └── ToolMissing            a program we need is not installed
-    ├── RefusedError               authority was asked for and not given      exit 3
-    ├── NodeError                  this node cannot do what it should         exit 4
+    │   └── ToolMissing            a required program is not installed
+    ├── RefusedError               the approvals or policy do not allow it    exit 3
+    ├── NodeError                  this node cannot do its work               exit 4
     │   ├── RuntimeUnavailable     the container runtime does not answer
     │   ├── RuntimeTooOld          the runtime does not speak CRI v1
-    │   ├── GateFailed             a limit in the kernel could not be set, or a kill was refused
+    │   ├── GateFailed             a limit of a control group could not be set, or a kill failed
     │   ├── StateUnwritable        the state directory cannot be written
-    │   └── LogUnknown             after a failed sync nothing written is known
+    │   └── LogUnknown             a write or sync of the log failed
     ├── Unreached                  a node did not answer                      exit 5
     ├── EvidenceError              something does not verify                  exit 6
-    │   ├── BadSignature           a signature does not hold over these bytes
-    │   ├── BadProof               a Merkle proof does not hold
+    │   ├── BadSignature           a signature does not verify over these bytes
+    │   ├── BadProof               a Merkle proof does not verify
     │   └── LogTampered            a log contradicts itself or its checkpoint
-    ├── Defect                     our own fault                              exit 70
-    └── Interrupted                a person stopped us                        exit 130
+    ├── Defect                     breakglass has a bug                       exit 70
+    └── Interrupted                a person stopped the program               exit 130
 
-Messages are lower case, say what was expected and what was got, in that order, and end without a
-period; advice is the separate `hint`.  Each concrete class has a stable `code`; an instance may
-carry a narrower one.  Wrong calls inside the program are `TypeError` or `ValueError` and are not
-in this tree.
+A message is lower case and ends without a period.  The errors of parsers, validators and verifiers
+(`Malformed`, `UsageError`, `ConfigInvalid`, `EvidenceError`, `Defect`, and `RefusedError` where it
+compares a value with a bound) say "expected X, got Y"; the others say what happened and to what.
+Advice is the separate `hint`.  Each concrete class has a stable `code`; an instance may carry a
+narrower one.  Wrong calls inside the program raise `TypeError` or `ValueError`, which are not in
+this tree.
 """
 
 from enum import IntEnum
@@ -34,7 +36,7 @@ from typing import ClassVar
 
 
 class Exit(IntEnum):
-    """The exit statuses of both programs, and what scripts may rely on them to mean."""
+    """The exit statuses of both programs; scripts may rely on their meaning."""
 
     DONE = 0
     INPUT = 2
@@ -50,7 +52,7 @@ class BreakglassError(Exception):
     """The root of the tree; never raised itself.
 
     Args:
-        message: "expected X, got Y" in lower case, without a final period.
+        message: lower case, without a final period, in the form that the module's docstring gives.
         code: a narrower stable code than the class's own.
         hint: what to do about it, as one sentence in lower case.
     """
@@ -67,24 +69,24 @@ class BreakglassError(Exception):
 
 
 class InputError(BreakglassError):
-    """What we were given is unusable."""
+    """The input cannot be used."""
 
     code = "input"
     exit_status = Exit.INPUT
 
 
 class UsageError(InputError):
-    """An argument, or a combination of them, makes no sense."""
+    """An argument, or a combination of arguments, is not valid."""
 
     code = "usage"
     default_hint = "see --help"
 
 
 class Malformed(InputError):
-    """Bytes claim a format and break it."""
+    """The bytes do not follow the format that they should have."""
 
     code = "malformed"
-    default_hint = "ask its author for the file again; it may have been changed on the way"
+    default_hint = "ask the author for the file again; it may have been changed on the way"
 
 
 class ConfigInvalid(InputError):
@@ -95,27 +97,27 @@ class ConfigInvalid(InputError):
 
 
 class FileUnreadable(InputError):
-    """A file is missing, unreadable, or larger than its limit."""
+    """A file is missing, unreadable, unwritable, or larger than its bound."""
 
     code = "file-unreadable"
-    default_hint = "check the path and its permissions"
+    default_hint = "check the path and its permissions, or run this as the file's owner"
 
 
 class ToolMissing(InputError):
-    """A program we need is not installed."""
+    """A required program is not installed."""
 
     code = "tool-missing"
 
 
 class RefusedError(BreakglassError):
-    """Authority was asked for and not given."""
+    """A signature, the quorum, the policy, the trust or a cap does not allow it."""
 
     code = "refused"
     exit_status = Exit.REFUSED
 
 
 class NodeError(BreakglassError):
-    """This node cannot do what it should."""
+    """This node cannot do its work."""
 
     code = "node"
     exit_status = Exit.INCOMPLETE
@@ -125,7 +127,7 @@ class RuntimeUnavailable(NodeError):
     """The container runtime does not answer, or answers with an error."""
 
     code = "runtime-unavailable"
-    default_hint = "check the runtime's socket path and whether the runtime runs"
+    default_hint = "check that the runtime runs and that its socket path in agent.toml is right"
 
 
 class RuntimeTooOld(NodeError):
@@ -136,23 +138,23 @@ class RuntimeTooOld(NodeError):
 
 
 class GateFailed(NodeError):
-    """A limit in the kernel could not be set, proven or put back, or a kill was refused."""
+    """A limit of a control group could not be set, proven or restored, or a kill failed."""
 
     code = "gate-failed"
 
 
 class StateUnwritable(NodeError):
-    """The state directory cannot be written, so nothing may be touched."""
+    """The state directory cannot be written, so the agent may not touch any pod (P4)."""
 
     code = "state-unwritable"
-    default_hint = "make the state directory writable and give it space; nothing was touched"
+    default_hint = "make the state directory writable and free some space; no pod was touched"
 
 
 class LogUnknown(NodeError):
     """A write or sync of the log failed: what reached the disk is unknown until a restart."""
 
     code = "log-unknown"
-    default_hint = "check the disk, then restart the agent: it replays what is really there"
+    default_hint = "check the disk, then restart the agent: it reads the log from the disk again"
 
 
 class Unreached(BreakglassError):
@@ -160,19 +162,19 @@ class Unreached(BreakglassError):
 
     code = "unreached"
     exit_status = Exit.UNREACHED
-    default_hint = "try again: a command acts once however often it is delivered"
+    default_hint = "try again: a node acts only once, however often a command is delivered"
 
 
 class EvidenceError(BreakglassError):
-    """Something that should verify does not."""
+    """A signature, a proof, a checkpoint or a log entry does not verify."""
 
     code = "evidence"
     exit_status = Exit.EVIDENCE
-    default_hint = "keep the files as they are and treat the node as suspect"
+    default_hint = "do not change the files; the node may be compromised: investigate it"
 
 
 class BadSignature(EvidenceError):
-    """A signature does not hold over these bytes, or breaks our profile of it."""
+    """A signature does not verify over these bytes, or is outside our profile of SSHSIG."""
 
     code = "bad-signature"
 
@@ -190,15 +192,15 @@ class LogTampered(EvidenceError):
 
 
 class Defect(BreakglassError):
-    """Our own fault: a state that cannot be."""
+    """A bug in breakglass: the program reached a state that should be impossible."""
 
     code = "defect"
-    default_hint = "please report this with the message above"
+    default_hint = "please report this, with the message above"
 
 
 class Interrupted(BreakglassError):
-    """A person stopped us."""
+    """A person stopped the program."""
 
     code = "interrupted"
     exit_status = Exit.INTERRUPTED
-    default_hint = "run it again: nodes finish what they accepted, and act once"
+    default_hint = "run it again: nodes finish accepted commands by themselves, and act only once"

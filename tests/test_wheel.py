@@ -5,6 +5,7 @@ Each install is a virtual environment of its own, which sees the wheel and the p
 file and nothing else: not this checkout, and not the packages that building and testing need.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -104,13 +105,31 @@ def test_a_node_runs_the_agent_with_the_agents_packages(node: Install) -> None:
     assert imported.returncode == 0, imported.stderr
 
 
-def test_a_node_can_neither_fake_a_runtime_nor_be_a_bastion(node: Install) -> None:
-    """Simulated nodes are not there, and the bastion's program lacks its packages."""
+def test_a_node_has_no_simulated_nodes(node: Install) -> None:
+    """`breakglass.sim` is not in the wheel."""
     faked = node.run("python", "-c", "import breakglass.sim")
     assert "No module named 'breakglass.sim'" in faked.stderr
-    program = node.run("breakglass", "--help")
-    assert (program.returncode, program.stdout) == (1, "")
-    assert "No module named 'click'" in program.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("run", "stop.cmd")])
+def test_breakglass_without_click_says_what_to_install(
+    node: Install, arguments: tuple[str, ...]
+) -> None:
+    """On a node it prints one line on stderr, and exits with 2; it prints no traceback."""
+    program = node.run("breakglass", *arguments)
+    assert (program.returncode, program.stdout) == (2, "")
+    (line,) = program.stderr.splitlines()
+    for word in ("click", "breakglass[cli]", "requirements/cli.lock", "[tool-missing]"):
+        assert word in line
+
+
+def test_breakglass_without_click_answers_a_program_in_json(node: Install) -> None:
+    """One document on stdout with code and hint, as for every other error."""
+    program = node.run("breakglass", "--output", "json", "pods")
+    document = json.loads(program.stdout)
+    assert (program.returncode, program.stderr) == (2, "")
+    assert (document["exit"], document["code"]) == (2, "tool-missing")
+    assert "requirements/cli.lock" in document["hint"]
 
 
 def test_a_bastion_runs_the_command_line_with_its_packages(bastion: Install) -> None:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For people: the only place that prints, exits or reads argv."""
+"""The command lines for people: the only package that prints, exits or reads argv."""

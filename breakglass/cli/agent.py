@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`breakglass-agent`: the command line on the node.
 
-    serve          run the agent (systemd does)
-    submit         deliver a signed file from stdin through the node's own socket
-    describe       tell who this node is and how it is
-    metrics        print this node's figures as Prometheus text
-    release-all    end every hold and open every gate here, with the agent stopped
-    check-config   read the settings and all they name, and start nothing
+    serve          run the agent until SIGTERM (systemd starts it)
+    submit         deliver a signed file from stdin to the agent on this node
+    describe       print this node's identity, trust, runtime and log state
+    metrics        print this node's metrics as Prometheus text
+    release-all    end every hold and remove every gate on this node; the agent must be stopped
+    check-config   check the settings and every file they name, without starting the agent
 
-Standard library only, so that a node installs neither click nor rich.  Endings become exit statuses
-in the same place as those of `breakglass`.
+It uses the standard library only, so that a node installs neither click nor rich.  `cli.result`
+turns its results and errors into output and exit statuses, as for `breakglass`.
 """
 
 import argparse
@@ -32,14 +32,14 @@ PROGRAM = "breakglass-agent"
 DEFAULT_CONFIG = Path("/etc/breakglass/agent.toml")
 # With an ECDSA certificate no TLS 1.2 suite is left in common, so only 1.3 is spoken (RFC 8446).
 ONLY_TLS13 = "ECDHE-RSA-AES256-GCM-SHA384"
-LATER = {"dial-stdio": "that road comes later"}
+LATER = {"dial-stdio": "the road through SSH comes in a later version"}
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are ours."""
+    """An argument parser that raises `UsageError`."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what is wrong with the arguments."""
+        """Raise `UsageError` instead of printing and exiting."""
         raise UsageError(
             f"expected a command line as in --help, got: {message}",
             hint=f"see `{self.prog} --help`",
@@ -50,9 +50,10 @@ def parser() -> Parser:
     """Return the parser of the command line."""
     top = Parser(
         prog=PROGRAM,
-        description="The breakglass agent of a node: stops pods when enough people signed it.",
-        epilog="Exit statuses: 0 done, 2 usage or configuration, 3 refused, 4 not all done or this"
-        " node cannot, 5 no agent answers, 6 evidence does not verify, 70 a defect.",
+        description="The breakglass agent of a node: stops pods on commands that enough people"
+        " have signed.",
+        epilog="Exit statuses: 0 done, 2 usage or configuration, 3 refused, 4 not all done, or this"
+        " node has a fault, 5 no agent answers, 6 evidence does not verify, 70 a defect.",
     )
     top.add_argument("--version", action="version", version=f"{PROGRAM}, version {__version__}")
     top.add_argument("--output", choices=("text", "json"), default="text")
@@ -76,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
         chosen = parser().parse_args(list(arguments))
         work, _ = VERBS[chosen.verb]
         return show_result(work(chosen.config), output)
-    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the outermost place: all is told
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the one place that shows errors
         return show_error(error, output, program=PROGRAM)
 
 
@@ -90,7 +91,7 @@ def _json_follows(arguments: Sequence[str]) -> bool:
 
 
 def _verify_built(arguments: Sequence[str]) -> None:
-    """Raise for a verb that people may have read of and that is not there yet."""
+    """Raise `UsageError` for a verb that a later version will have."""
     for verb, why in LATER.items():
         if verb in arguments:
             raise UsageError(
@@ -101,7 +102,7 @@ def _verify_built(arguments: Sequence[str]) -> None:
 
 
 def _serve(path: Path) -> Result:
-    # gRPC reads this once, when it is imported, so it stands before all that imports gRPC.
+    # gRPC reads this variable once, when it is imported: set it before any import of gRPC.
     os.environ["GRPC_SSL_CIPHER_SUITES"] = ONLY_TLS13
     from breakglass.agent import daemon
     from breakglass.agent.config import load
@@ -140,7 +141,7 @@ def _check_config(path: Path) -> Result:
             "protected": list(config.protected),
             "runtime": runtime,
         },
-        notes=() if config.protected else ("warning: nothing is protected on this node",),
+        notes=() if config.protected else ("warning: no workload is protected on this node",),
         exit_status=error.exit_status if error else Exit.DONE,
         code=error.stable_code if error else OK,
         message=error.message if error else "",
@@ -149,7 +150,7 @@ def _check_config(path: Path) -> Result:
 
 
 def _ask_runtime(config: "Config") -> "tuple[str, NodeError | None]":
-    """Return the runtime's name and version, or why it does not answer."""
+    """Return the runtime's name and version, or the error if it does not answer."""
     import asyncio
 
     from breakglass.agent.runtime.cri import CriRuntime
@@ -208,12 +209,15 @@ def _release_all(path: Path) -> Result:
     done = release_all(load(path))
     lines = [
         *(f"hold of {hold} ended" for hold in done.holds),
-        *(f"{pod} let go" for pod in done.pods),
-        *(f"opened {group}, which the log does not know" for group in done.unrecorded),
+        *(f"gate of {pod} removed" for pod in done.pods),
+        *(f"gate of {group} removed; the log has no entry about it" for group in done.unrecorded),
     ]
-    problems = [*done.failed, *([f"log not used: {done.log_error}"] if done.log_error else [])]
+    problems = [
+        *done.failed,
+        *([f"the log could not be used: {done.log_error}"] if done.log_error else []),
+    ]
     return Result(
-        text="\n".join(lines) or "nothing was held here",
+        text="\n".join(lines) or "no hold and no gate on this node",
         document={
             "holds": done.holds,
             "pods": done.pods,
@@ -221,13 +225,13 @@ def _release_all(path: Path) -> Result:
             "failed": done.failed,
             "log_error": done.log_error,
         },
-        notes=("kubelet starts the pods again when its back-off is over, within 5 minutes",)
+        notes=("kubelet starts the pods again when its back-off ends, up to 5 minutes later",)
         if done.pods or done.unrecorded
         else (),
         exit_status=Exit.INCOMPLETE if problems else Exit.DONE,
         code="not-released" if problems else OK,
-        message=f"expected everything let go, got: {'; '.join(problems)}" if problems else "",
-        hint="open what is left by hand: docs/runbooks/let-go.md" if problems else "",
+        message=f"not everything was released: {'; '.join(problems)}" if problems else "",
+        hint="remove what is left by hand: docs/runbooks/let-go.md" if problems else "",
     )
 
 
@@ -239,7 +243,7 @@ def _submit(path: Path) -> Result:
 
     config = load(path)
     if sys.stdin.isatty():
-        talk("reading a signed file from the terminal; end it with Ctrl-D")
+        talk("reading a signed file from the terminal; press Ctrl-D at its end")
     raw = sys.stdin.buffer.read(2 * bounds.MAX_SIGNED_FILE_BYTES + 1)
     if not raw.strip():
         raise UsageError(
@@ -250,11 +254,11 @@ def _submit(path: Path) -> Result:
     steps = []
     for step in submit(config.socket, repair(raw)):
         steps.append(step)
-        talk(_told(step))
-    return _ended(steps)
+        talk(_line(step))
+    return _result(steps)
 
 
-def _told(step: "LocalProgress") -> str:
+def _line(step: "LocalProgress") -> str:
     from breakglass.core.entries import Accepted, Finished, PodEnded
     from breakglass.core.progress import ProgressKind
 
@@ -284,7 +288,7 @@ def _mark(mode: str) -> str:
     return {"drill": "DRILL ", "dry-run": "DRY RUN "}.get(mode, "")
 
 
-def _ended(steps: "list[LocalProgress]") -> Result:
+def _result(steps: "list[LocalProgress]") -> Result:
     from dataclasses import asdict
 
     from breakglass.core.entries import Finished
@@ -305,9 +309,9 @@ def _ended(steps: "list[LocalProgress]") -> Result:
     body = last.entry.body if last and last.entry else None
     if not isinstance(body, Finished):
         raise Unreached(
-            "expected the end of the command, got the end of the answers", code="broke-off"
+            "the agent closed the connection before it reported the outcome", code="broke-off"
         )
-    text = _told(last) if last else ""
+    text = _line(last) if last else ""
     if body.result in {"done", "planned", "released", "extended"}:
         return Result(text=text, document=document)
     return Result(
@@ -315,18 +319,24 @@ def _ended(steps: "list[LocalProgress]") -> Result:
         document=document,
         exit_status=Exit.INCOMPLETE,
         code=body.code or body.result,
-        message=f"expected it done, got {body.result}" + (f": {body.note}" if body.note else ""),
-        hint="look at the pods and the runtime of this node",
+        message=f"the command ended as {body.result}" + (f": {body.note}" if body.note else ""),
+        hint="check the pods and the container runtime of this node",
     )
 
 
 VERBS: dict[str, tuple[Callable[[Path], Result], str]] = {
     "serve": (_serve, "run the agent until SIGTERM"),
-    "submit": (_submit, "deliver a signed file from stdin through this node's own socket"),
-    "describe": (_describe, "tell who this node is, what it trusts and how it is"),
-    "metrics": (_metrics, "print this node's figures as Prometheus text"),
-    "release-all": (_release_all, "with the agent stopped: end every hold, open every gate here"),
-    "check-config": (_check_config, "read the settings and all they name, and start nothing"),
+    "submit": (_submit, "deliver a signed file from stdin to the agent on this node"),
+    "describe": (_describe, "print this node's identity, trust, runtime and log state"),
+    "metrics": (_metrics, "print this node's metrics as Prometheus text"),
+    "release-all": (
+        _release_all,
+        "end every hold and remove every gate on this node; the agent must be stopped",
+    ),
+    "check-config": (
+        _check_config,
+        "check the settings and every file they name, without starting the agent",
+    ),
 }
 
 

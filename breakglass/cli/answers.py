@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One question to many nodes, for the verbs that only look: each node answers or is told of.
+"""One question to many nodes, for the verbs that only read (`pods`, `holds`).
 
-A node that does not answer is a row as well as an error; the exit status is 4 where a node was
-reached and could not answer, else 5 where one was not reached.
+Each node is a row, whether it answered or not.  The exit status is 4 if a node was reached and
+could not answer, else 5 if one was not reached.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer(Generic[T]):
-    """What one node answered; nothing, with the error, where it did not."""
+    """The answer of one node; `found` is empty and `error` is set if it did not answer."""
 
     node: InventoryNode
     found: tuple[T, ...]
@@ -29,7 +29,7 @@ class Answer(Generic[T]):
 
     @property
     def row(self) -> dict[str, object]:
-        """The node, for programs."""
+        """The node's document for programs."""
         error = self.error
         return {
             "node": self.node.name,
@@ -62,7 +62,7 @@ def ask_all(
 def result(
     answers: Sequence[Answer[T]], what: str, text: str, document: dict[str, object]
 ) -> Result:
-    """Return the result of a question; `what` names what was asked for, such as "pods"."""
+    """Return the result of a question; `what` names what the nodes were asked for: "pods"."""
     failed = [(one.node, one.error) for one in answers if one.error is not None]
     document = {**document, "nodes": [one.row for one in answers]}
     if not failed:
@@ -76,11 +76,11 @@ def result(
         notes=tuple(notes),
         exit_status=Exit.INCOMPLETE if reached else Exit.UNREACHED,
         code=worst.stable_code,
-        message=f"expected the {what} of {len(answers)} nodes, got none of {len(failed)}",
+        message=f"{answered(answers)} answered; the {what} of the others are unknown",
         hint=worst.hint,
     )
 
 
 def answered(answers: Sequence[Answer[T]]) -> str:
-    """Return how many of the nodes answered, in words."""
+    """Return how many of the nodes answered, such as "2 of 3 nodes"."""
     return f"{sum(one.error is None for one in answers)} of {len(answers)} nodes"

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signing with the real `ssh-keygen -Y sign`, past its traps.
+"""Signing with the real `ssh-keygen -Y sign`.
 
-It reaches plain key files, agents and security keys alike, which is why nothing here ever reads a
-private key.  The traps (measured with OpenSSH 9.2):
+ssh-keygen signs with plain key files, ssh-agents and security keys alike, so breakglass itself
+never reads a private key.  Its pitfalls (measured with OpenSSH 9.2):
 
-- over an existing .sig it prompts, and without a terminal it answers no and ends with status 0: so
-  the text is signed in a fresh private folder, and the .sig must be there afterwards;
-- with DISPLAY set and no askpass program it asks nobody: on a terminal SSH_ASKPASS_REQUIRE=never
-  makes it ask there;
-- a signature by a certificate (-cert.pub) is one by no key that a trust lists: refused before it.
+- If the .sig exists it prompts; without a terminal it answers no and ends with status 0.  So the
+  text is signed in a new private folder, and the .sig must be there afterwards.
+- With DISPLAY set and no askpass program it does not ask for the passphrase.  On a terminal,
+  SSH_ASKPASS_REQUIRE=never makes it ask there.
+- It also signs with a certificate (-cert.pub), but a trust lists keys and no certificates, so the
+  signature would not count: a certificate is refused before signing.
 """
 
 import os
@@ -23,22 +24,22 @@ from breakglass.errors import FileUnreadable, InputError, ToolMissing, UsageErro
 from breakglass.fleet.home import files
 
 PROGRAM = "ssh-keygen"
-_TEXT = "command"  # the name under which a security key's prompt may mention what is signed
-_MAX_SAID_CHARS = 400
+_TEXT = "command"  # the file's name, which the prompt for a security key may show
+_MAX_STDERR_CHARS = 400
 
 
 def sign(text: bytes, key: Path, *, namespace: str) -> bytes:
     """Return the armored signature over `text` by the key in the file `key`.
 
     Args:
-        text: the exact bytes.
-        key: a private key file, or a public one whose private half an agent holds.
-        namespace: what kind of document it is (SSHSIG).
+        text: the exact bytes to sign.
+        key: a private key file, or a public one whose private key an ssh-agent holds.
+        namespace: the SSHSIG namespace, which names the kind of document.
 
     Raises:
-        ToolMissing: there is no ssh-keygen.
-        FileUnreadable: there is no such key file.
-        UsageError: it is a certificate.
+        ToolMissing: ssh-keygen is not on PATH.
+        FileUnreadable: the key file cannot be read or is empty.
+        UsageError: the key file is a certificate.
         InputError: ssh-keygen did not sign ("sign-failed").
     """
     program = _program()
@@ -55,7 +56,7 @@ def sign(text: bytes, key: Path, *, namespace: str) -> bytes:
             stdout=subprocess.DEVNULL,
             stderr=None if sys.stderr.isatty() else subprocess.PIPE,
             env=_environment(),
-            # Without a person at stdin it must fail, not wait at a terminal nobody looks at.
+            # Without a terminal on stdin it must fail, and not prompt on a controlling terminal.
             start_new_session=not sys.stdin.isatty(),
             check=False,
         )
@@ -68,8 +69,8 @@ def _program() -> str:
     found = shutil.which(PROGRAM)
     if found is None:
         raise ToolMissing(
-            f"expected {PROGRAM} on PATH, got none",
-            hint="install the OpenSSH client, 8.1 or newer (openssh-client)",
+            f"cannot find {PROGRAM} on PATH",
+            hint="install the OpenSSH client, 8.1 or newer (package openssh-client)",
         )
     return found
 
@@ -80,10 +81,10 @@ def _verify_key_file(key: Path) -> None:
         raise UsageError(
             f"expected a key file, got the certificate {key.name}",
             code="certificate-key",
-            hint="sign with the plain key file (or its .pub), not -cert.pub: people's keys count",
+            hint="sign with the plain key file or its .pub: a trust lists keys, not certificates",
         )
     if not start.strip():
-        raise FileUnreadable(f"expected a key in {key}, got an empty file")
+        raise FileUnreadable(f"cannot read a key from {key}: the file is empty")
 
 
 def _environment() -> dict[str, str]:
@@ -94,11 +95,11 @@ def _environment() -> dict[str, str]:
 
 
 def _failed(ended: "subprocess.CompletedProcess[bytes]") -> InputError:
-    said = (ended.stderr or b"").decode("utf-8", "replace").strip().replace("\r", "")
-    last = "; ".join(line.strip() for line in said.splitlines() if line.strip(" @"))
+    stderr = (ended.stderr or b"").decode("utf-8", "replace").strip().replace("\r", "")
+    words = "; ".join(line.strip() for line in stderr.splitlines() if line.strip(" @"))
     return InputError(
-        f"expected a signature of {PROGRAM}, got status {ended.returncode}"
-        + (f": {last[-_MAX_SAID_CHARS:]}" if last else ""),
+        f"{PROGRAM} did not sign: it ended with status {ended.returncode}"
+        + (f": {words[-_MAX_STDERR_CHARS:]}" if words else ""),
         code="sign-failed",
-        hint="check that the key can be unlocked here; for a .pub file an agent must hold the key",
+        hint="check the key's passphrase; for a .pub file an ssh-agent here must hold the key",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees while nodes are at it: a moving line on a terminal, plain lines elsewhere."""
+"""The progress of `run` on stderr: a progress bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import sys
@@ -12,23 +12,23 @@ from breakglass.fleet.rollout.rows import NodeRow, NodeState
 
 @contextlib.contextmanager
 def watching(total: int, mark: str, *, quiet: bool = False) -> Iterator[Observer]:
-    """Yield what to tell; `mark` stands in every line of a drill.
+    """Yield the observer that prints progress to stderr.
 
     Args:
         total: how many nodes there are.
-        mark: "" or such as "DRILL".
-        quiet: tell nothing, as for a program that reads JSON.
+        mark: what each line begins with: "DRILL", "DRY RUN" or "".
+        quiet: print nothing, as for `--output json`.
     """
     if quiet:
         yield Observer()
     elif sys.stderr.isatty():
-        with _moving(total, mark) as watch:
+        with _progress_bar(total, mark) as watch:
             yield watch
     else:
-        yield _plain(f"{mark} " if mark else "")
+        yield _plain_lines(f"{mark} " if mark else "")
 
 
-def _plain(start: str) -> Observer:
+def _plain_lines(start: str) -> Observer:
     return Observer(
         on_step=lambda step: talk(f"{start}{step.node}: {step.text}"),
         on_row=lambda row: talk(f"{start}{row.node}: {_ended(row)}"),
@@ -36,7 +36,7 @@ def _plain(start: str) -> Observer:
 
 
 @contextlib.contextmanager
-def _moving(total: int, mark: str) -> Iterator[Observer]:
+def _progress_bar(total: int, mark: str) -> Iterator[Observer]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -47,7 +47,7 @@ def _moving(total: int, mark: str) -> Iterator[Observer]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        # What a node tells may be long; it must not push the count off a narrow terminal.
+        # A node's line may be long; it must not push the count off a narrow terminal.
         TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True)),
     )
     start = f"{mark} " if mark else ""
@@ -55,8 +55,8 @@ def _moving(total: int, mark: str) -> Iterator[Observer]:
     with Progress(*columns, console=console, transient=True, expand=True) as progress:
         task = progress.add_task("", total=total)
 
-        def step(told: ProgressLine) -> None:
-            text = escape(printable(f"{told.node}: {told.text}"))
+        def step(line: ProgressLine) -> None:
+            text = escape(printable(f"{line.node}: {line.text}"))
             progress.update(task, description=text)
 
         def row(ended: NodeRow) -> None:

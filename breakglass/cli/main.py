@@ -2,8 +2,8 @@
 """`breakglass`: the command line for people.
 
 Verbs are named in one table here and imported when they are called, so that `--help` and
-completion start fast.  A verb is a thin skin: it parses, calls one thing of `fleet` or `core`, and
-returns a `Result`.  Only `main` maps endings to exit statuses.
+completion start fast.  A verb is thin: it parses its arguments, calls one function of `fleet` or
+`core`, and returns a `Result`.  Only `run` turns results and errors into exit statuses.
 """
 
 import importlib
@@ -16,32 +16,32 @@ from typing import NoReturn
 import click
 
 from breakglass import __version__
-from breakglass.cli.result import Result, printable, show_error, show_result
+from breakglass.cli.result import Result, printable, requested_output, show_error, show_result
 from breakglass.cli.session import HOME_VARIABLE, Session, default_home
 from breakglass.errors import Exit, Interrupted, UsageError
 
 PROGRAM = "breakglass"
 
-# The verbs in the order in which a night uses them, each with its line in --help.
+# The verbs in the order in which an incident uses them, each with its line in --help.
 VERBS = {
-    "init": "Make a new home: trust version 1, an offline CA, this courier.",
-    "node": "Add nodes to the inventory and make what they install.",
-    "draft": "Write a command for people to approve; nothing is done by it.",
-    "show": "Show what a file would do, who approved it and who is missing.",
+    "init": "Make a new home: a trust, an offline CA, a courier identity.",
+    "node": "Add nodes to the inventory and write their install bundles.",
+    "draft": "Write a command file for people to approve; it contacts no node.",
+    "show": "Show what a file does, who approved it and who has not yet.",
     "approve": "Show a file, ask, and add your approval with ssh-keygen.",
-    "merge": "Put the approvals of several files into one.",
-    "verify": "Say whether a file is approved, from the trust in this home.",
-    "run": "Deliver an approved file to the nodes and watch what happens.",
-    "pods": "List the nodes' pods as their runtimes see them.",
-    "holds": "List what is held down on the nodes, why, until when and by whom.",
-    "outcome": "Show what nodes have on record of a command.",
+    "merge": "Merge the approvals of several files into one file.",
+    "verify": "Check against this home's trust whether a file is approved.",
+    "run": "Deliver an approved file and report each node's outcome.",
+    "pods": "List the nodes' pods, as the container runtimes report them.",
+    "holds": "List the nodes' holds: workload, reason, end and approvers.",
+    "outcome": "Show what the nodes recorded about a command.",
     "log": "Verify the nodes' logs.",
     "completion": "Print the completion script for a shell.",
 }
-# What people may look for because they read of it: not there yet, and said so.
+# Verbs that DESIGN names and this version lacks: calling one says so.
 LATER = {
-    "doctor": "proof that the path has no hidden dependency comes later",
-    "report": "reports of drills come later",
+    "doctor": "the check for hidden dependencies comes in a later version",
+    "report": "drill reports come in a later version",
 }
 
 
@@ -49,18 +49,18 @@ class Verbs(click.Group):
     """A group that imports a verb's module only when the verb is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs in their own order."""
+        """Return the verbs in the order of the table."""
         del ctx
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a verb, from its module."""
+        """Import the module of a verb and return its command."""
         del ctx
         if cmd_name in LATER:
             raise UsageError(
                 f"expected a verb of this version, got {cmd_name}: {LATER[cmd_name]}",
                 code="not-in-this-version",
-                hint=f"see `{PROGRAM} --help` for what there is",
+                hint=f"see `{PROGRAM} --help` for the verbs of this version",
             )
         if cmd_name not in VERBS:
             return None
@@ -69,7 +69,7 @@ class Verbs(click.Group):
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verbs from the table, importing none of them."""
+        """Write the verbs from the table, without importing their modules."""
         del ctx
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
@@ -80,7 +80,7 @@ class Verbs(click.Group):
     "--home",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help=f"The home's folder.  [default: ${HOME_VARIABLE}, else ~/.breakglass]",
+    help=f"The folder of the home.  [default: ${HOME_VARIABLE}, else ~/.breakglass]",
 )
 @click.option(
     "--output",
@@ -92,11 +92,10 @@ class Verbs(click.Group):
 @click.version_option(__version__, prog_name=PROGRAM)
 @click.pass_context
 def cli(ctx: click.Context, home: Path | None, output: str) -> None:
-    r"""Stop a DaemonSet's pods on every node when Kubernetes is down.
+    """Stop a DaemonSet's pods on every node when Kubernetes is down.
 
-    A command acts when enough people of the trust have signed exactly its text.
+    A node carries out a command only if enough people of the trust have signed exactly its text.
 
-    \b
     Exit statuses: 0 done and observed everywhere, 2 usage or unreadable input, 3 refused,
     4 reached but not all done, 5 nodes unreached, 6 evidence does not verify, 70 a defect,
     130 interrupted.
@@ -106,20 +105,20 @@ def cli(ctx: click.Context, home: Path | None, output: str) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the program with these arguments; return the exit status."""
-    output = _output_asked(arguments)
+    output = requested_output(arguments)
     try:
         ended = cli.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
         return show_result(ended, output) if isinstance(ended, Result) else int(ended or 0)
     except SystemExit as ended:
-        # click's own: completion is answered (0), or the reader of stdout went away (1).
+        # Raised by click: it answered a completion (0), or stdout was closed (1).
         return int(Exit.INTERRUPTED if ended.code else Exit.DONE)
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing can be said to them any more.
+        # The process that read stdout has ended; later writes must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return show_error(Interrupted("expected a reader of stdout, got none"), "text")
+        return show_error(Interrupted("the program that read stdout has closed it"), "text")
     except (click.ClickException, click.Abort) as error:
         return show_error(_from_click(error), output)
-    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the outermost place: all is told
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the one place that shows errors
         return show_error(error, output)
 
 
@@ -131,22 +130,9 @@ def main() -> NoReturn:
     sys.exit(run(sys.argv[1:]))
 
 
-def _output_asked(arguments: Sequence[str]) -> str:
-    """Return the output that was asked for, also where the arguments cannot be parsed."""
-    asked = "text"
-    for place, argument in enumerate(arguments):
-        if argument == "--":
-            break
-        if argument == "--output=json" or (
-            argument == "--output" and arguments[place + 1 : place + 2] == ["json"]
-        ):
-            asked = "json"
-    return asked
-
-
 def _from_click(error: click.ClickException | click.Abort) -> UsageError | Interrupted:
     if isinstance(error, click.Abort):
-        return Interrupted("expected to finish, got interrupted")
+        return Interrupted("interrupted before the end")
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         path = error.ctx.command_path
         return UsageError("expected a verb, got none", hint=f"see `{path} --help`")

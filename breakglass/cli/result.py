@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a verb gives back, and the one place that turns it or an error into output and status.
+"""The result of a verb, and the one place that prints a result or an error.
 
-Rules: the result goes to stdout, talk goes to stderr.  With `--output json` stdout is exactly one
-document, whatever happened, with `code` and `hint`.  Every error is of `breakglass.errors` by the
-time it is shown; anything else is a defect of ours, told in one line, with a traceback only
-where BREAKGLASS_DEBUG=1 asks for it.
+Rules: the result goes to stdout, notes and errors go to stderr.  With `--output json` stdout is
+exactly one document, whatever happened, with `code` and `hint`.  Every error is of
+`breakglass.errors` when it is shown; any other exception is a defect, shown in one line, with a
+traceback only where BREAKGLASS_DEBUG=1 is set.
 """
 
 import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -30,9 +30,9 @@ class Result:
     Attributes:
         text: for people, to stdout.
         document: for programs; `ok`, `exit`, `code` and `hint` are put in front of it.
-        raw: bytes that go to stdout exactly, in place of the text.
-        notes: talk about it, to stderr.
-        exit_status: how it ended; anything but DONE needs a code, a message and a hint.
+        raw: bytes that go to stdout unchanged, in place of the text.
+        notes: lines for people, to stderr.
+        exit_status: how the verb ended; any status but DONE needs a code, a message and a hint.
     """
 
     text: str = ""
@@ -61,8 +61,21 @@ def show_result(result: Result, output: str) -> int:
     return int(result.exit_status)
 
 
+def requested_output(arguments: Sequence[str]) -> str:
+    """Return the value of `--output`, "text" or "json", even if the arguments cannot be parsed."""
+    output = "text"
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        if argument == "--output=json" or (
+            argument == "--output" and list(arguments[place + 1 : place + 2]) == ["json"]
+        ):
+            output = "json"
+    return output
+
+
 def show_error(error: BaseException, output: str, *, program: str = "breakglass") -> int:
-    """Print an error, in one place for every verb of both programs; return the exit status."""
+    """Print an error of either program; return the exit status."""
     known = as_known(error)
     if output == "json":
         _print_document(
@@ -82,19 +95,19 @@ def show_error(error: BaseException, output: str, *, program: str = "breakglass"
 
 
 def as_known(error: BaseException) -> BreakglassError:
-    """Return an error of the tree for any exception."""
+    """Return the error of `breakglass.errors` for any exception."""
     if isinstance(error, BreakglassError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted("expected to finish, got interrupted")
+        return Interrupted("interrupted before the end")
     return Defect(
-        f"expected no {type(error).__name__}, got one: {printable(str(error))}",
-        hint=f"please report this; {DEBUG}=1 shows where it happened",
+        f"expected no error, got {type(error).__name__}: {printable(str(error))}",
+        hint=f"please report this; run it again with {DEBUG}=1 for a traceback",
     )
 
 
 def talk(text: str = "") -> None:
-    """Print a line for people to stderr; what came from outside is made harmless."""
+    """Print a line for people to stderr, with unprintable characters escaped."""
     print(printable(text), file=sys.stderr, flush=True)
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A signed file as a person must see it before approving or delivering it.
+"""What a person sees of a signed file before approving or delivering it.
 
-The text is shown as the bytes that are signed, never as a rendering of what they parse to.  A text
-that is no command is shown all the same, each line marked and every unusual byte escaped, because a
-person who wonders what came by mail should see it.  Nothing here decides: what stands against a
-command is what `core.decide` says.
+The text is shown as the exact bytes that are signed, never as a rendering of the parsed command.  A
+text that is not a command is shown too, so that a person can see what arrived by mail: each line is
+marked and every unusual byte is escaped.  This module decides nothing: the objections to a command
+come from `core.decide`.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from breakglass.core.trust import Trust
 from breakglass.errors import FileUnreadable, Malformed
 from breakglass.fleet.home import files
 
-# What a person's tools may add to a file (line ends, a byte order mark) before it is repaired.
+# Mail and editors may add bytes (line ends, a byte order mark), which `repair` removes again.
 MAX_FILE_BYTES = 2 * bounds.MAX_SIGNED_FILE_BYTES
 OLD = timedelta(hours=2)
 SOON = timedelta(minutes=10)
@@ -33,24 +33,25 @@ ASK_NAMESPACES = frozenset({"kube-system", "kube-node-lease", "kube-public"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """What a file holds, and what stands against it.
+    """A file's parts, who approved it, and what stands against it.
 
     Attributes:
-        trust: the home's, or None where there is no home: then nobody's approval can be checked.
-        command: None when the text is not the text of a command; then `problem` says why.
+        trust: the home's trust; None if there is no home, so no signature can be checked.
+        command: None if the text is not a command; then `problem` says why.
+        checked: the counted and the defective signatures; None without a trust.
     """
 
     file: SignedFile
     trust: Trust | None
     command: Command | None
     problem: Malformed | None
-    tally: CheckedSignatures | None
+    checked: CheckedSignatures | None
     objections: tuple[Refused, ...]
     now: datetime
 
     @property
     def code(self) -> str:
-        """What people read to each other."""
+        """The short code that people read aloud to each other."""
         return code(self.file.text)
 
     @property
@@ -60,8 +61,8 @@ class Review:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The people whose approval would count and is not there, in the trust's order."""
-        if self.trust is None or self.command is None or self.tally is None:
+        """The people whose approval would count and is missing, in the trust's order."""
+        if self.trust is None or self.command is None or self.checked is None:
             return ()
         command, action = self.command, self.command.action
         found: dict[str, None] = {}
@@ -72,57 +73,57 @@ class Review:
             barred = "" if policy.requester_may_approve else command.requester
             for part in policy.quorum:
                 members = [one for one in self.trust.members(part.group) if one != barred]
-                have = [one for one in members if one in self.tally.people]
+                have = [one for one in members if one in self.checked.people]
                 if len(have) < part.approvals:
                     found |= dict.fromkeys(one for one in members if one not in have)
         return tuple(found)
 
 
 def read_file(path: Path) -> SignedFile:
-    """Return a signed file as mail and chat may have left it; raise `Malformed` for another."""
+    """Return a signed file, repaired if mail or chat changed its line ends; raise `Malformed`."""
     return parse_signed_file(repair(read_bytes(path)))
 
 
 def read_bytes(path: Path) -> bytes:
     """Return a file's bytes; raise `FileUnreadable`."""
     if path.is_dir():
-        raise FileUnreadable(f"expected a file, got the folder {path}")
+        raise FileUnreadable(f"cannot read {path}: it is a folder", hint="name a file")
     return files.read_bounded(path, max_bytes=MAX_FILE_BYTES)
 
 
 def review(file: SignedFile, trust: Trust | None, now: datetime) -> Review:
-    """Return what a file holds and what stands against it now."""
+    """Parse a file, check its signatures, and return it with what stands against it now."""
     command, problem = _parsed(file)
-    tally = count_people(file.text, file.armors, trust) if trust else None
+    checked = count_people(file.text, file.armors, trust) if trust else None
     against: tuple[Refused, ...] = ()
-    if command and trust and tally:
+    if command and trust and checked:
         skew_s = bounds.DEFAULT_SKEW_S
-        against = tuple(objections(command, tally, trust, now, skew_s=skew_s))
+        against = tuple(objections(command, checked, trust, now, skew_s=skew_s))
     return Review(
         file=file,
         trust=trust,
         command=command,
         problem=problem,
-        tally=tally,
+        checked=checked,
         objections=against,
         now=now,
     )
 
 
 def render(seen: Review) -> str:
-    """Return the whole of it for people: text, code, approvals, who is missing, warnings."""
+    """Return a review as text: signed text, code, approvals, missing approvals, warnings."""
     return "\n".join((*_text_lines(seen), "", *_approval_lines(seen), *_warning_lines(seen)))
 
 
 def escaped_lines(raw: bytes) -> tuple[str, ...]:
-    """Return bytes as lines that no terminal can be fooled by, each one marked."""
+    """Return bytes as marked lines, escaped so that they cannot control a terminal."""
     lines = raw.decode("ascii", "backslashreplace").split("\n")
     return tuple(f"| {printable(line)}" for line in lines)
 
 
 def document(seen: Review) -> dict[str, object]:
-    """Return the same for programs."""
-    tally, command = seen.tally, seen.command
+    """Return a review as a document for programs."""
+    checked, command = seen.checked, seen.command
     return {
         "sha256": seen.sha256,
         "spoken_code": seen.code,
@@ -134,11 +135,11 @@ def document(seen: Review) -> dict[str, object]:
         "signatures": len(seen.file.armors),
         "approvals": [
             {"person": one.person, "key": one.fingerprint, "kind": one.key_kind}
-            for one in (tally.approvals if tally else ())
+            for one in (checked.approvals if checked else ())
         ],
         "defects": [
             {"code": one.reason.value, "person": one.person, "message": one.message}
-            for one in (tally.defects if tally else ())
+            for one in (checked.defects if checked else ())
         ],
         "missing": list(seen.missing),
         "objections": [
@@ -150,16 +151,16 @@ def document(seen: Review) -> dict[str, object]:
 
 
 def warnings(seen: Review) -> tuple[str, ...]:
-    """Return what a person should think about before going on."""
+    """Return what a person should check before approving or delivering it."""
     command, now = seen.command, seen.now
     if command is None:
-        return ("this is not the text of a command of ours: do not approve it",)
+        return ("this text is not a breakglass command: do not approve it",)
     found = [*_mode_warnings(command), *_scope_warnings(command)]
     age, left = now - command.created, command.not_after - now
     if age > OLD:
         found.append(f"it was drafted {_span(age)} ago")
     elif age < -SOON:
-        found.append(f"it was drafted {_span(-age)} in the future: compare clocks")
+        found.append(f"its draft time is {_span(-age)} in the future: compare the clocks")
     if left < timedelta(0):
         found.append(f"it expired {_span(-left)} ago, at {names.render_time(command.not_after)}")
     elif left < SOON:
@@ -167,7 +168,7 @@ def warnings(seen: Review) -> tuple[str, ...]:
     if now < command.not_before:
         found.append(f"it is not valid before {names.render_time(command.not_before)}")
     if seen.trust is None:
-        found.append("there is no trust here: nobody's approval could be checked")
+        found.append("no trust on this machine: no signature was checked")
     return tuple(found)
 
 
@@ -181,14 +182,14 @@ def _parsed(file: SignedFile) -> tuple[Command | None, Malformed | None]:
 def _text_lines(seen: Review) -> tuple[str, ...]:
     if seen.command is None:
         return (
-            "!! NOT A COMMAND.  Nothing below is to be trusted; its bytes, escaped:",
+            "!! NOT A COMMAND.  Do not trust the text below; its bytes, escaped:",
             *escaped_lines(seen.file.text.removesuffix(b"\n")),
             f"!! {seen.problem.message if seen.problem else 'unknown'}",
         )
     return (
         *banner(seen.command),
         "---- the signed text ----",
-        # Only printable ASCII and line feeds, by the canonical form; each line is one of JSON.
+        # The canonical form allows only printable ASCII and line feeds.
         seen.file.text.decode("ascii").removesuffix("\n"),
         "---- end of the signed text ----",
         "",
@@ -200,31 +201,31 @@ def _text_lines(seen: Review) -> tuple[str, ...]:
 
 
 def banner(command: Command) -> tuple[str, ...]:
-    """Return the line that nobody must miss on a drill or a dry run."""
+    """Return the line that marks a drill or a dry run, above everything else."""
     if command.mode is Mode.DRILL:
         return (f"==== DRILL ==== a rehearsal: {drilled(command.action.verb)}",)
     if command.mode is Mode.DRY_RUN:
-        return ("==== DRY RUN ==== nodes look and plan, and change nothing",)
+        return ("==== DRY RUN ==== nodes plan and report, and change nothing",)
     return ()
 
 
 def _approval_lines(seen: Review) -> tuple[str, ...]:
-    if seen.tally is None:
-        return (f"signatures: {len(seen.file.armors)}, of people unknown here",)
+    if seen.checked is None:
+        return (f"signatures: {len(seen.file.armors)}, not checked: no trust on this machine",)
     found = [
         f"approved by {one.person}  {one.fingerprint}  {one.key_kind}"
-        for one in seen.tally.approvals
+        for one in seen.checked.approvals
     ]
     found += [
         f"NOT counted: {one.reason}{f' of {one.person}' if one.person else ''}: {one.message}"
-        for one in seen.tally.defects
+        for one in seen.checked.defects
     ]
-    found = found or ["approved by nobody yet"]
+    found = found or ["no approval yet"]
     if seen.missing:
         found.append(f"missing: any of {', '.join(seen.missing)}")
     if seen.command and not seen.objections:
-        found.append("verdict: approved, as far as can be seen here")
-    found += [f"against it: {one.message} [{one.reason}]" for one in seen.objections]
+        found.append("verdict: approved under this home's trust; each node decides again")
+    found += [f"not approved: {one.message} [{one.reason}]" for one in seen.objections]
     return tuple(found)
 
 
@@ -247,11 +248,11 @@ def _scope_warnings(command: Command) -> list[str]:
     if caps.max_nodes > MANY_NODES or many_pods:
         most = caps.max_nodes * caps.max_pods_per_node
         found.append(
-            f"its limits are large: {caps.max_nodes} nodes, {caps.max_pods_per_node} pods each,"
+            f"its caps are large: {caps.max_nodes} nodes, {caps.max_pods_per_node} pods each,"
             f" {most} pods in all"
         )
     if command.action.namespace in ASK_NAMESPACES:
-        found.append(f"it is about {command.action.namespace}, where clusters keep their own parts")
+        found.append(f"its namespace is {command.action.namespace}, which the cluster itself uses")
     return found
 
 

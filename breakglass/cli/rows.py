@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rows of `run` and `outcome`: as a table, as JSON, and as one exit status.
 
-Several things may be so at once; the exit status is the first that is, in this order: 6 (evidence
-does not verify), 4 (reached, not all done), 5 (unreached).  When every node refused, it is 3.
+Nodes may end differently; the exit status is the first that applies, in this order: 6 (evidence
+does not verify), 3 (every node refused), 4 (reached, not all done), 5 (unreached).
 """
 
 from collections import Counter
@@ -24,31 +24,32 @@ _NO_STOP = frozenset({NodeState.RELEASED, NodeState.EXTENDED})
 
 
 def ending(rows: Sequence[NodeRow]) -> tuple[Exit, str, str, str]:
-    """Return the exit status that these rows make, with its code, message and hint."""
+    """Return the exit status of these rows, with its code, message and hint."""
     suspects = [row for row in rows if row.is_suspect]
     undone = [row for row in rows if not row.state.is_well and row.state is not NodeState.UNREACHED]
     unreached = [row for row in rows if row.state is NodeState.UNREACHED]
     if suspects:
-        status, of = Exit.EVIDENCE, suspects
+        status, failed = Exit.EVIDENCE, suspects
     elif rows and all(row.state is NodeState.REFUSED for row in rows):
-        status, of = Exit.REFUSED, list(rows)
+        status, failed = Exit.REFUSED, list(rows)
     elif undone:
-        status, of = Exit.INCOMPLETE, undone
+        status, failed = Exit.INCOMPLETE, undone
     elif unreached:
-        status, of = Exit.UNREACHED, unreached
+        status, failed = Exit.UNREACHED, unreached
     else:
         return Exit.DONE, OK, "", ""
-    codes = Counter(row.code for row in of)
+    codes = Counter(row.code for row in failed)
     code = codes.most_common(1)[0][0]
     words = ", ".join(f"{count} {code}" for code, count in codes.most_common())
-    hint = next(row.hint for row in of if row.code == code)
-    return status, code, f"expected all {len(rows)} nodes done, got {words}", hint
+    hint = next(row.hint for row in failed if row.code == code)
+    done = sum(row.state.is_well and not row.is_suspect for row in rows)
+    return status, code, f"{done} of {len(rows)} nodes done; {words}", hint
 
 
 def render(rows: Sequence[NodeRow], mode: Mode) -> str:
-    """Return the table of the rows; a drill or dry run is marked in each.
+    """Return the table of the rows; a drill or dry run is marked in each row.
 
-    What holds the pods is a column where anything does.
+    The column GATE is there if a gate was to hold any of the pods.
     """
     columns = {
         "MODE": mark_of(mode) and [mark_of(mode)] * len(rows),
@@ -68,24 +69,24 @@ def render(rows: Sequence[NodeRow], mode: Mode) -> str:
 
 
 def any_gate(rows: Sequence[NodeRow]) -> bool:
-    """Return whether anything was to hold any of the pods."""
+    """Return whether a gate was to hold any of the pods."""
     return any(row.gates for row in rows)
 
 
 def note(row: NodeRow) -> str:
-    """Return what is to be said of one row."""
+    """Return the NOTE of one row: its code and message, and anything unusual."""
     parts = [row.code and f"[{row.code}]", row.message]
     if row.repeated:
         parts.append("delivered before: this is the first outcome")
     if row.restarted:
-        parts.append("started again by kubelet")
+        parts.append("kubelet started pods again")
     if row.unkept:
-        parts.append(f"evidence not kept here: {row.unkept}")
+        parts.append(f"evidence not stored on this machine: {row.unkept}")
     return " ".join(part for part in parts if part)[:_MESSAGE_CHARS]
 
 
 def total(rows: Sequence[NodeRow], mode: Mode) -> str:
-    """Return one line that sums the rows up."""
+    """Return the summary line of the rows."""
     counts = Counter(str(row.state) for row in rows)
     states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     down, restarted = sum(row.down for row in rows), sum(row.restarted for row in rows)
@@ -102,12 +103,12 @@ def total(rows: Sequence[NodeRow], mode: Mode) -> str:
 
 
 def documents(rows: Sequence[NodeRow]) -> list[dict[str, object]]:
-    """Return the rows for programs."""
+    """Return the rows as documents for programs."""
     return [asdict(row) | {"state": str(row.state)} for row in rows]
 
 
 def clock_notes(rows: Sequence[NodeRow], now: datetime) -> tuple[str, ...]:
-    """Return a warning about each node whose clock is far from ours."""
+    """Return a warning for each node whose clock differs from ours by more than `CLOCK_OFF`."""
     found = []
     for row in rows:
         try:
@@ -116,7 +117,8 @@ def clock_notes(rows: Sequence[NodeRow], now: datetime) -> tuple[str, ...]:
             continue
         if abs(off) > CLOCK_OFF:
             found.append(
-                f"warning: the clock of {row.node} is {off.total_seconds():+.0f} s from ours"
+                f"warning: the clock of {row.node} differs from this machine's by"
+                f" {off.total_seconds():+.0f} s"
             )
     return tuple(found)
 
@@ -124,7 +126,7 @@ def clock_notes(rows: Sequence[NodeRow], now: datetime) -> tuple[str, ...]:
 def result(
     rows: Sequence[NodeRow], mode: Mode, now: datetime, document: dict[str, object]
 ) -> Result:
-    """Return the result of a verb whose answer is these rows."""
+    """Return the result of a verb that answers with these rows."""
     status, code, message, hint = ending(rows)
     return Result(
         text=f"{render(rows, mode)}\n{total(rows, mode)}",
@@ -138,5 +140,5 @@ def result(
 
 
 def mark_of(mode: Mode) -> str:
-    """Return what stands in every line of a drill or dry run, or ""."""
+    """Return the mark of every line of a drill or dry run, or ""."""
     return {Mode.EXECUTE: "", Mode.DRILL: DRILL, Mode.DRY_RUN: "DRY RUN"}[mode]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every verb gets: where the home is, how to answer, and one reading of the clock.
+"""The session that every verb gets: the home's path, the output format, and the clock.
 
-The home is only opened by verbs that need one.  This module imports nothing slow.
+A verb opens the home only if it needs one.  This module imports no slow package.
 """
 
 import os
@@ -25,29 +25,29 @@ class Session:
     output: str
 
     def home(self) -> "Home":
-        """Return the home; raise `ConfigInvalid` when there is none."""
+        """Return the home; raise `ConfigInvalid` if there is none."""
         from breakglass.fleet.home.home import Home
 
         return Home.at(self.home_path)
 
     def home_if_any(self) -> "Home | None":
-        """Return the home, or None where there is none, as on an approver's machine."""
+        """Return the home, or None if there is none, as on an approver's machine."""
         from breakglass.fleet.home.home import TRUST_FOLDER, Home
 
         return Home.at(self.home_path) if (self.home_path / TRUST_FOLDER).is_dir() else None
 
     @staticmethod
     def now() -> datetime:
-        """Read the clock; a verb does so once and hands the reading on."""
+        """Read the clock; a verb reads it once and passes the reading on."""
         return datetime.now(UTC)
 
     @staticmethod
     def is_terminal() -> bool:
-        """Whether a person can be asked."""
+        """Whether stdin and stderr are a terminal, so that a person can answer a question."""
         return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def default_home() -> Path:
-    """Return the home where nothing else is said."""
+    """Return $BREAKGLASS_HOME, or ~/.breakglass without it."""
     chosen = os.environ.get(HOME_VARIABLE)
     return Path(chosen) if chosen else Path.home() / ".breakglass"

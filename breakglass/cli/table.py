@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plain tables for people: aligned columns that survive copy and paste into an incident channel."""
+"""Plain-text tables with aligned columns, fit to paste into an incident channel."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from breakglass.cli.result import printable
 
 
 def render(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a table; what came from nodes is made harmless and kept on its line."""
+    """Return a table, with unprintable characters escaped and line feeds replaced by spaces."""
     cells = [[printable(str(cell)).replace("\n", " ") for cell in row] for row in (head, *rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(head))]
     return "\n".join(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plain CRI client for the simulated kubelet: any call of the table, against any runtime.
+"""A CRI client for the simulated kubelet: it makes any call in `METHODS`, to any runtime.
 
-It is not the agent's: that one refuses to make or remove anything, and this one has to.
+The agent has a client of its own, which cannot create or remove pods; a kubelet must.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ _OPTIONS = (
 
 
 class CriClient:
-    """Calls to the runtime behind a socket, from entering the context to leaving it."""
+    """A connection to the runtime behind a socket, while the context is open."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
@@ -47,9 +47,9 @@ class CriClient:
             await self._channel.close()
 
     async def call(self, method: str, request: Message) -> Message:
-        """Make one call; raise `CriError` when the runtime answers with an error, or not at all."""
+        """Make one call; raise `CriError` if the runtime answers with an error, or not at all."""
         if self._channel is None:
-            raise RuntimeError("expected to be inside the context")
+            raise RuntimeError("the context of this client is not open")
         asked, replied = METHODS[method]
         call = self._channel.unary_unary(
             f"/{SERVICE}/{method}",

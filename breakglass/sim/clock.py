@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time for simulated nodes: the machine's, or one that stands still until somebody moves it.
+"""Clocks for simulated nodes: the machine's clock, or one that only a test moves.
 
 With `VirtualClock` five minutes of a kubelet's back-off take a millisecond, in the same order every
-time.  Simulated things never read a clock of their own.
+time.  Simulated parts read no other clock.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 _NS = 1_000_000_000
-_MAX_TURNS = 100_000  # of the event loop: more is a task that never waits
+_MAX_ITERATIONS = 100_000  # of the event loop: after more, some task never waits
 
 
 class SimClock(Protocol):
-    """What simulated nodes know of time."""
+    """The clock of simulated nodes."""
 
     def now_ns(self) -> int:
         """Return nanoseconds since 1970."""
@@ -30,7 +30,7 @@ class SimClock(Protocol):
 
 
 class WallClock:
-    """The machine's time."""
+    """The machine's clock."""
 
     def now_ns(self) -> int:
         """Return nanoseconds since 1970."""
@@ -42,10 +42,10 @@ class WallClock:
 
 
 class VirtualClock:
-    """Time that passes only inside `advance`.
+    """A clock that moves only inside `advance`.
 
     Args:
-        start_ns: what it shows at first.
+        start_ns: its first reading.
     """
 
     def __init__(self, start_ns: int = 1_800_000_000 * _NS) -> None:
@@ -58,7 +58,7 @@ class VirtualClock:
         return self._now_ns
 
     async def sleep(self, seconds: float) -> None:
-        """Return when `advance` has gone that far."""
+        """Return when `advance` has moved the clock by `seconds`."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -68,7 +68,7 @@ class VirtualClock:
         await wake
 
     async def advance(self, seconds: float) -> None:
-        """Let `seconds` pass, waking whoever sleeps, each at its own time and in order."""
+        """Move the clock by `seconds`, and wake each sleeper at its time, in order."""
         end_ns = self._now_ns + round(seconds * _NS)
         await self._let_run()
         while self._sleepers and self._sleepers[0][0] <= end_ns:
@@ -80,24 +80,24 @@ class VirtualClock:
         self._now_ns = end_ns
 
     async def until(self, task: "asyncio.Task[T]") -> T:
-        """Let time jump from sleeper to sleeper until a task is done; return its result.
+        """Move the clock from sleeper to sleeper until a task is done; return its result.
 
         Raises:
-            RuntimeError: nobody sleeps and the task still waits: it would for ever.
+            RuntimeError: the task waits and no task sleeps, so it would wait for ever.
         """
         await self._let_run()
         while not task.done():
             if not self._sleepers:
-                raise RuntimeError("expected somebody to sleep, got a task that waits for ever")
+                raise RuntimeError("the task waits for ever: no task sleeps")
             await self.advance((self._sleepers[0][0] - self._now_ns) / _NS)
         return task.result()
 
     @staticmethod
     async def _let_run() -> None:
-        """Let everything that can run do so, until all that is left waits."""
-        waiting = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]  # noqa: SLF001
-        for _ in range(_MAX_TURNS):
+        """Let all tasks run until each of them waits."""
+        ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]  # noqa: SLF001
+        for _ in range(_MAX_ITERATIONS):
             await asyncio.sleep(0)
-            if not waiting:
+            if not ready:
                 return
-        raise RuntimeError("expected everybody to wait, got a task that runs for ever")
+        raise RuntimeError("a task runs for ever without waiting")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A runtime on a unix socket: the real protocol in front of a `SimNode`, with faults between them.
+"""A simulated runtime on a unix socket: a CRI v1 server in front of a `SimNode`, with faults.
 
-A client cannot tell it from a runtime by the wire.  The methods are wired from one table.  It keeps
-no state: stop it and start another one on the same node, and that is a runtime restarted.
+It speaks the same protocol as a real runtime.  Its methods come from one table.  It has no state:
+stopping it and starting another one on the same node is a restart of the runtime.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,12 +37,12 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Message, Message]"
 
 
 class CriServer:
-    """A node's runtime behind a socket, from entering the context to leaving it.
+    """A node's runtime behind a socket, while the context is open.
 
     Args:
-        node: what answers.
-        socket: where; a socket that is left there is replaced.
-        faults: what goes wrong on the way.
+        node: answers the calls.
+        socket: its path; an old socket there is replaced.
+        faults: the faults between the client and the node.
     """
 
     def __init__(self, node: SimNode, socket: Path, faults: Faults) -> None:
@@ -64,7 +64,7 @@ class CriServer:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen."""
+        """Start to listen."""
         self._socket.unlink(missing_ok=True)
         self._server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
         handlers = {name: self._handler(name) for name in METHODS}
@@ -74,7 +74,7 @@ class CriServer:
         await self._server.start()
 
     async def stop(self) -> None:
-        """Go away at once, leaving callers without an answer, as a killed runtime does."""
+        """Stop at once, without answering the open calls, as a killed runtime does."""
         server, self._server = self._server, None
         if server is not None:
             await server.stop(grace=None)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong between a caller and a runtime, on demand.
+"""Faults between a client and a simulated runtime, injected on demand.
 
-Each fault is of one method and happens a given number of times.  "Lost" and "landed" are kept
-apart, because a caller cannot: an answer that never comes says nothing about what was done.
+Each fault is of one method and happens a given number of times.  "Failed" and "failed but happened"
+are different faults, which a client cannot tell apart: a missing answer says nothing about what the
+runtime did.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ FOR_EVER = -1
 
 
 class CriError(Exception):
-    """What a runtime answers in place of a reply."""
+    """An error that a runtime answers."""
 
     def __init__(self, status: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -30,18 +31,18 @@ class CriError(Exception):
 
 
 class Kind(Enum):
-    """How a call goes wrong."""
+    """How a call fails."""
 
-    HANG = auto()  # nothing is done and no answer comes
-    FAIL = auto()  # nothing is done, and an error says so
-    LOSE_REPLY = auto()  # it is done, and no answer comes
-    FAIL_AFTER = auto()  # it is done, and an error is answered
-    DELAY = auto()  # it is done, later
+    HANG = auto()  # not carried out, no answer
+    FAIL = auto()  # not carried out, answered with an error
+    LOSE_REPLY = auto()  # carried out, no answer
+    FAIL_AFTER = auto()  # carried out, answered with an error
+    DELAY = auto()  # carried out later
 
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong with calls of a method, so many times."""
+    """A fault of the next `times` calls of a method."""
 
     method: str
     kind: Kind
@@ -52,34 +53,34 @@ class Fault:
 
 
 class Faults:
-    """The faults that are still to come, and whether the whole runtime is stuck."""
+    """The pending faults, and whether the whole runtime is stuck."""
 
     def __init__(self, clock: SimClock) -> None:
         self._clock = clock
         self._pending: list[Fault] = []
-        self._moving = asyncio.Event()
-        self._moving.set()
+        self._not_stuck = asyncio.Event()
+        self._not_stuck.set()
 
     def add(self, fault: Fault) -> None:
-        """Let this happen at the next calls of its method."""
+        """Add a fault for the next calls of its method."""
         self._pending.append(fault)
 
     def clear(self) -> None:
-        """Let nothing more go wrong."""
+        """Remove all faults."""
         self._pending.clear()
-        self._moving.set()
+        self._not_stuck.set()
 
     def wedge(self) -> None:
-        """Be as a stopped process: every call is taken, none is answered."""
-        self._moving.clear()
+        """Behave as a stopped process: accept every call and answer none."""
+        self._not_stuck.clear()
 
     def unwedge(self) -> None:
-        """Go on; calls whose callers have gone meanwhile are not carried out."""
-        self._moving.set()
+        """Answer again; calls whose clients have disconnected are not carried out."""
+        self._not_stuck.set()
 
     async def around(self, method: str, carry_out: Callable[[], Awaitable[Message]]) -> Message:
-        """Carry out a call as the next fault of its method has it."""
-        await self._moving.wait()
+        """Carry out a call, with the next fault of its method."""
+        await self._not_stuck.wait()
         fault = self._take(method)
         if fault is None:
             return await carry_out()

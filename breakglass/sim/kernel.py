@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated node's control groups: what kubelet makes, what limits stop, what a kill ends.
+"""The control groups of a simulated node: their limits, the starts that these stop, and kills.
 
-It is a small file system of limits.  `read` and `write` take a file's path or, without a slash, a
-slice's name for its property TasksMax; the trees stand below `ROOT`, which no machine has.  Which
-limit stops which runtime is written here as it was measured, and not taken from what the agent
-believes (`core.gates`):
+`read` and `write` take the path of a limit's file or, without a slash, the name of a slice for its
+property TasksMax.  The trees are below `ROOT`, which no machine has.  Which limit stops which
+runtime is written here as it was measured, independently of what the agent assumes (`core.gates`):
 
-- `cgroup.max.descendants` = 0 stops every start, but is ignored by runc with the cgroupfs driver on
-  a hybrid host;
+- `cgroup.max.descendants` = 0 stops every start, but runc with the cgroupfs driver ignores it on a
+  hybrid host;
 - a `pids.max` that leaves no room for a fork stops runc, and never crun;
-- under systemd a bare `pids.max` is put back to the slice's TasksMax when a unit starts, so it is
-  lost at the very next try, in sibling slices too; the property stays, and 0 is refused.
+- under systemd each start of a unit sets a bare `pids.max` back to the slice's TasksMax, in sibling
+  slices too, so it is lost at the next start; the property stays, and 0 is refused.
 
-A sandbox is refused as a container is.  There are no processes: a container's, and a sandbox's
-pause, are the runtime's own records.  What goes wrong on demand is "lost" (an error, and nothing
-happened) or "landed" (the same error, but it happened).
+A limit stops a sandbox as it stops a container.  There are no processes: the process of a container
+and the pause of a sandbox are records of the runtime.  An injected fault either raises an error
+without acting, or acts and then raises the same error ("landed").
 """
 
 import errno
@@ -40,7 +39,7 @@ _FIRST_INODE = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """What kind of machine the node is: its trees, who makes the groups, what makes containers."""
+    """The kind of machine: its cgroup trees, its cgroup driver, and its OCI runtime."""
 
     layout: Layout = Layout.UNIFIED
     systemd: bool = False
@@ -48,7 +47,7 @@ class Host:
 
     @property
     def trees(self) -> tuple[tuple[str, str], ...]:
-        """Each hierarchy and the directory where it is mounted; "" is cgroup2."""
+        """Each hierarchy and its mount point; "" is cgroup2."""
         match self.layout:
             case Layout.UNIFIED:
                 return (("", ROOT),)
@@ -58,7 +57,7 @@ class Host:
                 return ((_CONTROLLER, f"{ROOT}/{_CONTROLLER}"),)
 
     def path(self, uid: str) -> str:
-        """Return a pod's group below the trees, as kubelet names it."""
+        """Return the path of a pod's group below the trees, as kubelet names it."""
         if self.systemd:
             name = uid.replace("-", "_")
             parent = "kubepods.slice/kubepods-besteffort.slice"
@@ -82,7 +81,7 @@ class Group:
 
     Attributes:
         tasks_max: the slice's property, under systemd.
-        failed: the scopes that crun left behind.
+        failed: the failed scopes that crun left behind.
         blocked: how many starts a limit has made fail.
     """
 
@@ -103,14 +102,14 @@ class Group:
 
 @dataclass(slots=True, kw_only=True)
 class KernelFault:
-    """One operation that goes wrong: read, write, probe or kill; "*" is any.
+    """A fault of an operation: read, write, probe or kill; "*" is any.
 
     Attributes:
-        place: what its place must contain.
-        landed: whether it happens all the same.
-        after: how many such operations go well before.
-        times: how often it goes wrong, or `FOR_EVER`.
-        error: what is raised; an `OSError`, or the end of the agent.
+        place: a part of the operation's place.
+        landed: whether the operation happens although it raises.
+        after: how many such operations succeed first.
+        times: how often it fails, or `FOR_EVER`.
+        error: what it raises; an `OSError`, or what ends the agent.
     """
 
     operation: str
@@ -122,14 +121,14 @@ class KernelFault:
 
 
 class SimKernel:
-    """The control groups of a simulated node; from now on they decide over its starts.
+    """The control groups of a simulated node; once made, its limits apply to the node's starts.
 
     Args:
         node: the runtime whose containers are in the groups.
-        host: what kind of machine it is.
+        host: the kind of machine.
 
     Attributes:
-        calls: how often each operation was asked for.
+        calls: how often each operation was called.
     """
 
     def __init__(self, node: SimNode, host: Host | None = None) -> None:
@@ -141,21 +140,21 @@ class SimKernel:
         self._inodes = itertools.count(_FIRST_INODE)
         node.gatekeeper = self
 
-    # What kubelet, systemd and the machine's owner do.
+    # Called by kubelet, systemd and the machine's owner.
 
     def make_group(self, uid: str) -> Group:
-        """Make a pod's group, unless it is there."""
+        """Return a pod's group; make it if it is missing."""
         if uid not in self._groups:
             path, inode = self.host.path(uid), next(self._inodes)
             self._groups[uid] = Group(uid=uid, path=path, inode=inode)
         return self._groups[uid]
 
     def has_group(self, uid: str) -> bool:
-        """Tell whether a pod's group is there."""
+        """Return whether a pod has a group."""
         return uid in self._groups
 
     def limit_tasks(self, uid: str, number: int) -> None:
-        """Write kubelet's podPidsLimit over whatever stands there."""
+        """Write kubelet's podPidsLimit over the present value."""
         group = self.make_group(uid)
         group.pids = group.tasks_max = str(number)
 
@@ -164,25 +163,25 @@ class SimKernel:
         self._groups.pop(uid, None)
 
     def reboot(self) -> None:
-        """Forget every group, as a machine that starts again does."""
+        """Remove every group, as a reboot does."""
         self._groups.clear()
 
     def group(self, uid: str) -> Group:
-        """Return a pod's group; raise `KeyError` when it has none."""
+        """Return a pod's group; raise `KeyError` if it has none."""
         return self._groups[uid]
 
-    # What the runtime asks.
+    # Called by the runtime.
 
     def cgroup_parent(self, uid: str) -> str:
-        """Return what kubelet gives the runtime as the pod's group."""
+        """Return the pod's group as kubelet passes it to the runtime."""
         return f"/{self.host.path(uid)}"
 
     def runtime_options(self) -> Mapping[str, str | bool]:
-        """Return how the runtime is set up to make containers, as it tells it itself."""
+        """Return the runtime's options, as its verbose status shows them."""
         return {"binary_name": self.host.oci.value, "systemd_cgroup": self.host.systemd}
 
     def refusal(self, uid: str, started_id: str) -> str:
-        """Return the kernel's words when a start in this pod fails, "" when it goes through."""
+        """Return the error text if a limit makes a start in this pod fail, else ""."""
         group = self.make_group(uid)
         if self.host.systemd:
             for one in self._groups.values():
@@ -195,8 +194,8 @@ class SimKernel:
     def _refusal(self, group: Group, leaf: str) -> str:
         host, runc = self.host, self.host.oci is not Oci.CRUN
         has_tree = host.layout is not Layout.LEGACY
-        ignores_it = host.layout is Layout.HYBRID and runc and not host.systemd
-        if has_tree and not ignores_it and group.descendants == "0":
+        is_ignored = host.layout is Layout.HYBRID and runc and not host.systemd
+        if has_tree and not is_ignored and group.descendants == "0":
             if not host.systemd:
                 where = f"{host.trees[0][1]}/{group.path}/{leaf}"
                 return f"mkdir {where}: resource temporarily unavailable"
@@ -210,18 +209,18 @@ class SimKernel:
             )
         return ""
 
-    # What an agent sees and does.
+    # Called by an agent.
 
     def groups(self) -> tuple[tuple[str, int], ...]:
-        """Return the UIDs of the pods that have a group now, and the groups' inodes."""
+        """Return the UID and the inode of each pod's group."""
         return tuple((one.uid, one.inode) for one in self._groups.values())
 
     def leaves(self, uid: str) -> tuple[str, ...]:
-        """Return the ids of what has a group of its own in a pod: its sandbox and containers."""
+        """Return the ids of a pod's sandbox and containers, each of which has its own group."""
         return tuple(one.id for one in self._node.processes() if one.uid == uid)
 
     def group_of(self, pid: int) -> str:
-        """Return the group of a process in the first tree, "" for one that is not there."""
+        """Return the directory of a process's group in the first tree, or "" if it has ended."""
         for one in self._node.processes():
             if one.pid == pid:
                 path = self.make_group(one.uid).path
@@ -235,7 +234,7 @@ class SimKernel:
         return str(getattr(group, name))
 
     def write(self, place: str, value: str) -> None:
-        """Set a limit; raise `OSError` as the kernel or systemd would."""
+        """Set a limit; raise `OSError` as the kernel or systemd does."""
         fault = self._begin("write", place)
         group, name = self._find(place)
         if name == "tasks_max":
@@ -246,7 +245,7 @@ class SimKernel:
         self._end(fault)
 
     def probe(self, directory: str) -> None:
-        """Make a group in a pod's and remove it; raise `BlockingIOError` when a limit holds."""
+        """Make and remove a group below a pod's; raise `BlockingIOError` if a limit prevents it."""
         fault = self._begin("probe", directory)
         group, name = self._find(f"{directory}/{DESCENDANTS}")
         if getattr(group, name) == "0":
@@ -254,12 +253,12 @@ class SimKernel:
         self._end(fault)
 
     def pids(self, directory: str) -> tuple[int, ...]:
-        """Return the processes in a container's group, none when it is gone."""
+        """Return the processes in a container's group; () if the group is gone."""
         owner = _owner(directory)
         return tuple(one.pid for one in self._node.processes() if one.id == owner)
 
     def kill(self, directory: str) -> None:
-        """Kill what is in a container's group; who is in D state stays."""
+        """Kill the processes in a container's group; one in D state stays."""
         fault = self._begin("kill", directory)
         self._node.kill(_owner(directory))
         self._end(fault)
@@ -273,7 +272,7 @@ class SimKernel:
         return count
 
     def _find(self, place: str) -> tuple[Group, str]:
-        """Return the group, and the name of its value, that a place stands for."""
+        """Return the group of a place, and the name of the group's attribute."""
         directory, _, file = place.rpartition("/")
         for group in self._groups.values():
             if self.host.systemd and place == group.unit:
@@ -287,7 +286,7 @@ class SimKernel:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place)
 
     def _begin(self, operation: str, place: str) -> KernelFault | None:
-        """Count an operation and take its next fault; raise its error when nothing happens."""
+        """Count an operation and take its next fault; raise its error unless it landed."""
         self.calls[operation] += 1
         for fault in self.faults:
             if fault.operation in {operation, EVERYTHING} and fault.place in place:

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kubelet as far as it restarts things: the adversary of every stop, with measured manners.
+"""A simulated kubelet that restarts what was stopped, with the timing measured on a real one.
 
-- It looks every second.  An exited container comes back in the same sandbox with attempt + 1: the
-  first time at once, then 10, 20, 40 ... 300 s after the newest exited one of that name ended; a
-  container that had kept going for ten minutes starts that count again.
-- A sandbox that is not ready is replaced by one with attempt + 1, without a back-off, after what is
-  left in it was killed; its containers still wait for theirs.
-- Removing exited containers or sandboxes makes it forget the back-off, as the real one does.
-- Before a pod's first sandbox it makes the control group, writes its limit of tasks, waits for
-  volumes and makes the folder of logs, in this order; a sandbox that cannot be made is tried again
-  every 12 to 15 s, for ever.
-- A deleted pod is stopped first; its successor's group is there 0.3 to 1 s before its own is gone.
+- It lists pods every second.  It restarts an exited container in the same sandbox with attempt + 1:
+  at once the first time, then 10, 20, 40 ... 300 s after the newest exited one of that name ended.
+  A container that ran for ten minutes resets this back-off.
+- It replaces a sandbox that is not ready by one with attempt + 1, without a back-off, after killing
+  the containers left in it; the new containers still wait for their back-off.
+- It forgets the back-off if exited containers or sandboxes are removed, as the real one does.
+- Before a pod's first sandbox it makes the control group, writes podPidsLimit, waits for volumes
+  and makes the pod log folder, in this order.  If a sandbox cannot be made, it tries again every 12
+  to 15 s, for ever.
+- It stops a deleted pod first; its successor's group exists 0.3 to 1 s before its own is removed.
 
-It needs no API server and nothing stops it.  It has no probes and no images.  It sits on anything
-that takes CRI calls: a `SimNode` in virtual time, or a socket.  A kubelet that was restarted is
-another `Kubelet` with the same pods.
+It needs no API server and has no probes and no images.  It calls a `SimNode` in virtual time, or a
+runtime behind a socket.  A restarted kubelet is a new `Kubelet` with the same pods.
 """
 
 import asyncio
@@ -51,7 +50,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Backoff:
-    """How long the next restart of a container waits, and since when that is so."""
+    """How long the next restart of a container waits, and when that was set."""
 
     wait_s: int
     updated_ns: int
@@ -59,7 +58,7 @@ class _Backoff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Listing:
-    """Both lists of the runtime, as one relist saw them."""
+    """The sandboxes and containers of one relist."""
 
     sandboxes: tuple[pb.PodSandbox, ...]
     containers: tuple[pb.Container, ...]
@@ -78,11 +77,11 @@ class Machine:
     """What a kubelet does besides its calls to the runtime.
 
     Attributes:
-        kernel: where it makes pods' control groups; None for nowhere.
-        births: who notices what it makes; None for nobody.
-        volume_s: how long it waits between a pod's group and its folder of logs.
-        tasks: podPidsLimit, 0 for none.
-        tasks_after_s: how long after making a group it writes that.
+        kernel: where it makes the pods' control groups; None to make none.
+        pod_events: what it reports new groups and pod log folders to; None to report none.
+        volume_s: how long it waits between a pod's group and its pod log folder.
+        tasks: podPidsLimit; 0 for none.
+        tasks_after_s: how long after making a group it writes podPidsLimit.
     """
 
     kernel: SimKernel | None = None
@@ -93,13 +92,13 @@ class Machine:
 
 
 class Kubelet:
-    """Keeps pods running, whatever anybody does to them.
+    """Keeps pods running: it restarts containers and sandboxes that end or are stopped.
 
     Args:
         call: makes one CRI call.
-        clock: its time; with a runtime behind a socket, the same as the runtime's.
-        pods: what is to run.
-        machine: what it makes besides.
+        clock: its clock; with a runtime behind a socket, the same as the runtime's.
+        pods: the pods to run.
+        machine: what it does besides its CRI calls.
         seed: of its jitter.
     """
 
@@ -115,30 +114,30 @@ class Kubelet:
         self._clock = clock
         self._pods = {one.uid: one for one in pods}
         self._machine = machine or Machine()
-        self._random = random.Random(seed)  # noqa: S311 - jitter of a simulated thing
+        self._random = random.Random(seed)  # noqa: S311 - jitter of a simulated kubelet
         self._backoffs: dict[tuple[str, str], _Backoff] = {}
         self._sandbox_not_before_ns: dict[str, int] = {}
         self._busy: set[str] = set()
 
     @property
     def pods(self) -> tuple[PodSpec, ...]:
-        """What is to run now."""
+        """The pods that it keeps running now."""
         return tuple(self._pods.values())
 
     async def run(self) -> None:
-        """Look every second and repair each pod by itself, until cancelled."""
+        """List pods every second and repair each in a task of its own, until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._begin(group)
                 await self._clock.sleep(RELIST_S)
 
     async def sync(self) -> None:
-        """Look once and repair what is not as it should be; errors wait for a later look."""
+        """List pods once and repair those that need it; an error is left to the next call."""
         async with asyncio.TaskGroup() as group:
             await self._begin(group)
 
     async def replace(self, uid: str, pod: PodSpec) -> None:
-        """Let a pod be deleted, and its controller make another one in its place."""
+        """Delete a pod and run another one in its place, as its controller does."""
         old = self._pods.pop(uid)
         listing = await self._until_done(self._list)
         for one in listing.of_pod(uid):
@@ -161,7 +160,7 @@ class Kubelet:
             self._machine.pod_events.gone(uid)
 
     async def _until_done(self, act: Callable[[], Awaitable[_T]]) -> _T:
-        """Try again every so often while the runtime refuses."""
+        """Repeat an action, every 12 to 15 s, until the runtime carries it out."""
         while True:
             try:
                 return await act()
@@ -169,7 +168,7 @@ class Kubelet:
                 await self._clock.sleep(self._random.uniform(*SANDBOX_RETRY_S))
 
     async def _begin(self, group: asyncio.TaskGroup) -> None:
-        """Look, and begin to repair the pods that are not being repaired already."""
+        """List pods, and start to repair those that no task is repairing."""
         try:
             listing = await self._list()
         except CriError:
@@ -203,7 +202,7 @@ class Kubelet:
             for config in pod.containers:
                 await self._sync_container(pod, config, sandbox_id, existing)
         except CriError:
-            return  # tried again at the next look
+            return  # the next listing tries again
         finally:
             self._busy.discard(pod.uid)
 
@@ -230,7 +229,7 @@ class Kubelet:
     async def _may_restart(
         self, pod: PodSpec, config: pb.ContainerConfig, newest: pb.Container
     ) -> bool:
-        """Tell whether the back-off of a container has run out, and note that it restarts."""
+        """Return whether a container's back-off has ended; if so, set the next back-off."""
         if newest.state != pb.CONTAINER_EXITED:
             return True
         reply = await self._call(
@@ -238,12 +237,12 @@ class Kubelet:
         )
         ended_ns = cast("pb.ContainerStatusResponse", reply).status.finished_at
         key = (pod.uid, config.metadata.name)
-        known = self._backoffs.get(key)
-        if known is not None and ended_ns - known.updated_ns > FORGET_AFTER_S * _NS:
-            known = None
-        if known is not None and self._clock.now_ns() - ended_ns < known.wait_s * _NS:
+        backoff = self._backoffs.get(key)
+        if backoff is not None and ended_ns - backoff.updated_ns > FORGET_AFTER_S * _NS:
+            backoff = None
+        if backoff is not None and self._clock.now_ns() - ended_ns < backoff.wait_s * _NS:
             return False
-        wait_s = FIRST_BACKOFF_S if known is None else min(known.wait_s * 2, MAX_BACKOFF_S)
+        wait_s = FIRST_BACKOFF_S if backoff is None else min(backoff.wait_s * 2, MAX_BACKOFF_S)
         self._backoffs[key] = _Backoff(wait_s=wait_s, updated_ns=self._clock.now_ns())
         return True
 
@@ -259,7 +258,7 @@ class Kubelet:
         return cast("pb.RunPodSandboxResponse", reply).pod_sandbox_id
 
     async def _make_ready(self, pod: PodSpec) -> None:
-        """Make what must be there before a sandbox, each with its trace; again changes nothing."""
+        """Make the pod's group and log folder and report them; a second call does nothing."""
         machine, kernel, pod_events = self._machine, self._machine.kernel, self._machine.pod_events
         if kernel is not None and not kernel.has_group(pod.uid):
             kernel.make_group(pod.uid)
@@ -270,8 +269,8 @@ class Kubelet:
                 kernel.limit_tasks(pod.uid, machine.tasks)
             await self._clock.sleep(machine.volume_s)
         if pod_events is not None:
-            known = pod.sandbox.metadata
-            pod_events.logged(PodEvent(uid=known.uid, namespace=known.namespace, name=known.name))
+            of = pod.sandbox.metadata
+            pod_events.logged(PodEvent(uid=of.uid, namespace=of.namespace, name=of.name))
 
     async def _start(
         self, pod: PodSpec, base: pb.ContainerConfig, sandbox_id: str, attempt: int
@@ -300,9 +299,9 @@ class Kubelet:
 
     def _sandbox_config(self, pod: PodSpec, attempt: int) -> pb.PodSandboxConfig:
         config = copied(pod.sandbox)
-        known = config.metadata
-        known.attempt = attempt
-        config.log_directory = f"{POD_LOGS}/{known.namespace}_{known.name}_{known.uid}"
+        of = config.metadata
+        of.attempt = attempt
+        config.log_directory = f"{POD_LOGS}/{of.namespace}_{of.name}_{of.uid}"
         if self._machine.kernel is not None:
-            config.linux.cgroup_parent = self._machine.kernel.cgroup_parent(known.uid)
+            config.linux.cgroup_parent = self._machine.kernel.cgroup_parent(of.uid)
         return config

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A runtime's state and its calls, with the answers that real runtimes were measured to give.
+"""A simulated runtime: its state and its CRI v1 calls, answered as real runtimes were measured to.
 
-`SimNode.call` takes and returns the messages of CRI v1, so a kubelet can sit on it directly, in
-virtual time, or behind `cri_server`, through a socket.  Also simulated, because they matter: ids
-are resolved by any unique prefix; unknown ids are answered with OK by newer containerds; TERM is
-sent once per container ever; containerd forgets to kill when its caller has gone, CRI-O does not.
+`SimNode.call` takes and returns the messages of CRI v1, so a kubelet can use it directly, in
+virtual time, or through `cri_server` and a socket.  It also simulates these habits of runtimes:
+they resolve any unique prefix of an id; newer containerds answer OK to an unknown id; containerd
+sends TERM only once to a container; containerd does not kill if the caller disconnects, CRI-O does.
 
-A container ends when the clock says so: nothing runs in the background.  There are no processes;
-process ids are above what a kernel gives, so nobody finds one by them.
+Nothing runs in the background: each call ends the containers whose time has come.  There are no
+processes; the process ids are above the kernel's maximum, so that they name no real process.
 """
 
 import itertools
@@ -51,14 +51,14 @@ _Call: TypeAlias = "Callable[[Message], Awaitable[Message]]"
 
 
 class Gatekeeper(Protocol):
-    """What a runtime has to do with the machine's control groups."""
+    """The control groups of the machine, as the runtime uses them."""
 
     def runtime_options(self) -> Mapping[str, str | bool]:
-        """Return how the program that makes containers is set up."""
+        """Return the options of the OCI runtime."""
         ...
 
     def refusal(self, uid: str, started_id: str) -> str:
-        """Return the kernel's words when a start in this pod fails, "" when it goes through."""
+        """Return the error text if a limit makes a start in this pod fail, else ""."""
         ...
 
 
@@ -66,15 +66,15 @@ class SimNode:
     """One node's runtime.
 
     Attributes:
-        gatekeeper: the machine's control groups; without any, every start goes through.
-        notice_s: how much later than the kernel the runtime knows that a container has ended.
+        gatekeeper: the machine's control groups; without them, every start succeeds.
+        notice_s: how much later than the kernel the runtime notices that a container has ended.
 
     Args:
         profile: which runtime it answers like.
-        clock: its time.
+        clock: its clock.
         seed: of its ids.
-        latency_s: how long each call takes at least.
-        start_s: how long a start takes, the kernel being asked in the middle of it.
+        latency_s: the least time of each call.
+        start_s: the time of a start; the limits are checked in the middle of it.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SimNode:
         self.gatekeeper: Gatekeeper | None = None
         self._pids = itertools.count(_FIRST_PID)
         self._clock = clock or WallClock()
-        self._random = random.Random(seed)  # noqa: S311 - names of simulated things
+        self._random = random.Random(seed)  # noqa: S311 - ids of simulated containers
         self._sandboxes: dict[str, SimSandbox] = {}
         self._containers: dict[str, SimContainer] = {}
         self._calls = cast("Mapping[str, _Call]", self._table())
@@ -112,20 +112,20 @@ class SimNode:
         return await self._calls[method](request)
 
     def end(self, container_id: str, exit_code: int = 0) -> None:
-        """Let a container's process end by itself, now."""
+        """End a container's process now, as if it had ended by itself."""
         self._containers[container_id].end_at(self._clock.now_ns(), exit_code)
         self._pass_time()
 
     def lose_sandbox(self, sandbox_id: str) -> None:
-        """Let a sandbox's pause process die; its applications go on, as they really do."""
+        """End a sandbox's pause process; its containers keep running, as on a real node."""
         self._sandboxes[sandbox_id].ready = False
 
     def forget(self, container_id: str) -> None:
-        """Let somebody else remove a container."""
+        """Remove a container, as another client of the runtime does."""
         del self._containers[container_id]
 
     def kill(self, killed_id: str) -> None:
-        """Let the kernel kill a container's process or a sandbox's pause."""
+        """Kill a container's process or a sandbox's pause, as the kernel does."""
         if killed_id in self._sandboxes:
             self._sandboxes[killed_id].ready = False
         elif killed_id in self._containers:
@@ -133,11 +133,11 @@ class SimNode:
             self._pass_time()
 
     def stick(self, container_id: str, *, stuck: bool = True) -> None:
-        """Let a container's process be in D state, or let go of it."""
+        """Put a container's process into D state, or out of it."""
         self._containers[container_id].stuck = stuck
 
     def reboot(self) -> None:
-        """Be as a runtime after its machine has started again: all is listed and nothing runs."""
+        """Behave as a runtime after a reboot: list everything, with nothing running."""
         for container in self._containers.values():
             if container.running:
                 container.state, container.finished_ns = pb.CONTAINER_EXITED, self._now()
@@ -147,7 +147,7 @@ class SimNode:
         self.restarted()
 
     def processes(self) -> tuple[Process, ...]:
-        """Return what runs, sandboxes' pauses among it, whatever the runtime has noticed."""
+        """Return the running processes, pauses included, as the kernel knows them."""
         self._pass_time()
         pauses = [
             Process(id=one.id, uid=one.uid, pid=one.pid)
@@ -164,12 +164,12 @@ class SimNode:
         )
 
     def restarted(self) -> None:
-        """Be as a runtime that was restarted: what it only remembered is forgotten."""
+        """Behave as a restarted runtime: forget which containers were sent TERM."""
         for container in self._containers.values():
             container.signalled = False
 
     def signals(self, container_id: str) -> tuple[str, ...]:
-        """Return the signals that a container was sent, in order."""
+        """Return the signals that were sent to a container, in order."""
         return tuple(self._containers[container_id].log)
 
     def running(self) -> tuple[str, ...]:
@@ -257,7 +257,7 @@ class SimNode:
         wanted = request.config.metadata
         for one in self._sandboxes.values():
             if one.config.metadata == wanted:
-                if self.profile.finishes_stops:  # CRI-O gives the old one back
+                if self.profile.finishes_stops:  # CRI-O returns the existing sandbox
                     return pb.RunPodSandboxResponse(pod_sandbox_id=one.id)
                 name = f"{wanted.name}_{wanted.namespace}_{wanted.uid}_{wanted.attempt}"
                 message = f'failed to reserve sandbox name "{name}"'
@@ -331,7 +331,7 @@ class SimNode:
         return pb.StartContainerResponse()
 
     async def _start(self, uid: str, started_id: str) -> str:
-        """Take the time of a start; return the kernel's words when it fails, "" otherwise."""
+        """Wait for the time of a start; return the error text if it fails, else ""."""
         await self._clock.sleep(self.start_s / 2)
         refused = self.gatekeeper.refusal(uid, started_id) if self.gatekeeper else ""
         if not refused:
@@ -341,14 +341,14 @@ class SimNode:
     async def _stop_container(self, request: pb.StopContainerRequest) -> pb.StopContainerResponse:
         container = self._known(self._containers, request.container_id)
         if container is None or not container.running:
-            return pb.StopContainerResponse()  # a created one is left as it is: OK all the same
+            return pb.StopContainerResponse()  # OK, although a created container stays as it is
         kill_ns = self._now() + max(request.timeout, 0) * _NS_PER_S
         if request.timeout > 0:
             self._terminate(container)
-        if self.profile.finishes_stops:  # its own loop kills, at the earliest time asked for
+        if self.profile.finishes_stops:  # CRI-O kills by itself, at the earliest requested time
             container.kill_ns = min(kill_ns, container.kill_ns or kill_ns)
         while container.id in self.running():
-            # containerd kills from within the call: whoever leaves it leaves the container running.
+            # containerd kills within the call: if the caller leaves, the container keeps running.
             left_s = (kill_ns - self._now()) / _NS_PER_S
             if left_s <= 0:
                 self._kill(container)
@@ -356,13 +356,13 @@ class SimNode:
                 await self._clock.sleep(min(_WAIT_S, left_s) if left_s > 0 else _WAIT_S)
         return pb.StopContainerResponse()
 
-    # The rules of time.
+    # Time.
 
     def _now(self) -> int:
         return self._clock.now_ns()
 
     def _pass_time(self) -> None:
-        """Let end what was to end by now."""
+        """Kill and end the containers whose time has come."""
         now_ns = self._now()
         for container in self._containers.values():
             if container.running and container.kill_ns is not None and container.kill_ns <= now_ns:
@@ -371,7 +371,7 @@ class SimNode:
 
     def _terminate(self, container: SimContainer) -> None:
         if container.signalled:
-            return  # once per container ever, as containerd has it
+            return  # containerd sends TERM only once to a container
         container.signalled = True
         container.log.append("TERM")
         annotations = container.config.annotations
@@ -388,7 +388,7 @@ class SimNode:
         return tuple(one for one in self._containers.values() if one.sandbox_id == sandbox.id)
 
     def _known(self, table: "Mapping[str, _T]", wanted: str) -> "_T | None":
-        """Return what an id stands for; for an unknown one None where this runtime answers OK."""
+        """Return what an id stands for; None if it is unknown and this runtime answers OK."""
         try:
             return found(table, wanted)
         except CriError as error:

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where kinds of runtimes answer differently, as measured."""
+"""The measured differences between container runtimes."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How one kind of runtime answers where they differ."""
+    """How one runtime answers where runtimes differ.
+
+    Attributes:
+        unknown_ids_are_ok: whether it answers OK to an unknown id.
+        finishes_stops: whether it finishes a stop after its caller has disconnected.
+    """
 
     name: str
     version: str

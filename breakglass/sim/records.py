@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a simulated runtime remembers of sandboxes and containers, and how it tells of them."""
+"""A simulated runtime's records of sandboxes and containers, and the CRI messages about them."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ _START_ERROR = 128
 
 @dataclass(slots=True, kw_only=True)
 class SimSandbox:
-    """A sandbox; it is never more than ready or not."""
+    """A sandbox, which is ready or not ready."""
 
     id: str
     config: pb.PodSandboxConfig
@@ -38,7 +38,7 @@ class SimSandbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """A container's or a sandbox's process, as the kernel knows it."""
+    """The process of a container or a sandbox, as the kernel knows it."""
 
     id: str
     uid: str
@@ -47,15 +47,15 @@ class Process:
 
 @dataclass(slots=True, kw_only=True)
 class SimContainer:
-    """A container, with when and how its process will end as far as that is settled.
+    """A container, and when and how its process will end, if that is known.
 
     Attributes:
-        signalled: whether it was ever asked to end.
-        ends_ns: when its process ends, with `ends_with` as its exit code.
-        kill_ns: when the runtime kills it whoever still waits for that.
-        stuck: whether nothing can kill its process, which is in D state.
-        over: whether its process has ended, be it noticed or not.
-        log: the signals it was sent.
+        signalled: whether TERM was sent to it.
+        ends_ns: when its process ends, with the exit code `ends_with`.
+        kill_ns: when the runtime kills it, even if no caller waits any more.
+        stuck: whether its process is in D state, so that no signal kills it.
+        over: whether its process has ended, even if the runtime has not noticed.
+        log: the signals that were sent to it.
     """
 
     id: str
@@ -84,17 +84,17 @@ class SimContainer:
         return self.state == pb.CONTAINER_RUNNING
 
     def end_at(self, at_ns: int, code: int) -> None:
-        """Let it end then, unless it ends before."""
+        """End it at that time, unless it ends earlier."""
         if self.ends_ns is None or at_ns < self.ends_ns:
             self.ends_ns, self.ends_with = at_ns, code
 
     def fail_to_start(self, at_ns: int, message: str) -> None:
-        """Be a container that never ran, as runtimes show one."""
+        """Become a container whose start failed, as runtimes show one."""
         self.state, self.finished_ns = pb.CONTAINER_EXITED, at_ns
         self.exit_code, self.reason, self.message = _START_ERROR, "StartError", message
 
     def pass_time(self, now_ns: int, notice_ns: int) -> None:
-        """End when it was to end by now, and be noticed so much later."""
+        """End its process if `ends_ns` has passed; the runtime notices it `notice_ns` later."""
         if not self.running or self.stuck or self.ends_ns is None or self.ends_ns > now_ns:
             return
         self.over = True
@@ -105,7 +105,7 @@ class SimContainer:
 
 
 def found(table: Mapping[str, _T], wanted: str) -> _T:
-    """Return what an id or any unique prefix of one stands for, as all runtimes do."""
+    """Return the record of an id or of any unique prefix, as all runtimes resolve them."""
     if not wanted:
         raise CriError(grpc.StatusCode.UNKNOWN, "prefix can't be empty")
     fitting = [one for known, one in table.items() if known.startswith(wanted)]
@@ -115,14 +115,14 @@ def found(table: Mapping[str, _T], wanted: str) -> _T:
 
 
 def copied(message: _M) -> _M:
-    """Return a copy of a message, which its sender may change later."""
+    """Return a copy of a message, because its sender may change it later."""
     made = type(message)()
     made.CopyFrom(message)
     return made
 
 
 def sandbox_item(sandbox: SimSandbox) -> pb.PodSandbox:
-    """Return a sandbox as a list shows it."""
+    """Return a sandbox as ListPodSandbox shows it."""
     return pb.PodSandbox(
         id=sandbox.id,
         metadata=sandbox.config.metadata,
@@ -135,7 +135,7 @@ def sandbox_item(sandbox: SimSandbox) -> pb.PodSandbox:
 
 
 def sandbox_status(sandbox: SimSandbox) -> pb.PodSandboxStatus:
-    """Return a sandbox as its status shows it."""
+    """Return a sandbox as PodSandboxStatus shows it."""
     return pb.PodSandboxStatus(
         id=sandbox.id,
         metadata=sandbox.config.metadata,
@@ -148,7 +148,7 @@ def sandbox_status(sandbox: SimSandbox) -> pb.PodSandboxStatus:
 
 
 def sandbox_info(sandbox: SimSandbox, options: Mapping[str, str | bool]) -> str:
-    """Return what containerd tells of a sandbox when asked to be verbose."""
+    """Return the verbose status of a sandbox, as containerd gives it."""
     config = sandbox.config
     return json.dumps(
         {
@@ -172,7 +172,7 @@ def sandbox_info(sandbox: SimSandbox, options: Mapping[str, str | bool]) -> str:
 
 
 def container_item(one: SimContainer) -> pb.Container:
-    """Return a container as a list shows it."""
+    """Return a container as ListContainers shows it."""
     return pb.Container(
         id=one.id,
         pod_sandbox_id=one.sandbox_id,
@@ -187,7 +187,7 @@ def container_item(one: SimContainer) -> pb.Container:
 
 
 def container_status(one: SimContainer) -> pb.ContainerStatus:
-    """Return a container as its status shows it."""
+    """Return a container as ContainerStatus shows it."""
     return pb.ContainerStatus(
         id=one.id,
         metadata=one.config.metadata,
@@ -207,5 +207,5 @@ def container_status(one: SimContainer) -> pb.ContainerStatus:
 
 
 def image_ref(image: str) -> str:
-    """Return the digest that stands for an image's contents."""
+    """Return the digest of an image."""
     return f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs on a simulated node: workloads, and the pods that their controllers make of them.
+"""The workloads of a simulated node, and the pods that their controllers make of them.
 
-A pod is shaped as kubelet shapes it: name, labels, annotations and the container annotations that
-carry the grace period.  How its processes take a TERM is an annotation that only `node` reads.
+A pod has the names, labels and annotations that kubelet gives it, and its containers' annotations
+hold the grace period.  An annotation that only `node` reads says how its processes react to TERM.
 """
 
 import random
@@ -27,7 +27,7 @@ _UID_BITS = 128
 
 
 class Controller(StrEnum):
-    """What made a pod."""
+    """The kind of controller that made a pod."""
 
     DAEMONSET = "daemonset"
     STATEFULSET = "statefulset"
@@ -37,7 +37,7 @@ class Controller(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadSpec:
-    """One workload of a node, and how its processes behave."""
+    """One workload of a node, and how its processes react to TERM."""
 
     namespace: str
     name: str
@@ -53,7 +53,7 @@ class WorkloadSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSpec:
-    """One pod as kubelet asks the runtime for it, before any attempt."""
+    """One pod as kubelet requests it from the runtime, with attempt 0."""
 
     sandbox: pb.PodSandboxConfig
     containers: tuple[pb.ContainerConfig, ...]
@@ -68,7 +68,7 @@ def parse_workloads(raw: bytes) -> tuple[WorkloadSpec, ...]:
     """Return the workloads in a JSON text: {"workloads": [...]}, each with every field.
 
     Raises:
-        Malformed: it is something else.
+        Malformed: the text is not in this form.
     """
     fields = Fields(parse_object(raw, max_bytes=MAX_WORKLOADS_BYTES))
     found = tuple(map(_workload, fields.objects("workloads", max_items=_MAX_WORKLOADS)))
@@ -77,7 +77,7 @@ def parse_workloads(raw: bytes) -> tuple[WorkloadSpec, ...]:
 
 
 def render_workloads(workloads: Iterable[WorkloadSpec]) -> bytes:
-    """Return the JSON text of workloads, as `parse_workloads` reads it."""
+    """Return the JSON text of workloads, which `parse_workloads` parses."""
     items: list[Json] = [
         {
             "workload": f"{one.namespace}/{one.name}",
@@ -96,7 +96,7 @@ def render_workloads(workloads: Iterable[WorkloadSpec]) -> bytes:
 
 
 def make_pod(spec: WorkloadSpec, seeded: random.Random, *, number: int = 0) -> PodSpec:
-    """Return one new pod of a workload, with a name and UID of its own."""
+    """Return a new pod of a workload, with its own name and UID."""
     sandbox = pb.PodSandboxConfig(
         metadata=pb.PodSandboxMetadata(
             name=_pod_name(spec, seeded, number),

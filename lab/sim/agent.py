@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent on a simulated node: `python -m lab.sim.agent SOCKET serve --config FILE`.
 
-It is `breakglass-agent serve` in every way but one: the control groups that it limits and kills,
-and the births that it is told of, are those of the simulated node behind the socket.
+It differs from `breakglass-agent serve` in one way: it limits and kills the control groups of the
+simulated node behind the socket.  That node sends no pod events, so the agent finds new pods by
+listing them.
 """
 
 import os

@@ -43,9 +43,7 @@ async def _main(socket: Path, workload: str, pods: int, seed: int) -> None:
                 (flooding, *neighbours(namespace, name)),
                 seed=seed,
                 latency_s=0.002,
-                offer=lambda kernel, pod_events: KernelServer(
-                    kernel, pod_events, kernel_socket(socket)
-                ),
+                offer=lambda kernel: KernelServer(kernel, kernel_socket(socket)),
                 ready=lambda: print("ready", flush=True),
             )
         )

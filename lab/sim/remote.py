@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated node's control groups and births, behind a socket of their own.
+"""A simulated node's control groups, behind a socket of their own.
 
 On the socket a line is a call, `[name, argument ...]`, and the next line its answer:
 `{"value": ...}` or `{"errno": ..., "text": ...}`; one call for each connection.  `lab.sim.agent`
@@ -14,9 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from breakglass.core.gates import Layout, Oci
-from breakglass.core.pod_names import PodEvent
 from breakglass.sim.kernel import Host, SimKernel
-from breakglass.sim.pod_events import SimPodEvents
 
 _ANSWER_S = 5.0
 _CALLS: Final = frozenset(
@@ -25,16 +23,15 @@ _CALLS: Final = frozenset(
 
 
 class KernelServer:
-    """A simulated kernel and its births behind a socket, from entering to leaving the context."""
+    """A simulated kernel behind a socket, while the context is open."""
 
-    def __init__(self, kernel: SimKernel, pod_events: SimPodEvents, path: Path) -> None:
+    def __init__(self, kernel: SimKernel, path: Path) -> None:
         self._kernel = kernel
-        self._pod_events = pod_events
         self._path = path
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._pod_events.open()
+
         self._server = await asyncio.start_unix_server(self._answer, self._path)
         return self
 
@@ -49,21 +46,14 @@ class KernelServer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         name, *arguments = json.loads(await reader.readline())
-        writer.write(json.dumps(await self._call(name, arguments)).encode() + b"\n")
+        writer.write(json.dumps(self._call(name, arguments)).encode() + b"\n")
         await writer.drain()
         writer.close()
 
-    async def _call(self, name: str, arguments: list[Any]) -> dict[str, object]:
-        match name:
-            case "host":
-                host = self._kernel.host
-                return {"value": [host.layout, host.systemd, host.oci]}
-            case "wait":
-                born = await self._pod_events.wait(*arguments)
-                return {"value": [[one.uid, one.namespace, one.name] for one in born]}
-            case "present":
-                there = self._pod_events.present()
-                return {"value": [[one.uid, one.namespace, one.name] for one in there]}
+    def _call(self, name: str, arguments: list[Any]) -> dict[str, object]:
+        if name == "host":
+            host = self._kernel.host
+            return {"value": [host.layout, host.systemd, host.oci]}
         if name not in _CALLS:
             raise ValueError(f"expected a call of a kernel, got {name}")
         try:
@@ -119,10 +109,6 @@ class RemoteFiles:
         """Reset a pod's failed scopes."""
         return int(self._ask("reset_failed", uid))
 
-    def present(self) -> tuple[PodEvent, ...]:
-        """Return the pods' folders."""
-        return _pod_events(self._ask("present"))
-
     def _ask(self, *call: object) -> Any:  # noqa: ANN401 - whatever JSON holds
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
             line.settimeout(_ANSWER_S)
@@ -132,42 +118,8 @@ class RemoteFiles:
                 return _value(answers.readline())
 
 
-class RemoteBirths:
-    """The births port over a simulated node in another process."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def open(self) -> None:
-        """Do nothing: the node listens from its start."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    async def wait(self, timeout_s: float) -> tuple[PodEvent, ...]:
-        """Return what appeared since the last call as soon as something does, or ()."""
-        try:
-            reader, writer = await asyncio.open_unix_connection(self._path)
-        except OSError:  # the node is ending
-            await asyncio.sleep(timeout_s)
-            return ()
-        writer.write(json.dumps(["wait", timeout_s]).encode() + b"\n")
-        try:
-            return _pod_events(_value(await reader.readline()))
-        finally:
-            writer.close()
-
-    def present(self) -> tuple[PodEvent, ...]:
-        """Return the pods' folders."""
-        return RemoteFiles(self._path).present()
-
-
 def _value(line: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
     answer = json.loads(line or b'{"errno": 32, "text": "the simulated node has gone"}')
     if "errno" in answer:
         raise OSError(answer["errno"], answer["text"])
     return answer["value"]
-
-
-def _pod_events(rows: list[list[str]]) -> tuple[PodEvent, ...]:
-    return tuple(PodEvent(uid=uid, namespace=namespace, name=name) for uid, namespace, name in rows)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bastion with its people: the program run as a person runs it, with real ssh-keygen keys.
+"""Fixtures: a bastion with its people and real ssh-keygen keys, as in `scenarios`.
 
-The bastion is that of the stories; its program runs in the test's own process.
+The program `breakglass` runs in the test's own process.
 """
 
 import os
@@ -20,7 +20,7 @@ PEOPLE = "ana bo luc eve"
 
 
 def in_this_process(capture: pytest.CaptureFixture[str]) -> Program:
-    """Return the program as a call of this process."""
+    """Return a program that runs `breakglass` in this process."""
 
     def run(arguments: Sequence[str]) -> Ran:
         capture.readouterr()
@@ -34,10 +34,10 @@ def in_this_process(capture: pytest.CaptureFixture[str]) -> Program:
 def on_terminal(
     bastion: Bastion, *arguments: str, answers: tuple[tuple[str, str], ...]
 ) -> tuple[int, str]:
-    """Run the program on a terminal of its own; answer each question as it is asked."""
+    """Run the program on a pseudo-terminal; answer each question when it is printed."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.environ["DISPLAY"] = ":99"  # where ssh-keygen would ask a program that is not there
+        os.environ["DISPLAY"] = ":99"  # without an askpass program, ssh-keygen alone would fail
         command = bastion.command(*arguments)
         os.execv(sys.executable, command)  # noqa: S606 - the child of a fork
     said = ""
@@ -70,7 +70,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def new_bastion(
     tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[], Bastion]:
-    """Make bastions without a home."""
+    """Return a function that makes a bastion without a home."""
 
     def make() -> Bastion:
         for file in keys.iterdir():

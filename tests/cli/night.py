@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A night at the bastion: nodes that really answer, each an agent over a simulated runtime.
+"""A bastion and running nodes: each node is an agent process over a simulated runtime.
 
-The agents are processes reached over mTLS on loopback.
+The bastion reaches the agents over mTLS on loopback.
 """
 
 from scenarios.loopback import Nodes
 
 
 class Night(Nodes):
-    """A bastion with three people, and nodes that really answer."""
+    """A bastion with three people, and running nodes."""
 
     def approved(self, *extra: str) -> str:
-        """Return a file that two people approved."""
+        """Return a command file that two people have approved."""
         return self.bastion.signed("cmd", "--grace", "1s", *extra)

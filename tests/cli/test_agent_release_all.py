@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass-agent release-all` as root reads it: what was done, what was not, and what to do.
+"""The output of `breakglass-agent release-all`: what was released, what was not, what to do next.
 
-No pod is touched here: the program is shown the pods of a control group that nobody has.
+It touches no pod: the program runs with the pods of a control group that does not exist.
 """
 
 import json
@@ -19,7 +19,7 @@ from tests.support import own_pods
 from tests.support.agent_process import NodeFiles, Tls
 from tests.support.organisation import Organisation
 
-NOBODYS = "/no-lab-has-this-group"
+MISSING_GROUP = "/no-lab-has-this-group"
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def files(tmp_path: Path) -> NodeFiles:
 
 
 def run(files: NodeFiles, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the program."""
-    command = [sys.executable, "-m", own_pods.__name__, NOBODYS, *words]
+    """Run `release-all` on a node's files."""
+    command = [sys.executable, "-m", own_pods.__name__, MISSING_GROUP, *words]
     return subprocess.run(
         [*command, "release-all", "--config", str(files.config)],
         capture_output=True,
@@ -47,7 +47,7 @@ def run(files: NodeFiles, *words: str) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def in_use(files: NodeFiles) -> Iterator[None]:
-    """Use the log as a running agent does."""
+    """Lock the log, as a running agent does."""
     origin = files.vkey.partition("+")[0]
     log = AuditLog.open(files.log_directory, LogSigner(origin=origin, seed=files.seed))
     try:
@@ -59,11 +59,11 @@ def in_use(files: NodeFiles) -> Iterator[None]:
 def test_nothing_held_is_said_and_is_no_failure(files: NodeFiles) -> None:
     """One line on stdout, nothing on stderr."""
     ran = run(files)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "nothing was held here\n", "")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "no hold and no gate on this node\n", "")
 
 
 def test_beside_a_running_agent_it_says_what_to_do_first(files: NodeFiles) -> None:
-    """The log has one user at a time, and that is who would gate all of it again."""
+    """The running agent has locked the log, and it would gate every held pod again."""
     with in_use(files):
         ran = run(files)
     assert (ran.returncode, ran.stdout) == (4, "")
@@ -72,19 +72,19 @@ def test_beside_a_running_agent_it_says_what_to_do_first(files: NodeFiles) -> No
 
 
 def test_a_log_that_cannot_be_used_is_told_with_the_next_step(files: NodeFiles) -> None:
-    """Holds that nobody could end may come back with the agent: that is no success."""
+    """It exits with 4: the agent would enforce the holds again that the log still has."""
     with in_use(files):
         pass
     (files.folder / "log.key").write_text("no key\n")
     ran = run(files)
     assert ran.returncode == 4
     assert "[not-released]" in ran.stderr
-    assert "log not used: expected 64 hex digits" in ran.stderr
+    assert "the log could not be used: expected 64 hex digits" in ran.stderr
     assert "docs/runbooks/let-go.md" in ran.stderr
 
 
 def test_the_document_has_the_same_keys_however_it_ends(files: NodeFiles) -> None:
-    """A script looks at one shape."""
+    """The JSON document has the same keys after success and failure."""
     keys = {"holds", "pods", "unrecorded", "failed", "log_error"}
     good = json.loads(run(files, "--output", "json").stdout)
     (files.folder / "log.key").unlink()

@@ -34,7 +34,7 @@ def night(new_bastion: Callable[[], Bastion]) -> Iterator[Night]:
 
 @pytest.mark.slow
 def test_the_whole_night(night: Night) -> None:
-    """Pods seen, stopped and seen down, on record, and every log verified (P4, P5, P7)."""
+    """Pods are listed, stopped and seen down; outcomes are recorded, logs verify (P4, P5, P7)."""
     bastion = night.bastion
     pods = bastion.json("pods").json["pods"]
     running = [one for one in pods if f"{one['namespace']}/{one['daemonset']}" == WORKLOAD]
@@ -68,7 +68,7 @@ def test_the_whole_night(night: Night) -> None:
 
 @pytest.mark.slow
 def test_on_a_terminal_a_person_is_asked_and_sees_it_move(night: Night) -> None:
-    """The question comes before anything is delivered; the table comes after the progress."""
+    """The question comes before the delivery; the progress and then the table come after it."""
     file = night.approved()
     command = ("run", file)
     status, said = on_terminal(night.bastion, *command, answers=(("[y/N]", "n\n"),))
@@ -85,7 +85,7 @@ def test_on_a_terminal_a_person_is_asked_and_sees_it_move(night: Night) -> None:
 
 @pytest.mark.slow
 def test_a_drill_is_marked_in_every_line(night: Night) -> None:
-    """Not one line on the screen lets anybody take it for the real thing (P11)."""
+    """Each line of a drill says DRILL, so that no person takes it for an emergency (P11)."""
     ran = night.bastion.run("run", night.approved("--mode", "drill"), "--yes")
     assert ran.exit == 0
     progress = [line for line in ran.err.splitlines() if "accepted" in line or "down" in line]
@@ -96,7 +96,7 @@ def test_a_drill_is_marked_in_every_line(night: Night) -> None:
 
 @pytest.mark.slow
 def test_what_is_not_done_or_not_reached_has_its_own_status(night: Night) -> None:
-    """5 for a node that is away, 4 for one without such pods, 4 before 5, a row for each (P5)."""
+    """5 for an unreached node, 4 for one without such pods, 4 before 5, a row for each (P5)."""
     bastion = night.bastion
     night.stop("n2")
     ran = bastion.json("run", night.approved(), "--yes")
@@ -123,7 +123,7 @@ def test_what_is_not_done_or_not_reached_has_its_own_status(night: Night) -> Non
 
 @pytest.mark.slow
 def test_a_node_that_refuses_is_told_with_its_reason(night: Night) -> None:
-    """What its owner protects stays up, with exit 3 when every node says so (P8)."""
+    """A workload that its owner protects stays up; exit 3 if every node refuses (P8)."""
     bastion = night.bastion
     for name in ("n1", "n2"):
         night.stop(name)
@@ -164,10 +164,10 @@ def test_the_nodes_own_socket_is_a_road_too(night: Night) -> None:
 
 @pytest.mark.slow
 def test_an_interrupted_watch_leaves_the_nodes_to_it(night: Night) -> None:
-    """Ctrl-C ends the watching with 130 and a row for every node (P7)."""
+    """Ctrl-C ends `run` with 130 and a row for every node (P7)."""
     file = night.approved("--grace", "20s")
     agent = night.agents["n1"].pid
-    os.kill(agent, signal.SIGSTOP)  # it accepts connections and says nothing
+    os.kill(agent, signal.SIGSTOP)  # it accepts connections and answers nothing
     try:
         run = subprocess.Popen(
             night.bastion.command("run", file, "--yes"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drafting each verb: what its options mean, and what whoever drafts it is told."""
+"""Drafting each verb: what its options mean, and what `draft` prints about the result."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def draft(bastion: Bastion, verb: str, *extra: str, workload: str = "monitoring/
 
 
 def drafted(bastion: Bastion, verb: str, *extra: str) -> Action:
-    """Return the action of a draft that must be made."""
+    """Draft a command, which must succeed, and return its action."""
     ran = draft(bastion, verb, *extra)
     assert ran.exit == 0, ran.err
     return parse_command(parse_signed_file(Path(bastion.path("f")).read_bytes()).text).action
@@ -30,7 +30,7 @@ def drafted(bastion: Bastion, verb: str, *extra: str) -> Action:
 
 @pytest.mark.parametrize("verb", ["stop", "evict"])
 def test_what_stops_holds_unless_told_otherwise(bastion: Bastion, verb: str) -> None:
-    """Two hours without a word, as long as is said with one, and with 0s not at all."""
+    """Two hours without --hold, as long as --hold says, and no hold with 0s."""
     action = drafted(bastion, verb)
     assert (action.verb, action.hold_s, action.grace_s) == (verb, 7200, 30)
     action = drafted(bastion, verb, "--hold", "90m", "--grace", "5s", "--image", IMAGE)
@@ -39,9 +39,9 @@ def test_what_stops_holds_unless_told_otherwise(bastion: Bastion, verb: str) -> 
 
 
 def test_a_hold_that_nobody_asked_for_is_told_with_its_end(bastion: Bastion) -> None:
-    """How long it lasts, how not to have it, and the words that end it on the same nodes."""
+    """How long it lasts, how to avoid it, and the arguments that end it on the same nodes."""
     ran = draft(bastion, "stop", "--node", "n[1-3]", workload="monitoring/telemetry@5d4f8c")
-    assert "it keeps them down for 2h, as nothing was said" in ran.err
+    assert "it keeps them down for 2h, the default; " in ran.err
     assert "--hold 0s" in ran.err
     wanted = "draft release monitoring/telemetry@5d4f8c --cluster prod-a --node 'n[1-3]' --reason"
     assert wanted in ran.err
@@ -52,7 +52,7 @@ def test_a_hold_that_nobody_asked_for_is_told_with_its_end(bastion: Bastion) -> 
 
 
 def test_a_release_names_the_workload_or_one_command(bastion: Bastion) -> None:
-    """It has no hold and no grace, and is bounded by what a node can have, not by ten pods."""
+    """It has no hold and no grace, and its cap is the most pods of a node, not ten pods."""
     action = drafted(bastion, "release")
     assert (action.verb, action.hold_s, action.grace_s, action.holds_of) == ("release", 0, 0, "")
     assert drafted(bastion, "release", "--command", ID).holds_of == ID
@@ -64,7 +64,7 @@ def test_a_release_names_the_workload_or_one_command(bastion: Bastion) -> None:
 
 
 def test_an_extend_says_how_long_from_then_on(bastion: Bastion) -> None:
-    """As long as a hold usually lasts, or as long as is said."""
+    """The default of a hold, or as long as --hold says."""
     assert drafted(bastion, "extend").hold_s == 7200
     action = drafted(bastion, "extend", "--hold", "4h", "--command", ID)
     assert (action.verb, action.hold_s, action.holds_of) == ("extend", 14_400, ID)
@@ -105,7 +105,7 @@ def test_every_verb_is_approved_like_any_other(bastion: Bastion, verb: str) -> N
 def test_what_was_typed_wrong_is_not_anothers_file(
     bastion: Bastion, wrong: tuple[str, ...]
 ) -> None:
-    """The hint is for whoever typed it."""
+    """The hint is about the command line, not about another person's file."""
     ran = draft(bastion, "stop", *wrong)
     assert (ran.exit, "hint: see `breakglass draft stop --help`" in ran.err) == (2, True)
 
@@ -114,7 +114,7 @@ def test_what_was_typed_wrong_is_not_anothers_file(
     ("verb", "option"), [("release", "--command"), ("extend", "--command"), ("stop", "--image")]
 )
 def test_an_empty_word_never_means_all(bastion: Bastion, verb: str, option: str) -> None:
-    """A variable that is not set must not let every hold go, nor stop every image (P8)."""
+    """An unset shell variable must not end every hold, nor stop every image (P8)."""
     ran = draft(bastion, verb, option, "")
     assert (ran.exit, f"leave {option} out to mean all" in ran.err) == (2, True)
     assert not Path(bastion.path("f")).exists()

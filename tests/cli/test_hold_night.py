@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holds from end to end: stopped and kept down, seen, held for longer, let go (P6)."""
+"""Holds from end to end: pods stopped and kept down, listed, held for longer, released (P6)."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def night(new_bastion: Callable[[], Bastion]) -> Iterator[Night]:
-    """Two nodes, each with a kubelet that starts again what was stopped."""
+    """Two nodes, each with a kubelet that restarts stopped containers."""
     bastion = new_bastion()
     bastion.init()
     made = Night(bastion)
@@ -45,7 +45,7 @@ def holds(night: Night) -> list[Any]:
 
 
 def running(night: Night) -> list[str]:
-    """Return the workload's pods that run, on all nodes."""
+    """Return the names of the workload's running pods, on all nodes."""
     pods = night.bastion.json("pods").json["pods"]
     return [
         one["name"]
@@ -54,15 +54,15 @@ def running(night: Night) -> list[str]:
     ]
 
 
-def until(seen: Callable[[], bool]) -> None:
-    """Look until something is seen; fail after a while."""
+def until(is_so: Callable[[], bool]) -> None:
+    """Check again and again until a condition holds; fail after `SOON_S`."""
     ends = time.monotonic() + SOON_S
-    while not seen():
-        assert time.monotonic() < ends, "not seen in time"
+    while not is_so():
+        assert time.monotonic() < ends, "the condition did not hold in time"
 
 
 def test_stopped_means_that_it_stays_stopped(night: Night) -> None:
-    """Every start fails; the hold says who, why, until when; a release lets it go."""
+    """Every start fails; the hold says who, why, until when; a release ends it."""
     stopped = carried_out(night, "stop", "--grace", "1s")
     assert stopped.exit == 0, stopped.json["nodes"]
     rows = stopped.json["nodes"]
@@ -102,11 +102,11 @@ def test_stopped_means_that_it_stays_stopped(night: Night) -> None:
 
 
 def test_a_hold_outlives_its_agent_and_is_never_an_absence(night: Night) -> None:
-    """A node whose agent is away is a row; when it is back, what it held it holds (P5, P6)."""
+    """A node without a running agent is a row; a restarted agent keeps its holds (P5, P6)."""
     stopped = carried_out(night, "stop", "--grace", "1s")
     night.stop("n2")
     away = night.bastion.run("holds")
-    assert (away.exit, "not known what it holds" in away.out) == (5, True)
+    assert (away.exit, "did not answer: holds unknown" in away.out) == (5, True)
     assert night.bastion.json("holds").json["nodes"][1]["code"] == "unreached"
     night.start("n2")
     assert [hold["command"] for hold in holds(night)] == [stopped.json["id"]] * 2
@@ -117,7 +117,7 @@ def test_a_hold_outlives_its_agent_and_is_never_an_absence(night: Night) -> None
 
 
 def test_only_the_hold_that_is_named_ends(night: Night) -> None:
-    """Two holds of one workload end each by itself; pods stay down until the last has ended."""
+    """Two holds of one workload end separately; pods stay down until the last has ended."""
     first = carried_out(night, "stop", "--grace", "1s", "--hold", "1h")
     second = carried_out(night, "stop", "--grace", "1s", "--hold", "2h")
     assert second.exit in {0, 4}  # there is nothing left to stop
@@ -129,7 +129,7 @@ def test_only_the_hold_that_is_named_ends(night: Night) -> None:
 
 
 def test_a_hold_for_pods_that_may_come_is_held(night: Night) -> None:
-    """Nothing of it is here now: said, and held all the same."""
+    """A workload without pods now: the row says so, and the hold still begins."""
     ran = carried_out(night, "stop", workload="monitoring/absent")
     assert (ran.exit, ran.json["code"]) == (4, "nothing")
     assert all(row["message"].startswith("0 pods now, held for 2h") for row in ran.json["nodes"])
@@ -139,7 +139,7 @@ def test_a_hold_for_pods_that_may_come_is_held(night: Night) -> None:
 
 
 def test_a_dry_run_tells_what_it_would_do_and_holds_nothing(night: Night) -> None:
-    """The pods by name and how long they would be held; nothing is stopped."""
+    """It names the pods and how long they would be held, and stops nothing."""
     before = sorted(running(night))
     ran = carried_out(night, "stop", "--mode", "dry-run")
     assert (ran.exit, {row["state"] for row in ran.json["nodes"]}) == (0, {"planned"})
@@ -149,7 +149,7 @@ def test_a_dry_run_tells_what_it_would_do_and_holds_nothing(night: Night) -> Non
 
 
 def test_an_evict_takes_the_sandboxes_down_and_holds(night: Night) -> None:
-    """Containers first, then the sandbox of each pod, whose end is on record."""
+    """Containers first, then the sandbox of each pod; the outcome records both."""
     ran = carried_out(night, "evict", "--grace", "1s", "--hold", "10m")
     assert ran.exit == 0, ran.json["nodes"]
     pods = night.bastion.json("outcome", ran.json["id"]).json["pods"]
@@ -158,7 +158,7 @@ def test_an_evict_takes_the_sandboxes_down_and_holds(night: Night) -> None:
 
 
 def test_a_drill_of_a_hold_is_marked_everywhere(night: Night) -> None:
-    """In the list of holds too (P11)."""
+    """`holds` marks it too (P11)."""
     ran = carried_out(night, "stop", "--mode", "drill", "--grace", "1s")
     assert ran.exit == 0
     lines = night.bastion.run("holds").out.splitlines()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shell of the program: help, errors, exit statuses, one JSON document, a fast start."""
+"""The command line as a whole: help, errors, exit statuses, one JSON document, a fast start."""
 
 import shlex
 import subprocess
@@ -35,10 +35,11 @@ def test_help_names_every_verb_and_the_exit_statuses() -> None:
     assert ran.exit == 0
     assert all(f"  {verb} " in ran.out for verb in VERBS)
     assert "3 refused" in ran.out
+    assert "\\b" not in ran.out
 
 
 def test_starting_imports_nothing_slow() -> None:
-    """Help must come fast on a loaded machine: none of these is imported for it."""
+    """`--help` imports none of these, so that it is fast on a loaded machine."""
     slow = (
         "rich",
         "grpc",
@@ -58,7 +59,7 @@ def test_starting_imports_nothing_slow() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verbs_line_in_help_is_the_verbs_own(verb: str) -> None:
-    """The table that is shown without importing the verb agrees with the verb."""
+    """The table behind `--help` has the same line as the verb's own help."""
     command = cli.get_command(click.Context(cli), verb)
     assert command is not None
     assert command.get_short_help_str(limit=200) == VERBS[verb]
@@ -67,7 +68,7 @@ def test_a_verbs_line_in_help_is_the_verbs_own(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", LATER)
 def test_a_verb_of_a_later_version_says_so(bastion: Bastion, verb: str) -> None:
-    """Not a stub that is called done, and not a riddle."""
+    """It is refused with the code "not-in-this-version"."""
     ran = bastion.json(verb)
     assert (ran.exit, ran.json["code"]) == (2, "not-in-this-version")
 
@@ -96,14 +97,14 @@ def test_a_wrong_command_line_is_one_error(bastion: Bastion, arguments: tuple[st
 
 
 def test_json_is_asked_for_wherever_it_stands_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
-    """Also a command line that cannot be parsed answers a program in JSON."""
+    """A command line that cannot be parsed is answered in JSON too."""
     assert main.run(["--bogus", "--output=json"]) == 2
     assert '"code": "usage"' in capsys.readouterr().out
 
 
 @pytest.fixture
 def defective(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A verb with a bug of ours."""
+    """A verb that raises an unexpected exception."""
     module = types.ModuleType("breakglass.cli.commands.boom")
 
     @click.command()
@@ -119,7 +120,7 @@ def defective(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_defect_of_ours_is_70_and_one_line(
     bastion: Bastion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No traceback unless it is asked for; no control character from inside the message."""
+    """No traceback unless BREAKGLASS_DEBUG=1 is set; no control character in the message."""
     ran = bastion.run("boom")
     assert (ran.exit, ran.out) == (70, "")
     assert "[defect]" in ran.err
@@ -131,7 +132,7 @@ def test_a_defect_of_ours_is_70_and_one_line(
 
 
 def test_an_interrupt_is_130() -> None:
-    """A person who presses Ctrl-C is told what that means."""
+    """Ctrl-C becomes `Interrupted`."""
     known = as_known(KeyboardInterrupt())
     assert (known.exit_status, known.stable_code) == (Exit.INTERRUPTED, "interrupted")
 
@@ -146,7 +147,7 @@ def test_a_reader_that_went_away_is_no_defect() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_offered_for_each_shell(bastion: Bastion, shell: str) -> None:
-    """The script names the program and click's own variable."""
+    """The script has the program's name and click's variable."""
     ran = bastion.run("completion", shell)
     assert ran.exit == 0
     assert "_BREAKGLASS_COMPLETE" in ran.out
@@ -154,7 +155,7 @@ def test_completion_is_offered_for_each_shell(bastion: Bastion, shell: str) -> N
 
 
 def test_completion_completes_verbs() -> None:
-    """What the shell asks through the environment is answered from the table."""
+    """The program answers a shell's completion request from the table of verbs."""
     ran = subprocess.run(
         [sys.executable, "-c", "from breakglass.cli.main import main; main()"],
         env={
@@ -170,7 +171,7 @@ def test_completion_completes_verbs() -> None:
 
 
 def test_every_exit_status_of_the_tree_is_in_the_table() -> None:
-    """Whatever error comes, its exit status is one that scripts know."""
+    """Each error class has an exit status of the table."""
     kinds = [BreakglassError]
     for kind in kinds:
         kinds += kind.__subclasses__()
@@ -179,7 +180,7 @@ def test_every_exit_status_of_the_tree_is_in_the_table() -> None:
 
 
 def test_what_came_from_outside_is_made_printable() -> None:
-    """Escape sequences, direction marks and undecodable bytes are shown, not obeyed."""
+    """Escape sequences, direction marks and undecodable bytes are escaped."""
     assert printable("a\x1b[2Jb\u202ec\udcffd\te") == "a\\x1b[2Jb\\u202ec\\udcffd\\te"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From keys to an approved file, with nothing but this machine and ssh-keygen."""
+"""From keys to an approved file, without any node: only this machine and ssh-keygen."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def test_two_approvals_make_an_approved_command(bastion: Bastion) -> None:
 
 
 def test_the_requesters_own_approval_is_warned_about_and_not_counted(bastion: Bastion) -> None:
-    """It is added, because others may count it, but it does not make the quorum."""
+    """It is added, because another policy may count it, but it does not count here."""
     file = bastion.draft()
     bastion.approve(file, "ana")
     ran = bastion.approve(file, "luc")
@@ -69,7 +69,7 @@ def test_a_stranger_is_warned_and_counts_for_nothing(bastion: Bastion) -> None:
     file = bastion.draft()
     ran = bastion.approve(file, "eve")
     assert ran.exit == 0
-    assert "does not list this key" in ran.err
+    assert "does not list the key" in ran.err
     assert bastion.json("verify", file).json["code"] == "signature-stranger"
 
 
@@ -83,19 +83,19 @@ def test_approving_twice_adds_nothing(bastion: Bastion) -> None:
 
 
 def test_an_approver_needs_no_home(bastion: Bastion, tmp_path: Path) -> None:
-    """The file, a key and OpenSSH are enough; what could not be checked is said (P10)."""
+    """The file, a key and OpenSSH are enough; it says that no signature was checked (P10)."""
     file = bastion.draft()
     away = Bastion(tmp_path / "away", program=bastion.program)
     ran = away.run("approve", file, "--key", bastion.path("ana"), "--yes")
     assert ran.exit == 0
-    assert "no trust here" in ran.err
+    assert "no trust on this machine" in ran.err
     assert bastion.json("show", file).json["approvals"][0]["person"] == "ana"
 
 
 def test_a_key_in_an_agent_signs_through_its_public_file(
     bastion: Bastion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The private half is nowhere on this disk."""
+    """The private key is in the agent and not on the disk."""
     started = subprocess.run(["ssh-agent", "-s"], capture_output=True, text=True, check=True)
     words = dict(
         part.split("=", 1) for part in started.stdout.replace(";", "\n").split("\n") if "=" in part
@@ -114,7 +114,7 @@ def test_a_key_in_an_agent_signs_through_its_public_file(
 
 
 def test_an_old_signature_beside_the_file_is_not_in_the_way(bastion: Bastion) -> None:
-    """ssh-keygen would ask, or leave the stale one with status 0; it never sees it."""
+    """ssh-keygen would ask, or keep the old one with status 0; it signs in another folder."""
     file = bastion.draft()
     Path(f"{file}.sig").write_bytes(b"stale")
     assert bastion.approve(file, "ana").exit == 0
@@ -141,7 +141,7 @@ def test_raw_is_what_stock_openssh_signs(bastion: Bastion) -> None:
 
 
 def test_merging_is_a_union_in_any_order(bastion: Bastion) -> None:
-    """Two copies that went different ways come together, each approval once."""
+    """Merging two copies with different approvals keeps each approval once."""
     one = bastion.draft()
     two = bastion.path("two")
     shutil.copy(one, two)
@@ -154,7 +154,7 @@ def test_merging_is_a_union_in_any_order(bastion: Bastion) -> None:
 
 
 def test_a_file_that_mail_changed_is_still_the_file(bastion: Bastion) -> None:
-    """CRLF line ends, a byte order mark and blank lines around it are undone."""
+    """CRLF line ends, a byte order mark and blank lines around it are removed."""
     file = bastion.draft()
     bastion.approve(file, "ana")
     bastion.approve(file, "bo")
@@ -164,7 +164,7 @@ def test_a_file_that_mail_changed_is_still_the_file(bastion: Bastion) -> None:
 
 
 def test_show_prints_exactly_the_signed_text(bastion: Bastion) -> None:
-    """What people read is what they sign (P3), with the code and who is missing."""
+    """It prints the signed text (P3), the code, and the missing approvers."""
     file = bastion.draft()
     bastion.approve(file, "ana")
     ran = bastion.run("show", file)
@@ -178,7 +178,7 @@ def test_show_prints_exactly_the_signed_text(bastion: Bastion) -> None:
 
 
 def test_a_drill_is_marked_before_anything_else(bastion: Bastion) -> None:
-    """Nobody takes a drill for the night, or the night for a drill (P11)."""
+    """The first line and the summary say DRILL (P11)."""
     file = bastion.draft("f", "--mode", "drill")
     assert bastion.run("show", file).out.startswith("==== DRILL")
     assert bastion.json("show", file).json["summary"].startswith("DRILL: ")
@@ -186,7 +186,7 @@ def test_a_drill_is_marked_before_anything_else(bastion: Bastion) -> None:
 
 @pytest.mark.parametrize("place", ["whole", "text", "after", "between"])
 def test_a_hostile_file_cannot_fool_the_screen(bastion: Bastion, place: str) -> None:
-    """Escape sequences and direction marks are shown, marked, and never obeyed (P3)."""
+    """Escape sequences and direction marks are printed escaped, in marked lines (P3)."""
     file = Path(bastion.draft())
     bastion.approve(str(file), "ana")
     raw, bad = file.read_bytes(), b"\x1b[2J\x1b[1;1H\xe2\x80\xaeharmless\x07"
@@ -209,7 +209,7 @@ def test_a_hostile_file_cannot_fool_the_screen(bastion: Bastion, place: str) -> 
 
 
 def test_a_summary_that_lies_is_not_shown_as_one(bastion: Bastion) -> None:
-    """A text whose first lines say less than the rest is no command of ours."""
+    """A text whose summary differs from its other fields is not a command."""
     file = Path(bastion.draft())
     file.write_bytes(file.read_bytes().replace(b"at most 1 node,", b"at most 0 node,"))
     ran = bastion.run("show", str(file))
@@ -218,7 +218,7 @@ def test_a_summary_that_lies_is_not_shown_as_one(bastion: Bastion) -> None:
 
 
 def test_a_person_is_asked_and_may_say_no(bastion: Bastion) -> None:
-    """A no signs nothing and writes nothing."""
+    """After a no, nothing is signed or written."""
     file = bastion.draft()
     before = Path(file).read_bytes()
     status, said = on_terminal(
@@ -251,7 +251,7 @@ def test_an_encrypted_key_asks_on_the_terminal(bastion: Bastion) -> None:
 
 
 def test_a_locked_key_without_a_terminal_fails_and_changes_nothing(bastion: Bastion) -> None:
-    """Nobody can be asked, so ssh-keygen fails at once and the file stays as it is."""
+    """ssh-keygen cannot ask for the passphrase: it fails at once and the file does not change."""
     subprocess.run(
         ["ssh-keygen", "-q", "-p", "-N", "open sesame", "-f", bastion.path("ana")],
         check=True,
@@ -265,7 +265,7 @@ def test_a_locked_key_without_a_terminal_fails_and_changes_nothing(bastion: Bast
 
 
 def test_a_draft_counts_the_nodes_it_is_for(bastion: Bastion) -> None:
-    """The limit in the signed text is what the inventory has, or what was asked for (P8)."""
+    """The cap in the signed text is the number of inventory nodes, or --max-nodes (P8)."""
     bastion.add_node("n2", "192.0.2.2")
     bastion.add_node("m1", "192.0.2.3")
     for extra, nodes, limit in (
@@ -283,7 +283,7 @@ def test_a_draft_counts_the_nodes_it_is_for(bastion: Bastion) -> None:
 
 
 def test_a_draft_never_replaces_approvals(bastion: Bastion) -> None:
-    """An unsigned draft may be drafted again; a signed file or another one may not be lost."""
+    """A draft without approvals may be replaced; a signed file or any other file may not."""
     file = bastion.draft()
     bastion.draft()
     bastion.approve(file, "ana")
@@ -299,7 +299,7 @@ def test_a_draft_never_replaces_approvals(bastion: Bastion) -> None:
 def test_a_quorum_that_cannot_come_together_is_warned_about(
     new_bastion: Callable[[], Bastion],
 ) -> None:
-    """Two people, two approvals, and one of them asks: it could never be approved."""
+    """Two people, two approvals, and one of them is the requester: it can never be approved."""
     bastion = new_bastion()
     bastion.init("ana bo")
     ran = bastion.run(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simulated control groups against what limits were measured to do to real starts."""
+"""Simulated control groups against the measured effects of limits on real starts."""
 
 import random
 from typing import cast
@@ -22,7 +22,7 @@ CGROUPFS, SYSTEMD = False, True
 
 
 class Node:
-    """A simulated node with one pod that runs in its group."""
+    """A simulated node with one running pod in its control group."""
 
     def __init__(self, host: Host | None = None, tasks: int = 0) -> None:
         self.clock = VirtualClock()
@@ -33,11 +33,11 @@ class Node:
         self.kubelet = Kubelet(self.node.call, self.clock, [self.pod], machine)
 
     async def start(self) -> None:
-        """Let the pod run."""
+        """Start the pod."""
         await self.kubelet.sync()
 
     def place(self, file: str) -> str:
-        """Return where a limit of the pod is."""
+        """Return the path or slice name of a limit of the pod."""
         group = self.kernel.group(self.pod.uid)
         if file == "TasksMax":
             return group.unit
@@ -46,7 +46,7 @@ class Node:
         return f"{tree}/{group.path}/{file}"
 
     async def stop(self) -> None:
-        """Stop what runs, and let kubelet try again for a while."""
+        """Stop the running containers, then let kubelet work for 60 s."""
         for container_id in self.node.running():
             await self.node.call(
                 "StopContainer", pb.StopContainerRequest(container_id=container_id, timeout=0)
@@ -54,13 +54,13 @@ class Node:
         await self.tries(60)
 
     async def tries(self, seconds: int) -> None:
-        """Let kubelet look for so long."""
+        """Let kubelet work for so many seconds."""
         for _ in range(seconds):
             await self.kubelet.sync()
             await self.clock.advance(1)
 
     async def status(self) -> pb.ContainerStatus:
-        """Return the newest container."""
+        """Return the status of the newest container."""
         reply = await self.node.call("ListContainers", pb.ListContainersRequest())
         (*_, newest) = cast("pb.ListContainersResponse", reply).containers
         found = await self.node.call(
@@ -69,7 +69,7 @@ class Node:
         return cast("pb.ContainerStatusResponse", found).status
 
 
-# What starts under one limit alone, as measured: docs/hold.md.
+# Whether a start succeeds under one limit alone, as measured: docs/hold.md.
 @pytest.mark.parametrize(
     ("layout", "systemd", "oci", "limit", "value", "starts"),
     [
@@ -108,7 +108,7 @@ async def test_one_limit_stops_what_it_was_measured_to_stop(
 
 @pytest.mark.parametrize("systemd", [CGROUPFS, SYSTEMD])
 async def test_a_refused_start_looks_as_a_real_one_does(*, systemd: bool) -> None:
-    """EXITED 128 StartError with the reason in its words, and never started."""
+    """EXITED 128 StartError with the kernel's error in its message, and no start time."""
     node = Node(Host(systemd=systemd))
     await node.start()
     node.kernel.write(node.place(DESCENDANTS), "0")
@@ -124,7 +124,7 @@ async def test_a_refused_start_looks_as_a_real_one_does(*, systemd: bool) -> Non
 
 
 async def test_a_refused_sandbox_leaves_nothing_and_is_tried_again_for_ever() -> None:
-    """Gated at birth: an error to kubelet, no sandbox, another try every 12 to 15 s."""
+    """A newborn pod behind a gate: kubelet gets an error, and tries again every 12 to 15 s."""
     node = Node()
     node.kernel.make_group(node.pod.uid)
     node.kernel.write(node.place(DESCENDANTS), "0")
@@ -151,7 +151,7 @@ async def test_waits_between_refused_starts_are_those_of_a_crash_loop() -> None:
 
 
 async def test_systemd_refuses_no_tasks_at_all_and_puts_a_bare_limit_back() -> None:
-    """TasksMax=0 is out of range; a file that was written by hand is what the property says."""
+    """TasksMax=0 is out of range; a start resets a bare `pids.max` to the property's value."""
     node = Node(Host(systemd=SYSTEMD), tasks=100)
     await node.start()
     with pytest.raises(OSError, match="out of range"):
@@ -162,7 +162,7 @@ async def test_systemd_refuses_no_tasks_at_all_and_puts_a_bare_limit_back() -> N
 
 
 async def test_crun_leaves_a_failed_scope_for_each_try_under_systemd() -> None:
-    """They are reset by their pod."""
+    """`reset_failed` resets all failed scopes of a pod."""
     node = Node(Host(systemd=SYSTEMD, oci=CRUN))
     await node.start()
     node.kernel.write(node.place(DESCENDANTS), "0")
@@ -176,20 +176,20 @@ async def test_crun_leaves_a_failed_scope_for_each_try_under_systemd() -> None:
 
 
 async def test_a_sandbox_tells_its_group_and_its_runtime() -> None:
-    """What an agent finds the gate by."""
+    """The verbose status has what an agent needs to choose a gate."""
     node = Node(Host(systemd=SYSTEMD, oci=CRUN))
     await node.start()
     listed = await node.node.call("ListPodSandbox", pb.ListPodSandboxRequest())
     (sandbox,) = cast("pb.ListPodSandboxResponse", listed).items
     request = pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox.id, verbose=True)
     reply = await node.node.call("PodSandboxStatus", request)
-    told = cast("pb.PodSandboxStatusResponse", reply).info["info"]
-    assert f'"cgroup_parent": "/{node.kernel.host.path(node.pod.uid)}"' in told
-    assert '"binary_name": "crun"' in told
+    info = cast("pb.PodSandboxStatusResponse", reply).info["info"]
+    assert f'"cgroup_parent": "/{node.kernel.host.path(node.pod.uid)}"' in info
+    assert '"binary_name": "crun"' in info
 
 
 async def test_a_kill_goes_around_the_runtime_which_notices_later() -> None:
-    """The process is gone at once; a slow runtime shows it running for a while."""
+    """The process ends at once; a slow runtime still lists the container as running."""
     node = Node()
     await node.start()
     node.node.notice_s = 2
@@ -206,7 +206,7 @@ async def test_a_kill_goes_around_the_runtime_which_notices_later() -> None:
 
 
 async def test_a_process_in_d_state_stays() -> None:
-    """Until it is let go of."""
+    """A kill takes effect only after the process has left D state."""
     node = Node()
     await node.start()
     (container_id,) = node.node.running()
@@ -220,7 +220,7 @@ async def test_a_process_in_d_state_stays() -> None:
 
 @pytest.mark.parametrize("landed", [False, True])
 async def test_a_write_fails_and_happens_or_not(*, landed: bool) -> None:
-    """Lost and landed are the same error to who writes."""
+    """The caller gets the same error whether the write happened or not."""
     node = Node()
     await node.start()
     place = node.place(DESCENDANTS)
@@ -234,7 +234,7 @@ async def test_a_write_fails_and_happens_or_not(*, landed: bool) -> None:
 
 
 async def test_after_a_reboot_groups_are_new_and_nothing_is_gated() -> None:
-    """All containers ended, no group is left, and the same pods come back unlimited."""
+    """All containers have ended and no group is left; kubelet restarts the pods without limits."""
     node = Node()
     await node.start()
     node.kernel.write(node.place(DESCENDANTS), "0")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated kubelet against what a real one was measured to do, in virtual time."""
+"""The simulated kubelet against the measured behaviour of a real one, in virtual time."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ SPEC = WorkloadSpec(namespace="default", name="telemetry")
 
 
 class Node:
-    """A simulated node whose kubelet is moved by hand."""
+    """A simulated node whose kubelet works only when a test calls it."""
 
     def __init__(self, spec: WorkloadSpec = SPEC, pods: int = 1) -> None:
         self.clock = VirtualClock()
@@ -33,7 +33,7 @@ class Node:
         self.kubelet = Kubelet(call, self.clock, self.pods)  # type: ignore[arg-type]
 
     async def seconds_until_running(self, at_most: int = 400) -> int:
-        """Let the kubelet look every second; return after how many something runs."""
+        """Let the kubelet work every second; return after how many seconds a container runs."""
         for second in range(at_most):
             await self.kubelet.sync()
             if self.node.running():
@@ -52,7 +52,7 @@ class Node:
         return list(cast("pb.ListContainersResponse", reply).containers)
 
     async def stop_all(self) -> None:
-        """Stop every container that runs, as an agent without a hold would."""
+        """Stop every running container, as an agent without a hold does."""
         for container_id in self.node.running():
             await self.node.call(
                 "StopContainer", pb.StopContainerRequest(container_id=container_id, timeout=30)
@@ -73,7 +73,7 @@ async def test_a_stopped_container_comes_back_with_the_measured_waits() -> None:
 
 
 async def test_ten_quiet_minutes_forget_the_backoff() -> None:
-    """A container that kept going for long enough starts again at once."""
+    """A container that ran for ten minutes is restarted at once."""
     node = Node()
     await node.kubelet.sync()
     for _ in range(3):
@@ -85,7 +85,7 @@ async def test_ten_quiet_minutes_forget_the_backoff() -> None:
 
 
 async def test_a_stopped_sandbox_is_replaced_and_its_containers_wait() -> None:
-    """The new sandbox has attempt + 1 and comes without a back-off; the container's own remains."""
+    """The new sandbox has attempt + 1 and no back-off; the containers keep their back-off."""
     node = Node()
     await node.kubelet.sync()
     waits = []
@@ -98,7 +98,7 @@ async def test_a_stopped_sandbox_is_replaced_and_its_containers_wait() -> None:
 
 
 async def test_a_removed_sandbox_defeats_the_backoff() -> None:
-    """What every hold must not do: without its corpses the pod is back at once, every time."""
+    """A hold must not remove exited containers: kubelet then restarts the pod without back-off."""
     node = Node()
     await node.kubelet.sync()
     waits = []
@@ -114,7 +114,7 @@ async def test_a_removed_sandbox_defeats_the_backoff() -> None:
 
 
 async def test_a_lost_sandbox_takes_its_containers_along() -> None:
-    """The application outlives its pause process until kubelet stops it, with its grace."""
+    """The containers outlive the pause process until kubelet stops them, with their grace."""
     node = Node()
     await node.kubelet.sync()
     (sandbox,) = await node.sandboxes()
@@ -128,7 +128,7 @@ async def test_a_lost_sandbox_takes_its_containers_along() -> None:
 
 
 async def test_a_runtime_that_fails_is_tried_again() -> None:
-    """At the next look, and for a sandbox 12 to 15 s later, each time and without growth."""
+    """After 1 s, or for a sandbox after 12 to 15 s, each time; the wait does not grow."""
     node = Node()
     node.faults.add(Fault(method="ListContainers", kind=Kind.FAIL))
     assert await node.seconds_until_running() == 1
@@ -138,7 +138,7 @@ async def test_a_runtime_that_fails_is_tried_again() -> None:
 
 
 async def test_the_kubelet_runs_until_it_is_cancelled() -> None:
-    """It looks every second of the clock's time."""
+    """It lists pods every second of the clock."""
     node = Node(pods=3)
     running = asyncio.create_task(node.kubelet.run())
     await node.clock.advance(0.5)
@@ -152,7 +152,7 @@ async def test_the_kubelet_runs_until_it_is_cancelled() -> None:
 
 
 async def test_a_dead_runtime_restarts_nothing() -> None:
-    """Nothing starts while the runtime answers nobody."""
+    """No container starts while the runtime does not answer."""
     node = Node()
     await node.kubelet.sync()
     await node.stop_all()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated runtime's answers against those that real runtimes were measured to give."""
+"""The simulated runtime's answers against the measured answers of real runtimes."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ from breakglass.sim.node import SimNode
 from breakglass.sim.profiles import CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35, Profile
 from breakglass.sim.workloads import WorkloadSpec, make_pod
 
-NOBODY = "ab" * 32
+UNKNOWN_ID = "ab" * 32
 PROFILES = pytest.mark.parametrize(
     "profile", [CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35], ids=lambda one: one.version
 )
@@ -46,7 +46,7 @@ def stop(container_id: str, timeout: int) -> pb.StopContainerRequest:
 
 @PROFILES
 async def test_any_unique_prefix_is_an_id(profile: Profile) -> None:
-    """One character stops a pod, which is why the agent never sends one."""
+    """One character is enough to stop a pod, so the agent sends only full ids."""
     node, _, running = await node_with_pod(profile)
     await node.call("StopContainer", stop(running[:1], 5))
     assert node.running() == ()
@@ -54,7 +54,7 @@ async def test_any_unique_prefix_is_an_id(profile: Profile) -> None:
 
 @PROFILES
 async def test_an_empty_id_is_refused(profile: Profile) -> None:
-    """Not everything, and not nothing: an error."""
+    """An empty id is an error; it does not mean every container."""
     node, _, running = await node_with_pod(profile)
     with pytest.raises(CriError, match="empty"):
         await node.call("StopContainer", stop("", 5))
@@ -71,13 +71,13 @@ async def test_an_unknown_id_is_an_error_only_to_old_containerds(
     node, _, _ = await node_with_pod(profile)
     if is_error:
         with pytest.raises(CriError) as caught:
-            await node.call("StopContainer", stop(NOBODY, 5))
+            await node.call("StopContainer", stop(UNKNOWN_ID, 5))
         assert caught.value.status is grpc.StatusCode.NOT_FOUND
     else:
-        await node.call("StopContainer", stop(NOBODY, 5))
-        await node.call("StopPodSandbox", pb.StopPodSandboxRequest(pod_sandbox_id=NOBODY))
+        await node.call("StopContainer", stop(UNKNOWN_ID, 5))
+        await node.call("StopPodSandbox", pb.StopPodSandboxRequest(pod_sandbox_id=UNKNOWN_ID))
     with pytest.raises(CriError) as status:
-        await node.call("ContainerStatus", pb.ContainerStatusRequest(container_id=NOBODY))
+        await node.call("ContainerStatus", pb.ContainerStatusRequest(container_id=UNKNOWN_ID))
     assert status.value.status is grpc.StatusCode.NOT_FOUND
 
 
@@ -87,7 +87,7 @@ async def test_an_unknown_id_is_an_error_only_to_old_containerds(
 async def test_a_caller_who_leaves_too_early_leaves_it_running(
     profile: Profile, *, killed: bool
 ) -> None:
-    """Containerd kills from within the call; CRI-O finishes what was asked of it."""
+    """Containerd kills within the call; CRI-O finishes a stop after its caller has left."""
     node, clock, running = await node_with_pod(profile, ignores_term=True)
     call = asyncio.create_task(node.call("StopContainer", stop(running, 4)))
     await clock.advance(1)
@@ -114,7 +114,7 @@ async def test_term_is_sent_once_per_container_ever(profile: Profile) -> None:
 
 @PROFILES
 async def test_a_name_is_taken_until_its_sandbox_is_removed(profile: Profile) -> None:
-    """Containerd reserves name and attempt; CRI-O gives the sandbox that is there."""
+    """Containerd reserves name and attempt; CRI-O returns the existing sandbox."""
     node, _, _ = await node_with_pod(profile)
     sandbox = await sandbox_of(node)
     again = pb.RunPodSandboxRequest(config=pb.PodSandboxConfig(metadata=sandbox.metadata))
@@ -128,7 +128,7 @@ async def test_a_name_is_taken_until_its_sandbox_is_removed(profile: Profile) ->
 
 @PROFILES
 async def test_a_stopped_sandbox_takes_no_container(profile: Profile) -> None:
-    """Everything in it was killed, and it is not ready any more."""
+    """Its containers are killed, and it is not ready any more."""
     node, _, running = await node_with_pod(profile, ignores_term=True)
     sandbox = await sandbox_of(node)
     await node.call("StopPodSandbox", pb.StopPodSandboxRequest(pod_sandbox_id=sandbox.id))
@@ -158,21 +158,21 @@ async def test_an_unknown_method_is_unimplemented() -> None:
 
 
 async def test_lists_are_filtered_by_id() -> None:
-    """What a filter does not name is left out."""
+    """A list has only the items that match its filter."""
     node, _, running = await node_with_pod(CONTAINERD_2_1)
-    for wanted, count in ((running, 1), (NOBODY, 0)):
+    for wanted, count in ((running, 1), (UNKNOWN_ID, 0)):
         containers = await node.call(
             "ListContainers", pb.ListContainersRequest(filter=pb.ContainerFilter(id=wanted))
         )
         assert len(cast("pb.ListContainersResponse", containers).containers) == count
     sandboxes = await node.call(
-        "ListPodSandbox", pb.ListPodSandboxRequest(filter=pb.PodSandboxFilter(id=NOBODY))
+        "ListPodSandbox", pb.ListPodSandboxRequest(filter=pb.PodSandboxFilter(id=UNKNOWN_ID))
     )
     assert not cast("pb.ListPodSandboxResponse", sandboxes).items
 
 
 async def test_equal_seeds_make_equal_nodes() -> None:
-    """Every id and name of a simulated node is the same again."""
+    """Two nodes with the same seed have the same ids and names."""
     first, _, one = await node_with_pod(CONTAINERD_2_1)
     second, _, other = await node_with_pod(CONTAINERD_2_1)
     assert one == other

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a simulated node lets be seen of new pods, and in which order."""
+"""The pod events of a simulated node, and their order."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ SPEC = WorkloadSpec(namespace="default", name="telemetry")
 
 
 class Node:
-    """A node whose kubelet runs by itself, and who listens to its births."""
+    """A node whose kubelet runs by itself, and a listener for its pod events."""
 
     def __init__(self, volume_s: float = 0.3, tasks: int = 0, tasks_after_s: float = 0.0) -> None:
         self.clock = VirtualClock()
@@ -34,38 +34,38 @@ class Node:
         self.kubelet = Kubelet(self.node.call, self.clock, [self.pod], machine)
         self.pod_events.open()
 
-    async def told(self, timeout_s: float = 5) -> tuple[PodEvent, ...]:
-        """Return what is told next."""
+    async def events(self, timeout_s: float = 5) -> tuple[PodEvent, ...]:
+        """Return the next events."""
         return await self.clock.until(asyncio.create_task(self.pod_events.wait(timeout_s)))
 
 
 def group_of(pod: PodSpec) -> PodEvent:
-    """Return the trace that a pod's control group is."""
+    """Return the event of a pod's control group."""
     return PodEvent(uid=pod.uid, namespace="", name="")
 
 
 def folder_of(pod: PodSpec) -> PodEvent:
-    """Return the trace that a pod's folder of logs is."""
-    known = pod.sandbox.metadata
-    return PodEvent(uid=known.uid, namespace=known.namespace, name=known.name)
+    """Return the event of a pod's log folder."""
+    of = pod.sandbox.metadata
+    return PodEvent(uid=of.uid, namespace=of.namespace, name=of.name)
 
 
 async def test_a_pod_is_told_by_its_group_and_then_by_its_folder() -> None:
-    """Both before its sandbox is asked for, and no sandbox is there yet."""
+    """Both events come before kubelet requests the sandbox."""
     node = Node()
     running = asyncio.create_task(node.kubelet.run())
-    assert await node.told() == (group_of(node.pod),)
-    assert await node.told() == (folder_of(node.pod),)
+    assert await node.events() == (group_of(node.pod),)
+    assert await node.events() == (folder_of(node.pod),)
     assert node.node.processes() == ()
     await node.clock.advance(0.5)
     assert node.node.running()
-    assert await node.told() == ()
+    assert await node.events() == ()
     assert node.pod_events.present() == (folder_of(node.pod),)
     running.cancel()
 
 
 async def test_a_successors_group_is_there_before_the_old_one_is_gone() -> None:
-    """A hold by group would let the new pod through."""
+    """For a moment both groups exist; a hold by control group would miss the new pod."""
     node = Node(volume_s=0)
     await node.clock.until(asyncio.create_task(node.kubelet.sync()))
     replacing = asyncio.create_task(node.kubelet.replace(node.pod.uid, node.next))
@@ -78,10 +78,10 @@ async def test_a_successors_group_is_there_before_the_old_one_is_gone() -> None:
 
 
 async def test_the_limit_of_tasks_is_written_after_the_group_was_seen() -> None:
-    """And over whatever an agent has written meanwhile."""
+    """Kubelet's podPidsLimit overwrites a value that an agent wrote meanwhile."""
     node = Node(tasks=1024, tasks_after_s=0.01)
     running = asyncio.create_task(node.kubelet.run())
-    assert await node.told() == (group_of(node.pod),)
+    assert await node.events() == (group_of(node.pod),)
     path = node.kernel.host.path(node.pod.uid)
     place = f"/sim/cgroup/{path}/pids.max"
     node.kernel.write(place, "0")
@@ -90,31 +90,31 @@ async def test_the_limit_of_tasks_is_written_after_the_group_was_seen() -> None:
     running.cancel()
 
 
-async def test_missed_traces_are_never_told() -> None:
-    """Folders show what was missed, also to who could not listen at all."""
+async def test_missed_traces_are_never_events() -> None:
+    """`present` still has the folders whose events were missed, or never came."""
     for deaf in (True, False):
         node = Node()
         node.pod_events.deaf = deaf
         node.pod_events.miss(0 if deaf else 2)
         await node.clock.until(asyncio.create_task(node.kubelet.sync()))
-        assert await node.told() == ()
+        assert await node.events() == ()
         assert node.pod_events.present() == (folder_of(node.pod),)
 
 
 async def test_folders_that_are_elsewhere_leave_the_groups() -> None:
-    """The uid alone is told, and no folder is there."""
+    """Only the control group's event comes, with the UID alone; `present` is empty."""
     node = Node()
     node.pod_events.elsewhere = True
     await node.clock.until(asyncio.create_task(node.kubelet.sync()))
-    assert await node.told() == (group_of(node.pod),)
-    assert await node.told() == ()
+    assert await node.events() == (group_of(node.pod),)
+    assert await node.events() == ()
     assert node.pod_events.present() == ()
 
 
 async def test_an_overflow_tells_of_all_folders_again() -> None:
-    """The queue is lost, and what is there is told in its place."""
+    """The queued events are lost, and the existing folders are reported instead."""
     node = Node()
     await node.clock.until(asyncio.create_task(node.kubelet.sync()))
     node.pod_events.overflow()
-    assert await node.told() == (folder_of(node.pod),)
-    assert await node.told() == ()
+    assert await node.events() == (folder_of(node.pod),)
+    assert await node.events() == ()

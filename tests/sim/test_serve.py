@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole simulated node behind its socket, its clock, its faults, and its workloads' file."""
+"""A whole simulated node behind its socket, its clock, its faults, and its workloads file."""
 
 import asyncio
 import random
@@ -45,7 +45,7 @@ def test_every_method_of_the_service_is_wired() -> None:
 
 
 async def test_a_node_serves_its_pods_and_restarts_them(tmp_path: Path) -> None:
-    """Ready means that all pods run; a container that is stopped comes back by itself."""
+    """`ready` is called once all pods run; kubelet restarts a stopped container."""
     socket, ready = tmp_path / "cri.sock", asyncio.Event()
     serving = asyncio.create_task(serve(socket, WORKLOADS, ready=ready.set))
     async with CriClient(socket) as client:
@@ -58,7 +58,7 @@ async def test_a_node_serves_its_pods_and_restarts_them(tmp_path: Path) -> None:
         )
         async with asyncio.timeout(10):
             while len(await _containers(client)) == len(first):
-                pass  # each look is a call, and lets the node go on
+                pass  # each call lets the node's tasks run
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving
@@ -71,7 +71,7 @@ async def _containers(client: CriClient) -> list[pb.Container]:
 
 
 async def test_errors_cross_the_socket_with_their_code(tmp_path: Path) -> None:
-    """A client sees the runtime's code and words; a client of nobody sees UNAVAILABLE."""
+    """A client gets the runtime's code and message; without a runtime it gets UNAVAILABLE."""
     socket, clock = tmp_path / "cri.sock", VirtualClock()
     faults = Faults(clock)
     faults.add(Fault(method="Version", kind=Kind.FAIL, message="no space left on device"))
@@ -86,13 +86,13 @@ async def test_errors_cross_the_socket_with_their_code(tmp_path: Path) -> None:
 
 
 async def test_a_client_is_used_inside_its_context(tmp_path: Path) -> None:
-    """A call before it is a wrong call of ours."""
+    """A call before the context is open raises `RuntimeError`."""
     with pytest.raises(RuntimeError):
         await CriClient(tmp_path / "cri.sock").call("Version", pb.VersionRequest())
 
 
 def test_workloads_survive_their_file() -> None:
-    """What is written is read back the same."""
+    """Parsing rendered workloads gives the same value."""
     assert parse_workloads(render_workloads(WORKLOADS)) == WORKLOADS
 
 
@@ -107,14 +107,14 @@ def test_workloads_survive_their_file() -> None:
     ],
 )
 def test_a_wrong_workloads_file_is_malformed(raw: bytes) -> None:
-    """Missing, unknown and impossible values are said, as in every other file of ours."""
+    """Missing, unknown and impossible values are refused."""
     with pytest.raises(Malformed):
         parse_workloads(raw)
 
 
 @pytest.mark.parametrize("spec", WORKLOADS, ids=lambda one: one.name)
 def test_pods_are_shaped_as_their_controller_shapes_them(spec: WorkloadSpec) -> None:
-    """Only a DaemonSet's pods look like a DaemonSet's."""
+    """Only the pods of a DaemonSet are identified as pods of a DaemonSet."""
     config = make_pod(spec, random.Random(1)).sandbox
     pod = Pod(
         uid=config.metadata.uid,
@@ -131,7 +131,7 @@ def test_pods_are_shaped_as_their_controller_shapes_them(spec: WorkloadSpec) -> 
 
 
 def test_a_long_name_is_cut_as_the_api_server_cuts_it() -> None:
-    """58 characters of it remain before the suffix, and 63 in all."""
+    """58 characters of the name remain before the suffix, 63 in all."""
     spec = replace(WORKLOADS[0], name="c" * 60)
     name = make_pod(spec, random.Random(1)).sandbox.metadata.name
     assert len(name) == 63
@@ -139,7 +139,7 @@ def test_a_long_name_is_cut_as_the_api_server_cuts_it() -> None:
 
 
 async def test_a_virtual_clock_wakes_in_order() -> None:
-    """Sleepers wake at their own time, the earlier first, whoever came first."""
+    """Each sleeper wakes at its own time, the earlier first, in whatever order they slept."""
     clock, woken = VirtualClock(), []
 
     async def sleeper(seconds: float) -> None:
@@ -157,7 +157,7 @@ async def test_a_virtual_clock_wakes_in_order() -> None:
 
 
 async def test_waiting_for_what_never_comes_is_an_error() -> None:
-    """A test that would hang for ever says so at once."""
+    """A task that can never end raises `RuntimeError` instead of hanging the test."""
     waiting = asyncio.create_task(asyncio.Event().wait())
     with pytest.raises(RuntimeError, match="for ever"):
         await VirtualClock().until(waiting)
@@ -166,7 +166,7 @@ async def test_waiting_for_what_never_comes_is_an_error() -> None:
 
 @pytest.mark.parametrize("kind", list(Kind))
 async def test_each_fault_does_what_it_is_called(kind: Kind) -> None:
-    """Done or not, answered or not, at once or late: all five, told apart."""
+    """Each kind: carried out or not, answered or not, at once or late."""
     clock, done = VirtualClock(), []
     faults = Faults(clock)
     faults.add(Fault(method="StopContainer", kind=kind, delay_s=5))
@@ -193,7 +193,7 @@ async def test_each_fault_does_what_it_is_called(kind: Kind) -> None:
 
 
 async def test_calls_of_callers_who_left_a_stuck_runtime_are_not_carried_out() -> None:
-    """After it goes on, only those who still wait are answered."""
+    """After the runtime is unstuck, it carries out only the calls that still wait."""
     clock, done = VirtualClock(), []
     faults = Faults(clock)
     faults.wedge()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`breakglass approve`: show, ask, sign with ssh-keygen, add the signature to the file.
 
-Order: (1) read and show, (2) ask, (3) sign, (4) verify what came back, (5) add it to the file in
-one step.  Until (5) the file is as it was; a crash at any point leaves it whole, with the
+Order: (1) read and show, (2) ask, (3) sign, (4) verify the signature, (5) add it to the file in one
+step.  The file does not change before (5); a crash at any point leaves it whole, with the
 signature or without it.
 """
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     required=True,
     metavar="KEYFILE",
-    help="Your SSH key file; its .pub where an agent holds the key.",
+    help="Your SSH key file, or its .pub if an ssh-agent holds the key.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask; for scripts that have shown it already.")
+@click.option("--yes", is_flag=True, help="Do not ask; for scripts that showed the file before.")
 @click.pass_obj
 def command(session: Session, file: Path, key: Path, *, yes: bool) -> Result:
     """Show a file, ask, and add your approval with ssh-keygen.
 
-    It needs no home: an approver's machine needs the file, this program or OpenSSH, and a key.
+    It needs no home: an approver's machine needs only this program, OpenSSH, the key and the file.
     """
     from breakglass.cli import keygen
     from breakglass.cli import review as reviews
@@ -52,7 +52,7 @@ def command(session: Session, file: Path, key: Path, *, yes: bool) -> Result:
     person, fingerprint = _verified(seen.file.text, armor, trust)  # (4)
     merged = _add(file, seen.file.text, armor)  # (5)
     after = reviews.review(merged, trust, session.now())
-    who = person or f"{fingerprint}, whose person is not known here"
+    who = person or f"key {fingerprint}, which no trust on this machine lists"
     return Result(
         text=f"approved by {who}: {len(merged.armors)} signatures in {file}",
         document={
@@ -72,17 +72,22 @@ def _ask(session: Session, seen: "Review", *, yes: bool) -> None:
         raise UsageError(
             "expected a terminal to ask on, got none",
             code="no-terminal",
-            hint="run it on a terminal, or give --yes when the file was read elsewhere",
+            hint="run it on a terminal, or give --yes if you have read the file elsewhere",
         )
     talk()
-    if not click.confirm(f"Is {seen.code} the code you were told, and do you approve?", err=True):
+    question = f"Is {seen.code} the code that was read to you, and do you approve?"
+    if not click.confirm(question, err=True):
         raise Interrupted(
-            "expected a yes, got a no", code="declined", hint="nothing was signed or written"
+            "the question was answered with no", code="declined", hint="no file was changed"
         )
 
 
 def _verified(text: bytes, armor: bytes, trust: "Trust | None") -> tuple[str, str]:
-    """Return whose signature it is ("" for a stranger) and the key; raise if it cannot count."""
+    """Return the signer's name ("" if no trust lists the key) and the key's fingerprint.
+
+    Raises:
+        InputError: the signature cannot count as an approval.
+    """
     from breakglass.core.command import NAMESPACE
     from breakglass.core.decide import Reason, count_people
     from breakglass.core.reasons import HINTS
@@ -92,10 +97,10 @@ def _verified(text: bytes, armor: bytes, trust: "Trust | None") -> tuple[str, st
     signature = parse_armor(armor)
     key = parse_key_blob(signature.key_blob)
     if trust is not None:
-        tally = count_people(text, (armor,), trust)
-        for approval in tally.approvals:
+        checked = count_people(text, (armor,), trust)
+        for approval in checked.approvals:
             return approval.person, approval.fingerprint
-        for defect in tally.defects:
+        for defect in checked.defects:
             if defect.reason is not Reason.SIGNATURE_STRANGER:
                 raise InputError(
                     defect.message, code=defect.reason.value, hint=HINTS[defect.reason]
@@ -106,13 +111,13 @@ def _verified(text: bytes, armor: bytes, trust: "Trust | None") -> tuple[str, st
         raise InputError(
             error.message,
             code=error.stable_code,
-            hint="the key signed, but in a way that no node accepts; nothing was written",
+            hint="ssh-keygen made a signature that no node accepts; no file was changed",
         ) from error
     return "", key.fingerprint
 
 
 def _add(file: Path, text: bytes, armor: bytes) -> "SignedFile":
-    """Add the signature to the file as it is now, in one step."""
+    """Add the signature to the file as it is now, in one step; return the file's new parts."""
     from breakglass.cli.review import MAX_FILE_BYTES
     from breakglass.core.signed_file import (
         SignedFile,
@@ -125,27 +130,28 @@ def _add(file: Path, text: bytes, armor: bytes) -> "SignedFile":
 
     made: list[SignedFile] = []
 
-    def with_ours(raw: bytes) -> bytes:
+    def with_signature(raw: bytes) -> bytes:
         there = parse_signed_file(repair(raw))
         if there.text != text:
             raise Malformed(
-                "expected the text that was shown, got another by now",
+                f"expected the text that was shown in {file}, got another text",
                 code="different-text",
-                hint="somebody changed the file meanwhile; show it again. Nothing was written",
+                hint="the file was changed after it was shown, and this did not change it; show it"
+                " again",
             )
         made.append(merge_signed_files(there, SignedFile(text=text, armors=(armor,))))
         return render_signed_file(made[-1])
 
-    files.change_atomically(file, with_ours, max_bytes=MAX_FILE_BYTES)
+    files.change_atomically(file, with_signature, max_bytes=MAX_FILE_BYTES)
     return made[-1]
 
 
 def _notes(after: "Review", person: str, trust: "Trust | None") -> tuple[str, ...]:
     found = []
     if trust is not None and not person:
-        found.append("warning: the trust here does not list this key: the approval will not count")
+        found.append("warning: this home's trust does not list the key: the approval won't count")
     if person and after.command and person == after.command.requester:
-        found.append("warning: the requester's own approval does not count under most policies")
+        found.append("warning: most policies do not count the requester's own approval")
     if after.missing:
         found.append(f"still missing: any of {', '.join(after.missing)}")
     elif trust is not None and not after.objections:

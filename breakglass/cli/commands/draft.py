@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass draft`: a command for people to approve.  It writes a file and nothing else.
+"""`breakglass draft`: write a command file for people to approve.  It changes nothing else.
 
-Each verb has the options that mean something for it and no others.
+Each verb has only the options that mean something for it.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _Decorator = Callable[[Any], Any]
 
 
 class _Common(TypedDict):
-    """What the options of every verb give, each under its own name."""
+    """The options that every verb has."""
 
     workload: str
     clusters: tuple[str, ...]
@@ -45,7 +45,7 @@ class _Common(TypedDict):
 
 
 class _StopOptions(_Common):
-    """What a stop and an evict are given beside."""
+    """The options of a stop and an evict."""
 
     hold: str
     grace: str
@@ -53,23 +53,23 @@ class _StopOptions(_Common):
 
 
 class _Releasing(_Common):
-    """What a release is given beside."""
+    """The options of a release."""
 
     holds_of: str
 
 
 class _Extending(_Releasing):
-    """What an extend is given beside."""
+    """The options of an extend."""
 
     hold: str
 
 
 def _given(context: click.Context, option: click.Parameter, value: str) -> str:
-    """Refuse an empty text where leaving the option out means all: a variable that is not set."""
+    """Refuse an empty value, as of an unset shell variable: it must not mean "all" (P8)."""
     is_left_out = context.get_parameter_source(option.name or "") is ParameterSource.DEFAULT
     if not value and not is_left_out:
         raise UsageError(
-            f"expected a value of {option.opts[0]}, got an empty one",
+            f"expected a value for {option.opts[0]}, got an empty one",
             code="empty-target",
             hint=f"leave {option.opts[0]} out to mean all",
         )
@@ -77,7 +77,7 @@ def _given(context: click.Context, option: click.Parameter, value: str) -> str:
 
 
 def _options(*options: _Decorator) -> Callable[[_Function], _Function]:
-    """Return the decorator that gives a verb these options, in this order."""
+    """Return a decorator that adds these options to a verb, in this order."""
 
     def decorated(function: _Function) -> _Function:
         for option in reversed(options):
@@ -89,18 +89,24 @@ def _options(*options: _Decorator) -> Callable[[_Function], _Function]:
 
 _WHERE: tuple[_Decorator, ...] = (
     click.argument("workload", metavar="NAMESPACE/DAEMONSET[@REVISION]"),
-    click.option("--cluster", "clusters", multiple=True, metavar="CLUSTER", help="By exact name."),
-    click.option("--reason", default="", metavar="TEXT", help="Why; approvers read it."),
-    click.option("--incident", default="", metavar="ID", help="The incident it belongs to."),
     click.option(
-        "--requester", metavar="NAME", help="Who asks for it.  [default: your login name]"
+        "--cluster",
+        "clusters",
+        multiple=True,
+        metavar="CLUSTER",
+        help="The exact name of a cluster; repeat it for more.",
+    ),
+    click.option("--reason", default="", metavar="TEXT", help="Why; approvers read it."),
+    click.option("--incident", default="", metavar="ID", help="The incident's id."),
+    click.option(
+        "--requester", metavar="NAME", help="Who requests it.  [default: your login name]"
     ),
     click.option(
         "--node", "nodes", multiple=True, metavar="GLOB|RANGE", help="Only nodes such as n[01-20]."
     ),
     click.option("--pool", "pools", multiple=True, metavar="POOL", help="Only nodes of this pool."),
     click.option(
-        "--except", "excepted", multiple=True, metavar="GLOB|RANGE", help="Never these nodes."
+        "--except", "excepted", multiple=True, metavar="GLOB|RANGE", help="Not these nodes."
     ),
 )
 _HOW_FAR: tuple[_Decorator, ...] = (
@@ -109,17 +115,17 @@ _HOW_FAR: tuple[_Decorator, ...] = (
         type=click.Choice(["execute", "dry-run", "drill"]),
         default="execute",
         show_default=True,
-        help="A drill is real and marked as one; a dry run changes nothing.",
+        help="A drill really acts and is marked as a drill; a dry run changes nothing.",
     ),
     click.option(
-        "--valid", default="1h", show_default=True, metavar="TIME", help="How long it may be used."
+        "--valid", default="1h", show_default=True, metavar="TIME", help="How long nodes accept it."
     ),
     click.option(
-        "--max-nodes", type=int, help="At most so many nodes.  [default: as many as it is for]"
+        "--max-nodes", type=int, help="The most nodes to act on.  [default: all that it selects]"
     ),
 )
 _OUT: tuple[_Decorator, ...] = (
-    click.option("--parallel", type=int, help="So many nodes at once."),
+    click.option("--parallel", type=int, help="How many nodes at the same time."),
     click.option(
         "-o",
         "out",
@@ -136,24 +142,24 @@ _STOPPING: tuple[_Decorator, ...] = (
         default="",
         callback=_given,
         metavar="sha256:HEX",
-        help="Only pods with a container of this one.",
+        help="Only pods with a container of this image.",
     ),
     click.option(
         "--hold",
         default="",
         metavar="TIME",
-        help="How long to keep it down; 0s stops it and no more."
-        "  [default: 2h, or what the policy allows]",
+        help="How long to keep the pods down; 0s only stops them."
+        "  [default: 2h, or less if the policy allows less]",
     ),
     click.option(
         "--grace",
         default="30s",
         show_default=True,
         metavar="TIME",
-        help="Between SIGTERM and SIGKILL.",
+        help="Time between SIGTERM and SIGKILL.",
     ),
     *_HOW_FAR,
-    click.option("--max-pods", type=int, help="At most so many a node.  [default: 10]"),
+    click.option("--max-pods", type=int, help="The most pods on each node.  [default: 10]"),
     *_OUT,
 )
 _OF_COMMAND = click.option(
@@ -164,12 +170,14 @@ _OF_COMMAND = click.option(
     metavar="ID",
     help="Only the hold of this command.  [default: every hold of the workload]",
 )
-_FOR_PODS = click.option("--max-pods", type=int, help="At most so many a node.  [default: 1000]")
+_FOR_PODS = click.option(
+    "--max-pods", type=int, help="The most pods on each node.  [default: 1000]"
+)
 
 
 @click.group()
 def command() -> None:
-    """Write a command for people to approve; nothing is done by it."""
+    """Write a command file for people to approve; it contacts no node."""
 
 
 @command.command("stop")
@@ -178,7 +186,7 @@ def command() -> None:
 def stop(session: Session, **given: Unpack[_StopOptions]) -> Result:
     """Write a command that stops a DaemonSet's pods and keeps them down.
 
-    Without --node and --pool it is for every node of the named clusters, and its text says so.
+    Without --node and --pool it selects every node of the named clusters, and its text says so.
     """
     from breakglass.core.command import Verb
 
@@ -189,9 +197,9 @@ def stop(session: Session, **given: Unpack[_StopOptions]) -> Result:
 @_options(*_STOPPING)
 @click.pass_obj
 def evict(session: Session, **given: Unpack[_StopOptions]) -> Result:
-    """Write a command that stops pods, keeps them down and takes their sandboxes down.
+    """Write a command that stops pods, keeps them down and stops their sandboxes.
 
-    The network of a pod goes with its sandbox; where that fails the pod is down all the same.
+    Stopping a sandbox removes the pod's network. The pod is down even if that fails.
     """
     from breakglass.core.command import Verb
 
@@ -202,15 +210,15 @@ def evict(session: Session, **given: Unpack[_StopOptions]) -> Result:
 @_options(*_WHERE, _OF_COMMAND, *_HOW_FAR, _FOR_PODS, *_OUT)
 @click.pass_obj
 def release(session: Session, **given: Unpack[_Releasing]) -> Result:
-    """Write a command that lets a workload go: its holds end.
+    """Write a command that ends the holds of a workload, so that its pods may run again.
 
-    The pods come back when kubelet tries again: at once, or up to 5 minutes later.
+    The pods start when kubelet tries again: at once, or up to 5 minutes later.
     """
     from dataclasses import replace
 
     from breakglass.core.command import Verb
 
-    asked = replace(_asked(Verb.RELEASE, given), holds_of=given["holds_of"])
+    asked = replace(_request(Verb.RELEASE, given), holds_of=given["holds_of"])
     return _draft(session, given, asked)
 
 
@@ -222,7 +230,8 @@ def release(session: Session, **given: Unpack[_Releasing]) -> Result:
         "--hold",
         default="",
         metavar="TIME",
-        help="How long from then on.  [default: 2h, or what the policy allows]",
+        help="How long from when a node accepts it.  [default: 2h, or less if the policy allows"
+        " less]",
     ),
     *_HOW_FAR,
     _FOR_PODS,
@@ -230,12 +239,12 @@ def release(session: Session, **given: Unpack[_Releasing]) -> Result:
 )
 @click.pass_obj
 def extend(session: Session, **given: Unpack[_Extending]) -> Result:
-    """Write a command that makes holds last longer; it never shortens one."""
+    """Write a command that makes holds last longer; it never shortens a hold."""
     from dataclasses import replace
 
     from breakglass.core.command import Verb
 
-    asked = _asked(Verb.EXTEND, given)
+    asked = _request(Verb.EXTEND, given)
     return _draft(session, given, replace(asked, holds_of=given["holds_of"], hold=given["hold"]))
 
 
@@ -243,12 +252,12 @@ def _stopping(verb: "Verb", given: _StopOptions) -> "DraftRequest":
     from dataclasses import replace
 
     return replace(
-        _asked(verb, given), image=given["image"], hold=given["hold"], grace=given["grace"]
+        _request(verb, given), image=given["image"], hold=given["hold"], grace=given["grace"]
     )
 
 
-def _asked(verb: "Verb", given: _Common) -> "DraftRequest":
-    """Return what the options of every verb ask for."""
+def _request(verb: "Verb", given: _Common) -> "DraftRequest":
+    """Return the draft request of the options that every verb has."""
     from breakglass.core import bounds
     from breakglass.core.command import Mode
     from breakglass.core.draft import DEFAULT_MAX_PODS, DraftRequest
@@ -273,7 +282,7 @@ def _asked(verb: "Verb", given: _Common) -> "DraftRequest":
 
 
 def _draft(session: Session, given: _Common, asked: "DraftRequest") -> Result:
-    """Write the draft of what was asked for and tell what comes next."""
+    """Write the draft, and return a result that says what to do next."""
     from breakglass.cli.review import document, review
     from breakglass.core.command import render_command
     from breakglass.core.signed_file import SignedFile
@@ -285,7 +294,7 @@ def _draft(session: Session, given: _Common, asked: "DraftRequest") -> Result:
         drafted = draft_for(
             asked, trust=trust, inventory=home.inventory(), now=now, max_nodes=given["max_nodes"]
         )
-    except Malformed as error:  # nobody else's file: what was typed
+    except Malformed as error:  # an argument is wrong, not a file: the default hint does not fit
         hint = f"see `breakglass draft {asked.verb} --help`"
         raise Malformed(error.message, code=error.stable_code, hint=hint) from error
     text = render_command(drafted.command)
@@ -303,7 +312,7 @@ def _draft(session: Session, given: _Common, asked: "DraftRequest") -> Result:
 
 
 def _hold_notes(drafted: "Drafted", asked: "DraftRequest") -> tuple[str, ...]:
-    """Return how long what is stopped stays down, and how to end that."""
+    """Return how long the pods will stay down, and the command that ends the hold earlier."""
     from breakglass.core.command import Mode
     from breakglass.core.names import render_duration
 
@@ -312,15 +321,15 @@ def _hold_notes(drafted: "Drafted", asked: "DraftRequest") -> tuple[str, ...]:
         return ()
     if not action.hold_s:
         return ("no hold: kubelet starts these pods again within seconds",)
-    why = "" if asked.hold else ", as nothing was said; --hold 0s stops them and no more"
+    why = "" if asked.hold else ", the default; --hold 0s only stops them"
     return (
         f"it keeps them down for {render_duration(action.hold_s)}{why}",
-        f"to let go before: breakglass draft release {_same_targets(asked)} --reason TEXT -o FILE",
+        f"to end that: breakglass draft release {_same_targets(asked)} --reason TEXT -o FILE",
     )
 
 
 def _same_targets(asked: "DraftRequest") -> str:
-    """Return the words that name the same workload on the same nodes."""
+    """Return the arguments that name the same workload on the same nodes."""
     import shlex
 
     words = [asked.workload]
@@ -335,16 +344,16 @@ def _same_targets(asked: "DraftRequest") -> str:
 
 
 def _notes(drafted: "Drafted", seen: "Review", out: Path) -> tuple[str, ...]:
-    found = [] if drafted.nodes else ["warning: the inventory has no node yet; limited to one"]
+    found = [] if drafted.nodes else ["warning: the inventory has no node yet; capped at one node"]
     able, needed = len(seen.missing), _most_approvals(seen)
     if able < needed:
         found.append(
-            f"warning: it can never be approved: {needed} approvals are needed and only"
-            f" {able} people may give one, the requester not among them"
+            f"warning: it can never be approved: it needs {needed} approvals, and only"
+            f" {able} people may give one (the requester may not)"
         )
     else:
-        found.append(f"needs {needed} of: {', '.join(seen.missing)}")
-    found.append(f"next: breakglass approve {out} --key KEYFILE, by each of them")
+        found.append(f"needs {needed} approvals of: {', '.join(seen.missing)}")
+    found.append(f"next: each approver runs `breakglass approve {out} --key KEYFILE`")
     return tuple(found)
 
 
@@ -363,28 +372,28 @@ def _requester(given: str | None) -> str:
     requester = given if given is not None else login_name()
     if not requester:
         raise UsageError(
-            "expected a requester, got none", hint="say who asks for it with --requester NAME"
+            "expected a requester, got none", hint="name who requests it with --requester NAME"
         )
     return requester
 
 
 def _write(out: Path, text: bytes) -> None:
-    """Write the draft, but never over approvals or a file that is something else."""
+    """Write the draft; refuse to replace a file with approvals, or one that is no draft."""
     from breakglass.cli.review import read_file
     from breakglass.core.command import parse_command
     from breakglass.fleet.home import files
 
     if out.exists() and (out.is_dir() or out.stat().st_size > 0):
-        hint = "choose another FILE; nothing was overwritten"
+        hint = "choose another FILE; the existing one was not changed"
         try:
             there = read_file(out)
             parse_command(there.text)
         except (Malformed, FileUnreadable) as error:
             raise FileUnreadable(
-                f"expected a new file, got {out}, which is something else", code="exists", hint=hint
+                f"cannot write {out}: the file exists and is not a draft", code="exists", hint=hint
             ) from error
         if there.armors:
             raise FileUnreadable(
-                f"expected a new file, got {out}, which holds approvals", code="exists", hint=hint
+                f"cannot write {out}: the file exists and has approvals", code="exists", hint=hint
             )
     files.write_atomically(out, text, mode=files.PUBLIC_FILE)

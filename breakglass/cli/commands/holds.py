@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass holds`: what is held down on the nodes, why, until when and by whom.
+"""`breakglass holds`: list the holds on the nodes: workload, reason, end and approvers.
 
-Each hold of each node is a row; so is a node that holds nothing, and one that did not answer,
-because what nobody could see must not look as if it were let go (P5).
+Each hold of each node is a row.  A node without holds and a node that did not answer are rows too,
+because the holds of an unreached node must not look as if they had ended (P5).
 """
 
 from dataclasses import asdict
@@ -29,50 +29,50 @@ _SHOWN_IMAGE = len("sha256:") + 12
 @click.argument("nodes", nargs=-1, metavar="[NODE ...]")
 @click.pass_obj
 def command(session: Session, nodes: tuple[str, ...]) -> Result:
-    """List what is held down on the nodes, why, until when and by whom.
+    """List the nodes' holds: workload, reason, end and approvers.
 
-    All nodes of the inventory are asked by IP, or those that are named. BLOCKED counts the starts
-    that failed at the gate, STOPS the containers that ran and were stopped at sight, LEAKED how
-    long they ran.
+    It asks all nodes of the inventory by IP, or only the named ones. BLOCKED counts the starts that
+    failed at the gate. STOPS counts the containers that ran and that the agent stopped, and LEAKED
+    is how long they ran.
     """
     from breakglass.cli import answers
     from breakglass.fleet.roads.direct import direct_road
 
     home = session.home()
     asked = home.inventory().some_nodes(nodes)
-    told = answers.ask_all(asked, direct_road(home.courier()), lambda road: road.holds())
-    return view(told)
+    answered = answers.ask_all(asked, direct_road(home.courier()), lambda road: road.holds())
+    return view(answered)
 
 
-def view(told: "tuple[Answer[NodeHold], ...]") -> Result:
-    """Return what the nodes told, for people and for programs."""
+def view(answered: "tuple[Answer[NodeHold], ...]") -> Result:
+    """Return the nodes' holds as a table and as a document."""
     from dataclasses import replace
 
     from breakglass.cli import answers, table
 
-    rows = [row for one in told for row in _rows(one)]
-    holds = [(one.node, hold) for one in told for hold in one.found]
+    rows = [row for one in answered for row in _rows(one)]
+    holds = [(one.node, hold) for one in answered for hold in one.found]
     drill = any(hold.mode == "drill" for _, hold in holds)
     head = ("MODE", *_HEAD) if drill else _HEAD
     text = table.render(head, rows if drill else [row[1:] for row in rows])
     pods = sum(len(hold.pods) for _, hold in holds)
-    total = f"{len(holds)} holds on {answers.answered(told)}; {pods} pods held down"
+    total = f"{len(holds)} holds; {pods} pods held down; {answers.answered(answered)} answered"
     document: dict[str, object] = {
         "holds": [
             {"node": node.name, "cluster": node.cluster, **asdict(hold)} for node, hold in holds
         ]
     }
-    found = answers.result(told, "holds", f"{text}\n{total}", document)
-    return replace(found, notes=(*_defects(told), *found.notes))
+    found = answers.result(answered, "holds", f"{text}\n{total}", document)
+    return replace(found, notes=(*_defects(answered), *found.notes))
 
 
 def _rows(answer: "Answer[NodeHold]") -> list[tuple[object, ...]]:
     node, blank = answer.node.name, ("-",) * (len(_HEAD) - 3)
     if answer.error is not None:
-        code = f"[{answer.error.stable_code}] not known what it holds"
+        code = f"[{answer.error.stable_code}] did not answer: holds unknown"
         return [("-", node, "?", code, *blank)]
     if not answer.found:
-        return [("-", node, "-", "nothing is held", *blank)]
+        return [("-", node, "-", "no holds", *blank)]
     return [(hold.mode.upper(), node, *_cells(hold)) for hold in answer.found]
 
 
@@ -97,11 +97,11 @@ def _cells(hold: "NodeHold") -> tuple[object, ...]:
     )
 
 
-def _defects(told: "tuple[Answer[NodeHold], ...]") -> tuple[str, ...]:
-    """Return what is wrong with the holding of single pods."""
+def _defects(answered: "tuple[Answer[NodeHold], ...]") -> tuple[str, ...]:
+    """Return a line for each pod whose hold has a problem."""
     return tuple(
         f"{one.node.name}: {pod.name or pod.uid}: {pod.gate}: {pod.note}"
-        for one in told
+        for one in answered
         for hold in one.found
         for pod in hold.pods
         if pod.note

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass init`: a new home, from people's public keys."""
+"""`breakglass init`: make a new home from people's public keys."""
 
 from pathlib import Path
 
@@ -11,28 +11,37 @@ from breakglass.errors import UsageError
 
 
 @click.command()
-@click.option("--domain", required=True, metavar="NAME", help="Who shares this trust.")
+@click.option(
+    "--domain",
+    required=True,
+    metavar="NAME",
+    help="The domain: all clusters that share this trust.",
+)
 @click.option(
     "--person",
     "people",
     multiple=True,
     metavar="NAME=KEY.pub",
-    help="A person and a public key file; once for each person, again for a second key.",
+    help="A person and a public key file; repeat it for each person and each further key.",
 )
 @click.option(
     "--quorum", type=int, default=2, show_default=True, help="How many people must approve."
 )
 @click.option(
-    "--courier", default="bastion", show_default=True, metavar="NAME", help="This machine's name."
+    "--courier",
+    default="bastion",
+    show_default=True,
+    metavar="NAME",
+    help="The courier name of this machine.",
 )
 @click.pass_obj
 def command(
     session: Session, domain: str, people: tuple[str, ...], quorum: int, courier: str
 ) -> Result:
-    """Make a new home: trust version 1, an offline CA, this courier.
+    """Make a new home: a trust, an offline CA, a courier identity.
 
-    The trust asks for QUORUM people for everything, the requester not among them. Compare the
-    printed fingerprints with each person: that is the one thing nobody can check for you.
+    Every command then needs the approvals of QUORUM people, the requester not counted. Compare each
+    printed fingerprint with its person: breakglass cannot know whose key it is.
     """
     from breakglass.core.trust import Trust
     from breakglass.fleet.home.founding import Founder, found
@@ -72,9 +81,7 @@ def command(
                 for person in trust.people
             ],
         },
-        notes=(
-            "compare each fingerprint with its person; keep a copy of this home somewhere safe",
-        ),
+        notes=("compare each fingerprint with its person, and keep a backup of this home",),
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass log verify`: a node's whole log, verified here."""
+"""`breakglass log verify`: read the whole logs of nodes and verify them on this machine."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -23,10 +23,11 @@ def command() -> None:
 @click.argument("nodes", nargs=-1, metavar="[NODE ...]")
 @click.pass_obj
 def verify(session: Session, nodes: tuple[str, ...]) -> Result:
-    """Read nodes' logs whole and verify all of it here.
+    """Read the nodes' whole logs and verify them on this machine.
 
-    The tree and its checkpoint against the key pinned in the inventory, what was known here before,
-    and every decision and every hold again from the trust and the signatures in the log.
+    It checks the Merkle tree and its checkpoint against the key in the inventory, compares the log
+    with the checkpoints and receipts kept here, and decides every command and hold again from the
+    trust and the signatures in the log.
     """
     from breakglass.fleet.evidence.logcheck import check_log
     from breakglass.fleet.roads.direct import direct_road
@@ -50,7 +51,7 @@ def verify(session: Session, nodes: tuple[str, ...]) -> Result:
     return _result(rows)
 
 
-PARALLEL = 16  # each is read whole, and deciding again takes our own processor
+PARALLEL = 16  # each log is read whole, and deciding again costs CPU time on this machine
 
 
 def _result(rows: "tuple[LogRow, ...]") -> Result:
@@ -78,9 +79,7 @@ def _result(rows: "tuple[LogRow, ...]") -> Result:
         document={"nodes": [_document(row) for row in rows], "entries": entries},
         exit_status=status,
         code=codes[0] if codes else "ok",
-        message=f"expected {len(rows)} logs to verify, got {good}: {', '.join(codes)}"
-        if bad
-        else "",
+        message=f"{good} of {len(rows)} logs verified: {', '.join(codes)}" if bad else "",
         hint=bad[0].hint if bad else "",
     )
 
@@ -110,8 +109,8 @@ def _note(row: "LogRow") -> str:
         return f"[{row.code}] {row.message}"
     let_go = len(row.report.let_go) if row.report else 0
     notes = (
-        f"{let_go} holds let go by root on the node" if let_go else "",
-        f"not kept here: {row.unkept}" if row.unkept else "",
+        f"root ended {let_go} holds on the node itself" if let_go else "",
+        f"log not stored on this machine: {row.unkept}" if row.unkept else "",
     )
     return "; ".join(note for note in notes if note)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass merge`: the approvals of several files, or bare .sig files, in one."""
+"""`breakglass merge`: merge the approvals of several files, or bare .sig files, into one file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="Where the result goes; it may be one of the others.",
+    help="The file to write; it may be one of the input files.",
 )
 @click.pass_obj
 def command(session: Session, file: Path, others: tuple[Path, ...], out: Path) -> Result:
-    """Put the approvals of several files into one.
+    """Merge the approvals of several files into one file.
 
     Each OTHER is a file with the same text, or a bare .sig that ssh-keygen made over it.
     """
@@ -53,7 +53,7 @@ def command(session: Session, file: Path, others: tuple[Path, ...], out: Path) -
 
 
 def _parts(path: Path, text: bytes) -> "SignedFile":
-    """Return a file's parts; a bare signature must be one over `text`."""
+    """Return the parts of a signed file, or of a bare signature, which must be over `text`."""
     from breakglass.cli.review import read_bytes
     from breakglass.core.signed_file import BEGIN, parse_signed_file, repair
 
@@ -78,5 +78,5 @@ def _verify_over(text: bytes, armor: bytes, path: Path) -> None:
         raise Malformed(
             f"{error.message} in {path}",
             code=error.stable_code,
-            hint="sign exactly what `breakglass show --raw FILE` writes; nothing was written",
+            hint="sign exactly what `breakglass show --raw FILE` writes; no file was changed",
         ) from error

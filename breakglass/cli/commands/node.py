@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass node add|bundle`: the inventory, and what a node installs."""
+"""`breakglass node add|bundle`: add nodes to the inventory, and write their bundles."""
 
 from pathlib import Path
 
@@ -11,20 +11,19 @@ from breakglass.cli.session import Session
 
 @click.group()
 def command() -> None:
-    """Add nodes to the inventory and make what they install."""
+    """Add nodes to the inventory and write their install bundles."""
 
 
 @command.command("add")
 @click.argument("name")
 @click.argument("address", metavar="ADDRESS[:PORT]")
 @click.option("--cluster", required=True, metavar="CLUSTER", help="The node's Kubernetes cluster.")
-@click.option("--pool", default="", metavar="POOL", help="The node's pool, if it is in one.")
+@click.option("--pool", default="", metavar="POOL", help="The node's pool, if it has one.")
 @click.pass_obj
 def add(session: Session, name: str, address: str, cluster: str, pool: str) -> Result:
     """Add a node by its IP address, and make its identity.
 
-    The port is 7443 where none is given. A name in place of an address is refused: in an outage
-    nothing resolves it.
+    The default port is 7443. A host name is refused: DNS may be down in an outage.
     """
     from breakglass.core import names
     from breakglass.fleet.home.bundle import add_node
@@ -63,9 +62,9 @@ def add(session: Session, name: str, address: str, cluster: str, pool: str) -> R
 )
 @click.pass_obj
 def bundle(session: Session, name: str, out: Path) -> Result:
-    """Write what a node installs: agent.toml, key, certificate, CA, trust and its pin.
+    """Write a node's bundle: agent.toml, key, certificate, CA, trust and its pin.
 
-    The folder holds the node's private keys: carry it over a road that you trust.
+    The folder holds the node's private keys: copy it to the node over a channel that you trust.
     """
     from breakglass.fleet.home.bundle import write_bundle
 
@@ -81,5 +80,5 @@ def bundle(session: Session, name: str, out: Path) -> Result:
             "files": made,
             "trust": {"version": trust.version, "sha256": trust.sha256},
         },
-        notes=("it holds private keys; install it as /etc/breakglass, owned by root",),
+        notes=(f"{out} holds private keys; install it as /etc/breakglass, owned by root",),
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass outcome`: what the nodes have on record of a command."""
+"""`breakglass outcome`: show what the nodes recorded about a command."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @click.argument("command_id", metavar="ID")
 @click.pass_obj
 def command(session: Session, command_id: str) -> Result:
-    """Show what nodes have on record of a command.
+    """Show what the nodes recorded about a command.
 
-    Every node of the inventory is asked, and each pod is shown; nodes that never accepted it are
-    counted apart.
+    It asks every node of the inventory and shows each pod. Nodes that never accepted the command
+    are counted separately.
     """
     from breakglass.cli import rows as tables
     from breakglass.core.names import parse_id
@@ -69,18 +69,18 @@ def _with_pods(found: Result, pods: list[dict[str, object]], without: int) -> Re
         head.append("gate")
     cells = [[pod[key] for key in head] for pod in pods]
     parts = [table.render([key.upper() for key in head], cells)] if pods else []
-    text = "\n\n".join((*parts, f"{found.text}; {without} nodes have no record of it"))
+    text = "\n\n".join((*parts, f"{found.text}; {without} nodes have no record of the command"))
     return replace(found, text=text)
 
 
 def _unknown(wanted: str, without: int) -> Result:
     return Result(
-        text=f"none of {without} nodes has {wanted} on record",
+        text=f"0 of {without} nodes have a record of {wanted}",
         document={"id": wanted, "nodes": [], "pods": [], "not_on_record": without},
         exit_status=Exit.INCOMPLETE,
         code="not-on-record",
-        message=f"expected {wanted} on record of a node, got it on none of {without}",
-        hint="compare the id with `breakglass show FILE`; it may never have been delivered",
+        message=f"0 of {without} nodes have a record of {wanted}",
+        hint="compare the id with `breakglass show FILE`; or the command was never delivered",
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass pods`: the nodes' pods, as their runtimes see them."""
+"""`breakglass pods`: list the pods on the nodes, as the container runtimes report them."""
 
 from typing import TYPE_CHECKING
 
@@ -18,26 +18,26 @@ _HEAD = ("node", "namespace", "name", "daemonset", "revision", "state", "running
 @click.argument("nodes", nargs=-1, metavar="[NODE ...]")
 @click.pass_obj
 def command(session: Session, nodes: tuple[str, ...]) -> Result:
-    """List the nodes' pods as their runtimes see them.
+    """List the nodes' pods, as the container runtimes report them.
 
-    All nodes of the inventory are asked by IP, or those that are named. No API server is.
+    It asks all nodes of the inventory by IP, or only the named ones. It needs no API server.
     """
     from breakglass.cli import answers, table
     from breakglass.fleet.roads.direct import direct_road
 
     home = session.home()
     asked = home.inventory().some_nodes(nodes)
-    told = answers.ask_all(asked, direct_road(home.courier()), lambda road: road.pods())
+    answered = answers.ask_all(asked, direct_road(home.courier()), lambda road: road.pods())
     pods = [
         {"node": one.node.name, "cluster": one.node.cluster, **_document(pod)}
-        for one in told
+        for one in answered
         for pod in one.found
     ]
     text = table.render(
         [key.upper() for key in _HEAD], [[_cell(pod[key]) for key in _HEAD] for pod in pods]
     )
-    summary = f"{len(pods)} pods on {answers.answered(told)}"
-    return answers.result(told, "pods", f"{text}\n{summary}", {"pods": pods})
+    summary = f"{len(pods)} pods; {answers.answered(answered)} answered"
+    return answers.result(answered, "pods", f"{text}\n{summary}", {"pods": pods})
 
 
 def _cell(value: object) -> str:

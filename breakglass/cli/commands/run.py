@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass run`: deliver an approved file to the nodes of the inventory, and watch.
+"""`breakglass run`: deliver an approved file to the nodes and report each node's outcome.
 
-Order: (1) decide here, as each node will, (2) find the nodes, (3) show and ask, (4) deliver.  What
-is not approved is not sent anywhere.
+Order: (1) decide here, as each node will, (2) find the nodes, (3) show and ask, (4) deliver.  A
+file that is not approved is not sent to any node.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def command(session: Session, file: Path, *, yes: bool) -> Result:
-    """Deliver an approved file to the nodes and watch what happens.
+    """Deliver an approved file and report each node's outcome.
 
-    Delivering it again is safe: a node acts once and answers its first outcome. Ctrl-C ends the
-    watching, not the nodes' work.
+    Delivering it again is safe: a node acts only once and answers its first outcome again. Ctrl-C
+    stops only this program: the nodes finish what they accepted.
     """
     from breakglass.cli import review as reviews
     from breakglass.fleet.rollout.roll_out import targeted
@@ -74,7 +74,7 @@ def _show_and_ask(
     talk(approved.command.summary)
     people = ", ".join(one.person for one in approved.approvals)
     talk(f"approved by {people}; code {code(approved.text)}; id {approved.command.id}")
-    talk(f"{len(nodes)} nodes of the inventory, {others} others not targeted")
+    talk(f"targets {len(nodes)} nodes of the inventory; {others} other nodes are not targeted")
     if yes:
         return
     if not session.is_terminal():
@@ -84,7 +84,9 @@ def _show_and_ask(
             hint="run it on a terminal, or give --yes",
         )
     if not click.confirm("Deliver it?", err=True):
-        raise Interrupted("expected a yes, got a no", code="declined", hint="nothing was delivered")
+        raise Interrupted(
+            "the question was answered with no", code="declined", hint="nothing was delivered"
+        )
 
 
 def _deliver(
@@ -94,7 +96,7 @@ def _deliver(
     parts: "SignedFile",
     nodes: "tuple[InventoryNode, ...]",
 ) -> "tuple[tuple[NodeRow, ...], bool]":
-    """Return a row for every node, and whether we saw it to the end."""
+    """Return a row for every node, and whether every node's delivery ended."""
     from dataclasses import replace
 
     from breakglass.cli.live import watching
@@ -128,7 +130,7 @@ def _deliver(
 
 
 def _unseen(node: "InventoryNode") -> "NodeRow":
-    """Return the row of a node that had not ended when a person interrupted us."""
+    """Return the row of a node whose delivery had not ended when a person pressed Ctrl-C."""
     from breakglass.fleet.rollout.rows import NodeRow, NodeState
 
     return NodeRow(
@@ -136,7 +138,7 @@ def _unseen(node: "InventoryNode") -> "NodeRow":
         cluster=node.cluster,
         state=NodeState.UNREACHED,
         code="interrupted",
-        message="expected its answer, got interrupted before",
+        message="interrupted before the node reported its outcome",
         hint=Interrupted.default_hint,
     )
 
@@ -166,13 +168,13 @@ def _result(
             "not_targeted": others,
         },
     )
-    found = replace(found, text=f"{found.text}; {others} nodes not targeted")
+    found = replace(found, text=f"{found.text}; {others} other nodes not targeted")
     if is_whole:
         return found
     return replace(
         found,
         exit_status=Exit.INTERRUPTED,
         code=Interrupted.code,
-        message="expected to watch to the end, got interrupted",
+        message="interrupted before every node had reported its outcome",
         hint=Interrupted.default_hint,
     )

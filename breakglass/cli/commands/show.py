@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass show`: what a file would do, exactly as it is signed."""
+"""`breakglass show`: show the signed text of a command file, what it does, and its approvals."""
 
 import sys
 from pathlib import Path
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
-@click.option("--raw", is_flag=True, help="The signed bytes exactly, and nothing else.")
+@click.option("--raw", is_flag=True, help="Write exactly the signed bytes, and nothing else.")
 @click.pass_obj
 def command(session: Session, file: Path, *, raw: bool) -> Result:
-    """Show what a file would do, who approved it and who is missing.
+    """Show what a file does, who approved it and who has not yet.
 
     With --raw it writes the signed bytes, for `ssh-keygen -Y sign -n breakglass-command-v1`.
     """
@@ -53,7 +53,7 @@ def command(session: Session, file: Path, *, raw: bool) -> Result:
 
 def _raw(seen: "Review") -> Result:
     if seen.problem is not None and sys.stdout.isatty():
-        # Not printable ASCII perhaps: a terminal must not read it.
+        # It may hold control characters, which must not reach a terminal.
         raise seen.problem
     return Result(raw=seen.file.text)
 

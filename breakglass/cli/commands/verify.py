@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass verify`: the verdict that a node would give, as far as it can be given here."""
+"""`breakglass verify`: check a file against the home's trust, as a node would."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from breakglass.errors import Exit
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.pass_obj
 def command(session: Session, file: Path) -> Result:
-    """Say whether a file is approved, from the trust in this home.
+    """Check against this home's trust whether a file is approved.
 
-    Nothing is asked of any node. What only a node knows - which one it is, what it protects, what
-    it has seen before - is decided there.
+    It contacts no node. A node also checks what only it knows: its name, its protected workloads,
+    and the commands that it accepted before.
     """
     from breakglass.cli import review as reviews
     from breakglass.core import bounds

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evidence on the bastion: receipts, checkpoints and whole logs of nodes, verified and kept.
+"""Evidence on the bastion: receipts, checkpoints and whole logs of nodes, verified and stored.
 
-Reason to change: what is proven about a node's log, or how the proof is kept.
+Reason to change: what is verified about a node's log, or how the evidence is stored.
 May touch: the evidence folders of the home.
-Promises: nothing that was kept is replaced by what does not verify (P4).
+Promises: evidence that does not verify never replaces stored evidence (P4).
 """

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Verifying a node's whole log on the bastion.
+"""Verify a node's whole log on the bastion.
 
- (1) read every entry and the checkpoint over them, and put them aside in a file, bounded
- (2) the checkpoint is signed by the pinned key, and its root is that of these entries
- (3) the checkpoint kept here is one of the same log, earlier
- (4) each receipt kept here is of an entry of this log, under a checkpoint that it had
- (5) every decision in it is decided again, from the trust and the signatures it holds
- (6) keep the log and the newest checkpoint
+ (1) read every entry and their checkpoint into a temporary file, up to a bound
+ (2) verify that the pinned key signed the checkpoint, and that its root is that of these entries
+ (3) verify that the stored checkpoint is an earlier one of the same log
+ (4) verify that each stored receipt is of an entry and of an earlier checkpoint of this log
+ (5) decide every command in the log again, from the trust and the signatures in the log
+ (6) store the log and the newest checkpoint
 
-Any step may find the node out; then nothing that was kept is replaced.
+If a step fails, no stored file is replaced.
 """
 
 from collections.abc import Iterator
@@ -40,12 +40,12 @@ LOG = "log.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRow:
-    """What verifying one node's log showed.
+    """The result of verifying one node's log.
 
     Attributes:
         state: "verified", "bad" (something does not verify), "unreached" or "failed".
-        report: what deciding everything again showed, where it came to that.
-        unkept: why the log could not be kept here, or "".
+        report: the result of step (5); None if an earlier step failed.
+        unkept: why the log could not be stored, or "".
     """
 
     node: str
@@ -62,7 +62,7 @@ class LogRow:
 async def check_log(
     node: InventoryNode, *, open_road: OpenRoad, folder: Path, trust_sha256: str
 ) -> LogRow:
-    """Return what verifying a node's whole log shows; every expected error becomes the row."""
+    """Verify a node's whole log and return its row; every `BreakglassError` becomes part of it."""
     try:
         store.make_folder(folder)
         fresh = folder / f".{LOG}.fresh"
@@ -113,12 +113,12 @@ async def _check(
         state="verified",
         entries=tree.size,
         report=report,
-        unkept=_keep(folder, node.log_key, fresh, newest),  # (6)
+        unkept=_store(folder, node.log_key, fresh, newest),  # (6)
     )
 
 
 async def _read(road: Road, node: InventoryNode, fresh: Path) -> tuple[Tree, VerifiedCheckpoint]:
-    """Put every entry into `fresh`; return their tree and the checkpoint, which agree."""
+    """Write every entry to `fresh`; return their tree and the checkpoint, which agree."""
     tree, total, newest = Tree(), 0, None
     with _writing(fresh) as file:
         while newest is None or tree.size < newest.checkpoint.size:
@@ -126,20 +126,21 @@ async def _read(road: Road, node: InventoryNode, fresh: Path) -> tuple[Tree, Ver
             async with aclosing(road.entries(tree.size)) as read:
                 async for one in read:
                     if newest is not None and tree.size == newest.checkpoint.size:
-                        break  # it grew while we read: what is newer is for the next time
+                        break  # the log grew during the read: the next read gets newer entries
                     total += len(one.entry)
                     _verify_entry(one.index, tree.size, one.entry, total)
                     tree.append(leaf_hash(one.entry))
                     file.write(one.entry + b"\n")
                     if newest is None and one.checkpoint:
-                        newest = _seen(one.checkpoint, node.log_key)
+                        newest = _verified(one.checkpoint, node.log_key)
             if newest is None or tree.size == before:
                 raise LogTampered(
-                    "expected entries up to a checkpoint over them, got an end before it"
+                    f"expected entries up to their checkpoint, got the end after {tree.size}"
                 )
     if tree.size > newest.checkpoint.size or tree.root() != newest.checkpoint.root:
         raise LogTampered(
-            f"expected the root of {newest.checkpoint.size} entries in its checkpoint, got another"
+            f"expected the checkpoint to have the root of its {newest.checkpoint.size} entries,"
+            " got another root"
         )
     return tree, newest
 
@@ -149,19 +150,20 @@ def _writing(fresh: Path) -> BinaryIO:
         return fresh.open("wb")
     except OSError as error:
         words = (error.strerror or "an error").lower()
-        raise FileUnreadable(
-            f"expected to write {fresh}, got: {words}", code="file-unwritable"
-        ) from error
+        raise FileUnreadable(f"cannot write {fresh}: {words}", code="file-unwritable") from error
 
 
 def _verify_entry(index: int, expected: int, entry: bytes, total: int) -> None:
     if index != expected:
         raise LogTampered(f"expected entry {expected}, got {index}")
     if b"\n" in entry or len(entry) > bounds.MAX_ENTRY_BYTES or total > bounds.MAX_LOG_BYTES:
-        raise LogTampered(f"expected entries of one line within bounds, got another at {index}")
+        raise LogTampered(
+            f"expected entries of one line and a log of at most {bounds.MAX_LOG_BYTES} bytes,"
+            f" got another at entry {index}"
+        )
 
 
-def _seen(note: bytes, log_key: str) -> VerifiedCheckpoint:
+def _verified(note: bytes, log_key: str) -> VerifiedCheckpoint:
     try:
         return VerifiedCheckpoint(checkpoint=verify_checkpoint(note, log_key), note=note)
     except Malformed as error:
@@ -179,7 +181,7 @@ def _verify_stored(folder: Path, log_key: str, tree: Tree) -> None:
         )
     if tree.root(size) != root:
         raise LogTampered(
-            f"expected the log whose first {size} entries are known here, got another",
+            f"expected the log whose first {size} entries this machine has verified, got another",
             code="log-forked",
         )
 
@@ -190,14 +192,14 @@ def _verify_receipts(folder: Path, log_key: str, tree: Tree) -> None:
             checkpoint = verify_receipt(receipt, log_key)
         except Malformed as error:
             raise LogTampered(error.message, code=error.stable_code) from error
-        held = (
+        is_in_log = (
             receipt.index < checkpoint.size <= tree.size
             and tree.leaf(receipt.index) == leaf_hash(receipt.entry)
             and tree.root(checkpoint.size) == checkpoint.root
         )
-        if not held:
+        if not is_in_log:
             raise LogTampered(
-                f"expected entry {receipt.index} as its receipt here says, got another",
+                f"expected entry {receipt.index} as in its stored receipt, got another",
                 code="log-forked",
             )
 
@@ -208,9 +210,9 @@ def _entries_of(fresh: Path) -> Iterator[bytes]:
             yield line.removesuffix(b"\n")
 
 
-def _keep(folder: Path, log_key: str, fresh: Path, newest: VerifiedCheckpoint) -> str:
+def _store(folder: Path, log_key: str, fresh: Path, newest: VerifiedCheckpoint) -> str:
     try:
         fresh.replace(folder / LOG)
     except OSError as error:
-        return f"expected to keep the log, got: {(error.strerror or 'an error').lower()}"
+        return f"cannot write {folder / LOG}: {(error.strerror or 'an error').lower()}"
     return store.keep_checkpoint(folder, log_key, newest)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The evidence of one conversation with a node: receipts verified against its pinned log key.
+"""The evidence of one connection to a node: receipts verified against its pinned log key.
 
-A receipt that does not verify, a smaller log or a failed proof of growth raises an `EvidenceError`.
+A receipt that does not verify, a smaller log or a failed consistency proof raises `EvidenceError`.
 """
 
 import asyncio
@@ -27,27 +27,27 @@ from breakglass.fleet.roads.port import Road
 
 @dataclass(slots=True, kw_only=True)
 class NodeEvidence:
-    """The evidence of one conversation with one node.
+    """The receipts of one connection to one node.
 
     Attributes:
-        folder: where this node's evidence is kept.
-        log_key: what its checkpoints are pinned to.
+        folder: where this node's evidence is stored.
+        log_key: the key that must have signed the node's checkpoints.
     """
 
     folder: Path
     log_key: str
     _receipts: list[Receipt] = field(default_factory=list)
-    _seen: list[VerifiedCheckpoint] = field(default_factory=list)
+    _checkpoints: list[VerifiedCheckpoint] = field(default_factory=list)
 
     def take(self, receipt: Receipt) -> Entry:
-        """Return the entry of a receipt that verifies; raise `EvidenceError`."""
+        """Verify a receipt, remember it and return its entry; raise `EvidenceError`."""
         try:
             checkpoint = verify_receipt(receipt, self.log_key)
             entry = parse_entry(receipt.entry)
         except Malformed as error:
             raise not_evidence(error) from error
         self._receipts.append(receipt)
-        self._seen.append(VerifiedCheckpoint(checkpoint=checkpoint, note=receipt.checkpoint))
+        self._checkpoints.append(VerifiedCheckpoint(checkpoint=checkpoint, note=receipt.checkpoint))
         return entry
 
     @property
@@ -56,37 +56,37 @@ class NodeEvidence:
         return bool(self._receipts)
 
     async def settle(self, road: Road) -> str:
-        """Prove that the log only grew, and keep what was taken; return why that was impossible.
+        """Verify that the log only grew, and store the receipts; return why storing failed, or "".
 
         Raises:
-            EvidenceError: the log is not the one it was.
+            EvidenceError: the log is not a longer version of the stored one.
             BreakglassError: the node did not answer.
         """
         stored = stored_checkpoint(self.folder, self.log_key)
-        if not self._seen:
+        if not self._checkpoints:
             return ""
-        sizes = [one.checkpoint.size for one in self._seen]
-        newest = self._seen[sizes.index(max(sizes))]
-        oldest = self._seen[sizes.index(min(sizes))]
+        sizes = [one.checkpoint.size for one in self._checkpoints]
+        newest = self._checkpoints[sizes.index(max(sizes))]
+        oldest = self._checkpoints[sizes.index(min(sizes))]
         for old in (stored, oldest):
             if old is not None:
                 newest = await self._grown(road, old, newest)
-        return await asyncio.to_thread(self._keep, newest)
+        return await asyncio.to_thread(self._store, newest)
 
     async def _grown(
         self, road: Road, old: VerifiedCheckpoint, newest: VerifiedCheckpoint
     ) -> VerifiedCheckpoint:
-        """Return the newest checkpoint of a log that is `old` with more behind it."""
+        """Verify that the log of `newest` extends that of `old`; return the newest checkpoint."""
         before, after = old.checkpoint, newest.checkpoint
         if before.size > after.size:
             raise _shrunk(before.size, after.size)
         if before.size == after.size:
             if before.root != after.root:
-                raise LogTampered(f"expected one log of {before.size} entries, got two")
+                raise LogTampered(f"expected one root of {before.size} entries, got two")
             return newest
         proof, note = await road.consistency(before.size)
         try:
-            # The usual answer is the checkpoint of the last receipt, which is verified already.
+            # Usually the node answers with the checkpoint of the last receipt, verified already.
             latest = after if note == newest.note else verify_checkpoint(note, self.log_key)
         except Malformed as error:
             raise not_evidence(error) from error
@@ -96,11 +96,11 @@ class NodeEvidence:
         return VerifiedCheckpoint(checkpoint=latest, note=note)
 
     def keep_receipts(self) -> str:
-        """Keep what was taken, of a node that does not answer any more; return why not, or ""."""
+        """Store the receipts, without a proof of growth; return why that failed, or ""."""
         lines = [render_receipt(receipt) for receipt in self._receipts]
         if not lines:
             return ""
-        name = f"{max(one.checkpoint.size for one in self._seen):012d}.jsonl"
+        name = f"{max(one.checkpoint.size for one in self._checkpoints):012d}.jsonl"
         try:
             folder = make_folder(self.folder / "receipts")
             files.write_atomically(folder / name, b"".join(lines))
@@ -108,7 +108,7 @@ class NodeEvidence:
             return error.message
         return ""
 
-    def _keep(self, newest: VerifiedCheckpoint) -> str:
+    def _store(self, newest: VerifiedCheckpoint) -> str:
         return self.keep_receipts() or keep_checkpoint(self.folder, self.log_key, newest)
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept of the nodes' logs on the bastion, in files.
+"""The files of the evidence on the bastion.
 
     evidence/CLUSTER/NODE/checkpoint               the newest verified checkpoint
-    evidence/CLUSTER/NODE/receipts/SIZE.jsonl      the receipts of one conversation
+    evidence/CLUSTER/NODE/receipts/SIZE.jsonl      the receipts of one connection
     evidence/CLUSTER/NODE/log.jsonl                the whole log, as `log verify` last read it
 
-A node shows its log to this bastion alone.  It cannot show another one tomorrow, because the
-bastion keeps the checkpoint and demands a proof that the log has only grown since.  A disk that
-cannot be written is reported in the row, and nothing waits for it (P9).
+The stored checkpoint keeps a node from showing another log later: this bastion then demands a proof
+that the log has only grown since.  If the disk cannot be written, the row says so and the delivery
+goes on (P9).
 """
 
 import base64
@@ -34,7 +34,7 @@ class VerifiedCheckpoint:
 
 
 def stored_checkpoint(folder: Path, log_key: str) -> VerifiedCheckpoint | None:
-    """Return the newest checkpoint kept of a node; raise `EvidenceError` if it is none."""
+    """Return a node's stored checkpoint, or None; raise `EvidenceError` if it does not verify."""
     path = folder / CHECKPOINT
     if not path.exists():
         return None
@@ -46,7 +46,7 @@ def stored_checkpoint(folder: Path, log_key: str) -> VerifiedCheckpoint | None:
 
 
 def keep_checkpoint(folder: Path, log_key: str, newest: VerifiedCheckpoint) -> str:
-    """Keep a checkpoint unless a newer one is there; return why that was impossible, or ""."""
+    """Store a checkpoint unless a newer one is stored; return why that failed, or ""."""
     try:
         make_folder(folder)
         with files.locked(folder):
@@ -59,7 +59,7 @@ def keep_checkpoint(folder: Path, log_key: str, newest: VerifiedCheckpoint) -> s
 
 
 def stored_receipts(folder: Path) -> tuple[Receipt, ...]:
-    """Return every receipt kept of a node; raise `EvidenceError` for a file that is none."""
+    """Return every stored receipt of a node; raise `EvidenceError` for a broken file."""
     found: list[Receipt] = []
     for path in sorted((folder / "receipts").glob("*.jsonl")):
         raw = files.read_bounded(path, max_bytes=MAX_RECEIPTS_BYTES)
@@ -71,12 +71,12 @@ def stored_receipts(folder: Path) -> tuple[Receipt, ...]:
 
 
 def make_folder(folder: Path) -> Path:
-    """Make a folder of the evidence, for its owner alone; raise `FileUnreadable`."""
+    """Make a folder of the evidence with mode 0700; raise `FileUnreadable`."""
     try:
         folder.mkdir(mode=files.PRIVATE_FOLDER, parents=True, exist_ok=True)
     except OSError as error:
         raise FileUnreadable(
-            f"expected to write {folder}, got: {(error.strerror or 'an error').lower()}",
+            f"cannot write {folder}: {(error.strerror or 'an error').lower()}",
             code="file-unwritable",
         ) from error
     return folder
@@ -94,10 +94,10 @@ def render_receipt(receipt: Receipt) -> bytes:
 
 
 def parse_receipt(line: bytes) -> Receipt:
-    """Return the receipt that a line holds.
+    """Return the receipt in a line of JSON.
 
     Raises:
-        ValueError, KeyError, TypeError: the line is no receipt.
+        ValueError, KeyError, TypeError: the line is not a receipt.
     """
     document = json.loads(line)
     return Receipt(
@@ -109,5 +109,5 @@ def parse_receipt(line: bytes) -> Receipt:
 
 
 def not_evidence(error: Malformed) -> EvidenceError:
-    """Return the error for bytes of a node that are not what a log has."""
+    """Return the `EvidenceError` for bytes of a node that cannot be parsed."""
     return LogTampered(error.message, code=error.stable_code)

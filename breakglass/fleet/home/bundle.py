@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node needs: its row in the inventory, its keys, and the folder that is installed on it.
+"""Add a node: its inventory row, its keys, and the bundle, a folder to install on it.
 
 The folder becomes `/etc/breakglass`: `agent.toml` with paths relative to itself, the node's TLS
-key and certificate, the CA that couriers are checked against, the trust, and its pin inside
-`agent.toml`.  The list of protected workloads keeps the node's own life support out of anybody's
-reach; no quorum overrides it, and only the node's owner changes it, in that file.
+key and certificate, the CA for the couriers' certificates, the trust, and its pin inside
+`agent.toml`.  `agent.toml` lists the protected workloads, without which the node or its pods do not
+work.  No quorum overrides that list (P8); only the node's owner changes it, in that file.
 """
 
 import secrets
@@ -19,8 +19,8 @@ from breakglass.fleet.home import files, identity
 from breakglass.fleet.home.home import Home, NodeKeys
 from breakglass.fleet.home.inventory import Address, Inventory, InventoryNode
 
-# Names under which these are really installed: kubeadm, the projects' own manifests and charts, and
-# the managed clouds.  Any namespace, because the same thing is put into different ones.
+# Their names as kubeadm, the projects' own manifests and charts, and the managed clouds install
+# them.  In any namespace, because installations differ in it.
 LIFE_SUPPORT = (
     # traffic to Services
     "*/kube-proxy*",
@@ -62,7 +62,7 @@ LIFE_SUPPORT = (
     "*/csi-*",
     "*/longhorn-*",
     "*/portworx*",
-    # another breakglass component in a pod
+    # components of breakglass that run in pods
     "*/breakglass-*",
 )
 
@@ -78,7 +78,7 @@ _PATHS = {
 def add_node(
     home: Home, *, name: str, cluster: str, pool: str, address: Address, now: datetime
 ) -> InventoryNode:
-    """Make a node's identity and its row in the inventory; raise before anything is written."""
+    """Make a node's identity and its inventory row; raise before anything is written."""
     trust = home.trust()
     tls = identity.make_node(home.ca(), node=name, cluster=cluster, ip=address.ip, now=now)
     seed = secrets.token_bytes(32)
@@ -95,13 +95,13 @@ def add_node(
     def added(inventory: Inventory) -> Inventory:
         if any(one.name == name for one in inventory.nodes):
             raise ConfigInvalid(
-                f"expected a new name for a node, got {name}, which is in the inventory",
+                f"expected a new node name, got {name}, which is in the inventory",
                 code="exists",
-                hint="to give it a new identity, remove its row from inventory.toml first",
+                hint="to make a new identity for it, first remove its row from inventory.toml",
             )
         after = Inventory(nodes=(*inventory.nodes, node))
-        # The keys come first: a row without keys could never be installed, keys without a row
-        # are never looked at.
+        # The keys come first: a row without keys could never be installed, but keys without a
+        # row are never read.
         home.keep_node_keys(node, NodeKeys(tls=tls, log_seed=seed.hex().encode() + b"\n"))
         return after
 
@@ -110,12 +110,12 @@ def add_node(
 
 
 def origin_of(trust: Trust, *, cluster: str, node: str) -> str:
-    """Return the name of a node's log in its checkpoints."""
+    """Return the origin of a node's log: its name in the checkpoints."""
     return f"breakglass/{trust.domain}/{cluster}/{node}"
 
 
 def write_bundle(home: Home, node: InventoryNode, folder: Path) -> Trust:
-    """Write the folder that is installed on a node; raise `FileUnreadable` when it exists."""
+    """Write a node's bundle and return its trust; raise `FileUnreadable` if the folder exists."""
     trust, keys = home.trust(), home.node_keys(node)
     files.write_folder(
         folder,
@@ -138,7 +138,7 @@ def render_agent_config(node: InventoryNode, trust: Trust) -> bytes:
 
 
 def _config_lines(node: InventoryNode, trust: Trust) -> Iterator[str]:
-    # Every value was parsed: none holds a quote, a backslash or a control character.
+    # The parsers of these values allow no quote, backslash or control character.
     yield f"# The breakglass agent of {node.name}.  Relative paths start at this file's folder."
     yield "[node]"
     yield f'name = "{node.name}"'
@@ -156,7 +156,7 @@ def _config_lines(node: InventoryNode, trust: Trust) -> Iterator[str]:
     yield ""
     yield "[trust]"
     yield f'file = "{_PATHS["trust"]}"'
-    yield "# The pin: this very text, as its founders read it to each other."
+    yield "# The pin: the SHA-256 of exactly this trust, as its founders compared it."
     yield f'sha256 = "{trust.sha256}"'
     yield ""
     yield "[state]"
@@ -167,11 +167,11 @@ def _config_lines(node: InventoryNode, trust: Trust) -> Iterator[str]:
     yield 'endpoint = "/run/containerd/containerd.sock"'
     yield ""
     yield "[clock]"
-    yield "# How far this node's clock may be off before a command's window refuses it."
+    yield "# How far this node's clock may be off: commands are valid this much earlier and later."
     yield 'skew = "5m"'
     yield ""
     yield "[protected]"
-    yield "# Workloads that nobody stops here, whatever was signed: the node's own life support."
+    yield "# The agent never stops these workloads, whatever people sign: the node needs them."
     yield "workloads = ["
     for pattern in LIFE_SUPPORT:
         yield f'  "{pattern}",'

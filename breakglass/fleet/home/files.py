@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files on a person's machine: read with a bound, written whole or not at all.
+"""Read files up to a bound, and write files whole or not at all.
 
-Whatever is written here replaces its predecessor in one step (a new file, fsync, rename, fsync of
-the folder), so that a crash leaves the old file or the new one.  Errors of the operating system
-become `FileUnreadable`, with the path and the system's own words.
+A write replaces the file in one step (a new file, fsync, rename, fsync of the folder), so that a
+crash leaves the old file or the new one.  An `OSError` becomes `FileUnreadable`, with the path and
+the text of the operating system.
 """
 
 import contextlib
@@ -22,16 +22,19 @@ PUBLIC_FILE = 0o644
 
 
 def read_bounded(path: Path, *, max_bytes: int) -> bytes:
-    """Return a file's bytes; raise `FileUnreadable` when there are more than `max_bytes`."""
+    """Return a file's bytes; raise `FileUnreadable` if there are more than `max_bytes`."""
     with _as_unreadable("read", path), path.open("rb") as file:
         raw = file.read(max_bytes + 1)
     if len(raw) > max_bytes:
-        raise FileUnreadable(f"expected at most {max_bytes} bytes in {path}, got more")
+        raise FileUnreadable(
+            f"cannot read {path}: it has more than {max_bytes} bytes",
+            hint="check that it is the right file",
+        )
     return raw
 
 
 def write_atomically(path: Path, raw: bytes, *, mode: int = PRIVATE_FILE) -> None:
-    """Put `raw` at `path` in one step, durable on return; a symbolic link is followed."""
+    """Replace the file at `path` in one step, durable on return; follow a symbolic link."""
     with _as_unreadable("write", path):
         target = Path(os.path.realpath(path))
         handle, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
@@ -49,10 +52,10 @@ def write_atomically(path: Path, raw: bytes, *, mode: int = PRIVATE_FILE) -> Non
 
 
 def change_atomically(path: Path, change: Callable[[bytes], bytes], *, max_bytes: int) -> None:
-    """Replace a file by what `change` makes of it, keeping its mode, one process at a time.
+    """Replace a file by the result of `change`, keeping its mode, under a lock between processes.
 
-    The lock is on the file that is replaced, so after waiting for it one must look whether it is
-    still the file at that path.
+    The lock is on the file itself, which another process may replace during the wait: so after the
+    wait this checks that the locked file is still the one at `path`, and else starts again.
     """
     while True:
         with _as_unreadable("read", path), path.open("rb") as file:
@@ -66,19 +69,19 @@ def change_atomically(path: Path, change: Callable[[bytes], bytes], *, max_bytes
 
 
 def write_folder(path: Path, files: Mapping[str, bytes], *, public: frozenset[str]) -> None:
-    """Make the folder `path` with these files in one step; it must not exist, or be empty.
+    """Make the folder `path` with these files in one step; it must be missing or empty.
 
     Args:
         path: the folder; missing parents are made.
         files: relative names and bytes.
-        public: the names that others may read; everything else is for the owner alone.
+        public: the names with mode 0644; all other files get 0600.
     """
     with _as_unreadable("write", path):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise FileUnreadable(
-                f"expected no {path}, or an empty folder, got one with something in it",
+                f"cannot write {path}: it exists and is not an empty folder",
                 code="exists",
-                hint="choose another place; nothing was overwritten",
+                hint="choose another path; nothing was overwritten",
             )
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +96,7 @@ def write_folder(path: Path, files: Mapping[str, bytes], *, public: frozenset[st
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the one lock of a folder; raise `FileUnreadable` when it cannot be made."""
+    """Hold the lock of a folder, `.lock`; raise `FileUnreadable` if it cannot be made."""
     with _as_unreadable("write", folder):
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
     try:
@@ -128,6 +131,6 @@ def _as_unreadable(verb: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        words = (error.strerror or "an error of the system").lower()
+        words = (error.strerror or "an error of the operating system").lower()
         code = "file-unreadable" if verb == "read" else "file-unwritable"
-        raise FileUnreadable(f"expected to {verb} {path}, got: {words}", code=code) from error
+        raise FileUnreadable(f"cannot {verb} {path}: {words}", code=code) from error

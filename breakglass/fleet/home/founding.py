@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Founding a domain: the first trust, from people's public keys, and the first home.
+"""Found a domain: make the first trust from people's public keys, and the first home.
 
-The first trust knows one group, `people`, and one policy for every verb, cluster and namespace: so
-many of the people, the requester not among them, at most 24 hours of hold.  A domain that needs
-more says so in its trust's next version.
+The first trust has one group, `people`, and one policy for every verb, cluster and namespace: the
+quorum is a number of these people, the requester does not count, and a hold lasts at most 24 hours.
+A domain that needs other policies writes them into version 2 of its trust.
 
-Who the people are is the one thing nobody can check for the founder: compare the fingerprints.
+No program can check whose key a file holds: the founder compares the fingerprints with the people.
 """
 
 import getpass
@@ -37,7 +37,7 @@ FIRST_POLICY_MAX_HOLD_S = 24 * 3_600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Founder:
-    """What the first trust is made of: whose key files, and how many people must approve."""
+    """The parameters of the first trust: the people's key files and the quorum."""
 
     domain: str
     people: tuple[tuple[str, Path], ...]
@@ -71,7 +71,7 @@ def found(home: Path, founder: Founder, *, courier: str, now: datetime) -> tuple
 
 
 def login_name() -> str:
-    """Return the name this session goes by, where it is one that documents can hold, or ""."""
+    """Return the login name of this session, or "" if it is not a valid name in a command."""
     try:
         return names.parse_name(getpass.getuser().lower())
     except (Malformed, OSError, KeyError):
@@ -79,7 +79,7 @@ def login_name() -> str:
 
 
 def _keys_of(people: tuple[tuple[str, Path], ...]) -> Mapping[str, tuple[TrustedKey, ...]]:
-    """Return each person's keys, read from the files; a name may stand several times."""
+    """Return each person's keys, read from the files; a person may have several files."""
     found: dict[str, tuple[TrustedKey, ...]] = {}
     for name, path in people:
         names.parse_name(name)
@@ -96,7 +96,7 @@ def _read_key(path: Path) -> tuple[SshKey, str]:
         raise UsageError(
             f"expected a public key in {path}, got a private one",
             code="private-key",
-            hint="give the .pub file; a private key never leaves its owner",
+            hint="give the .pub file; the private key must stay with its owner",
         )
     try:
         return parse_public_key_file(raw.decode("utf-8", "replace"))
@@ -104,7 +104,7 @@ def _read_key(path: Path) -> tuple[SshKey, str]:
         raise Malformed(
             f"{error.message} in {path}",
             code=error.stable_code,
-            hint="give an OpenSSH public key file: ed25519, ecdsa, rsa of 3072 bits, or sk-",
+            hint="give an OpenSSH public key file: ed25519, ecdsa, rsa from 3072 bits on, or sk-*",
         ) from error
 
 
@@ -114,11 +114,11 @@ def _verify_quorum(quorum: int, people: int) -> None:
         raise UsageError(
             f"expected at least {least} people, got {people}",
             code="too-few-people",
-            hint="give --person NAME=KEY.pub once for each; two people is the point of the tool",
+            hint="give --person NAME=KEY.pub for each person; one person alone must not stop pods",
         )
     if not least <= quorum <= people:
         raise UsageError(
-            f"expected a quorum of {least} to {people} (the people), got {quorum}",
+            f"expected a quorum from {least} to the number of people, {people}, got {quorum}",
             code="quorum-unsatisfiable",
             hint="change --quorum, or name more people",
         )

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The home: one folder on a person's machine with what it takes to deliver commands.
+"""The home: one folder on the bastion with everything that delivering commands needs.
 
     trust/1.json                            who may approve what; the newest version counts
-    ca/{key,cert}.pem                       the offline authority of the TLS identities
+    ca/{key,cert}.pem                       the offline CA of the TLS identities
     courier/{key,cert}.pem                  this machine's own TLS identity
     inventory.toml                          the nodes
     nodes/CLUSTER/NAME/{key,cert}.pem       each node's TLS identity, until it is installed
-    nodes/CLUSTER/NAME/log.key              the seed that signs its log's checkpoints, likewise
-    evidence/CLUSTER/NAME/...               what the nodes answered, verified
+    nodes/CLUSTER/NAME/log.key              the seed of the key for its checkpoints, likewise
+    evidence/CLUSTER/NAME/...               verified receipts, checkpoints and logs
 
-It is for its owner alone (0700) and holds no authority: what acts is what people sign with keys
-that are not here.  Changes to the inventory are made under a lock, so that two `node add` at once
-lose nothing.
+Only its owner can read it (0700).  It has no authority (P2): nodes act on people's signatures, and
+the people's private keys are not in it.  A lock guards the inventory, so that two `node add` at the
+same time lose no row.
 """
 
 import contextlib
@@ -41,7 +41,10 @@ _TRUST_FILE = re.compile(r"([1-9][0-9]{0,8})\.json", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeKeys:
-    """What only a node should hold in the end: its TLS identity and its log's seed (in hex)."""
+    """A node's secrets: its TLS identity and the seed of its log key (in hex).
+
+    After the installation only the node should have them.
+    """
 
     tls: TlsIdentity
     log_seed: bytes
@@ -49,24 +52,24 @@ class NodeKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """An existing home; every method reads or writes its files."""
+    """An existing home; each method reads or writes its files."""
 
     path: Path
 
     @classmethod
     def at(cls, path: Path) -> "Home":
-        """Return the home at `path`; raise `ConfigInvalid` when there is none."""
+        """Return the home at `path`; raise `ConfigInvalid` if there is none."""
         if not (path / TRUST_FOLDER).is_dir():
             raise ConfigInvalid(
                 f"expected a home at {path}, got none",
                 code="no-home",
-                hint="make one with `breakglass init`, or point --home or $BREAKGLASS_HOME at it",
+                hint="make one with `breakglass init`, or set --home or $BREAKGLASS_HOME",
             )
         return cls(path=path)
 
     @classmethod
     def create(cls, path: Path, *, trust: bytes, ca: TlsIdentity, courier: TlsIdentity) -> "Home":
-        """Make a new home in one step; raise `FileUnreadable` ("exists") over an existing one."""
+        """Make a new home in one step; raise `FileUnreadable` ("exists") if there is one."""
         files.write_folder(
             path,
             {
@@ -82,7 +85,7 @@ class Home:
         return cls(path=path)
 
     def trust_text(self) -> bytes:
-        """Return the text of the newest trust."""
+        """Return the bytes of the newest trust."""
         versions = [
             (int(match[1]), entry)
             for entry in (self.path / TRUST_FOLDER).iterdir()
@@ -92,12 +95,12 @@ class Home:
             raise ConfigInvalid(
                 f"expected a trust such as {self.path / TRUST_FOLDER}/1.json, got none",
                 code="no-trust",
-                hint="put the trust that the nodes are pinned to there",
+                hint="copy the trust that the nodes pin into that folder",
             )
         return files.read_bounded(max(versions)[1], max_bytes=bounds.MAX_TRUST_BYTES)
 
     def trust(self) -> Trust:
-        """Return the newest trust; raise `ConfigInvalid` when it is not a sound one."""
+        """Return the newest trust; raise `ConfigInvalid` if it is not valid."""
         text = self.trust_text()
         try:
             return parse_trust(text)
@@ -105,15 +108,15 @@ class Home:
             raise ConfigInvalid(
                 f"{error.message} in the home's trust",
                 code=error.stable_code,
-                hint="put the trust that the nodes are pinned to into the home's trust folder",
+                hint=f"copy the trust that the nodes pin into {self.path / TRUST_FOLDER}",
             ) from error
 
     def ca(self) -> TlsIdentity:
-        """Return the authority that issues TLS identities."""
+        """Return the CA that issues TLS identities."""
         return self._identity(self.path / "ca")
 
     def ca_certificate(self) -> bytes:
-        """Return the authority's certificate, which needs no key beside it."""
+        """Return the CA's certificate; the CA's key may be kept elsewhere."""
         return self._read(self.path / "ca/cert.pem")
 
     def courier(self) -> TlsIdentity:
@@ -121,24 +124,24 @@ class Home:
         return self._identity(self.path / "courier")
 
     def inventory(self) -> Inventory:
-        """Return all nodes; raise `ConfigInvalid` when the file breaks its rules."""
+        """Return the inventory; raise `ConfigInvalid` if the file is not valid."""
         path = self.path / INVENTORY
         return parse_inventory(files.read_bounded(path, max_bytes=bounds.MAX_INVENTORY_BYTES))
 
     def change_inventory(self, change: Callable[[Inventory], Inventory]) -> Inventory:
-        """Replace the inventory by what `change` makes of it, one process at a time."""
+        """Replace the inventory by the result of `change`, one process at a time."""
         with files.locked(self.path):
             after = change(self.inventory())
             files.write_atomically(self.path / INVENTORY, render_inventory(after))
             return after
 
     def keep_node_keys(self, node: InventoryNode, keys: NodeKeys) -> None:
-        """Keep a new node's secrets until they are installed; earlier ones are put aside."""
+        """Store a new node's secrets until they are installed; rename the folder of older ones."""
         folder = self._node_folder(node)
         aside = 0
         while folder.exists():
             aside += 1
-            with contextlib.suppress(OSError):  # taken: the next number
+            with contextlib.suppress(OSError):  # that name exists: try the next number
                 folder.rename(folder.with_name(f"{folder.name}~{aside}"))
         files.write_folder(
             folder,
@@ -151,13 +154,13 @@ class Home:
         )
 
     def node_keys(self, node: InventoryNode) -> NodeKeys:
-        """Return a node's secrets; raise `FileUnreadable` when they are not here (any more)."""
+        """Return a node's secrets; raise `FileUnreadable` if they were removed or never made."""
         folder = self._node_folder(node)
         tls, seed = self._identity(folder), self._read(folder / "log.key")
         return NodeKeys(tls=tls, log_seed=seed)
 
     def evidence_folder(self, node: InventoryNode) -> Path:
-        """Return where this node's evidence is kept; it may not exist yet."""
+        """Return the folder of this node's evidence; it may not exist yet."""
         return self.path / "evidence" / node.cluster / node.name
 
     def _node_folder(self, node: InventoryNode) -> Path:

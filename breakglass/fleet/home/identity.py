@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TLS identities: an offline CA, and the leaves that it issues to nodes and couriers.
+"""TLS identities: an offline CA, and the certificates that it issues to nodes and couriers.
 
 Rules:
 
-- TLS gives confidentiality and says who delivered; it gives no authority (P2).
-- P-256, because gRPC's TLS does not handshake with Ed25519 certificates.
-- Leaves carry critical KeyUsage digitalSignature and CA:FALSE: without both, whoever holds a
-  leaf's key could mint a certificate that a peer pinned to that leaf would accept.
-- A date must never be what locks people out: certificates are valid from 1970 (a node that lost
-  its clock starts there, and can still answer what its clock says) and for ten years ahead.  What
-  ends a courier is its absence from the trust; what ends a node is its absence from the inventory.
-- Names are identifiers of ours under .invalid, which no resolver ever answers (RFC 6761).
+- TLS encrypts, and identifies the courier and the node; it gives no authority (P2).
+- Keys are P-256, because gRPC's TLS does not handshake with Ed25519 certificates.
+- Leaf certificates have critical KeyUsage digitalSignature and CA:FALSE.  Without both, the owner
+  of a leaf's key could issue a certificate that a peer pinned to that leaf would accept.
+- An expired date must never lock people out.  Certificates are valid from 1970, because a node that
+  lost its clock starts there and must still be able to tell its time, and for ten years ahead.  A
+  courier is revoked by removing it from the trust, a node by removing it from the inventory.
+- Names end in .invalid, which no resolver ever answers (RFC 6761).
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class TlsIdentity:
 
 
 def make_ca(domain: str, *, now: datetime) -> TlsIdentity:
-    """Return a new certificate authority for a domain; it signs leaves and nothing below them."""
+    """Return a new CA for a domain; it can sign leaf certificates but no further CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"breakglass CA {domain}")
     certificate = (
@@ -58,7 +58,7 @@ def make_courier(ca: TlsIdentity, name: str, *, now: datetime) -> TlsIdentity:
 
 
 def make_node(ca: TlsIdentity, *, node: str, cluster: str, ip: str, now: datetime) -> TlsIdentity:
-    """Return a new TLS server identity for a node, by our own name and its IP address."""
+    """Return a new TLS server identity for a node, for its `server_name` and its IP address."""
     names = (
         x509.DNSName(server_name(node=node, cluster=cluster)),
         x509.IPAddress(ipaddress.ip_address(ip)),
@@ -67,15 +67,15 @@ def make_node(ca: TlsIdentity, *, node: str, cluster: str, ip: str, now: datetim
 
 
 def server_name(*, node: str, cluster: str) -> str:
-    """Return the name that a client demands of a node's certificate, whatever its address is."""
+    """Return the name that a client requires in a node's certificate, whatever its address is."""
     return f"{node}.{cluster}.{DNS_SUFFIX}"
 
 
 def spki_sha256(certificate: bytes) -> str:
-    """Return the digest of a certificate's public key: what a trust lists of a courier.
+    """Return the SHA-256 of a certificate's public key (SPKI), by which a trust lists a courier.
 
     Raises:
-        ConfigInvalid: these bytes are no certificate in PEM.
+        ConfigInvalid: the bytes are not a certificate in PEM.
     """
     try:
         public_key = x509.load_pem_x509_certificate(certificate).public_key()

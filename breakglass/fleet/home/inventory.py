@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inventory: every node of the fleet by IP address, with what it is pinned to.
+"""The inventory: every node of the fleet by IP address, with its pinned certificate and log key.
 
 `inventory.toml` is one `[[nodes]]` table per node: name, cluster, pool, address, certificate (the
-node's own leaf, in PEM) and log_key (the key of its log's checkpoints).  It is read strictly, and a
-name in place of an address is refused: in an outage nothing resolves names.  This module reads and
-renders; it opens no file and reaches no node.
+node's own leaf, in PEM) and log_key (the key of its log's checkpoints).  It is parsed strictly, and
+a host name is refused as an address: DNS may be down in an outage.  This module parses and renders;
+it opens no file and contacts no node.
 """
 
 import ipaddress
@@ -32,7 +32,7 @@ _LOG_KEY = re.compile(r"[a-z0-9._/-]+\+[0-9a-f]{8}\+[A-Za-z0-9+/=]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a node listens: an IP address, never a name, and a port."""
+    """Where a node listens: an IP address, never a host name, and a port."""
 
     ip: str
     port: int
@@ -44,13 +44,13 @@ class Address:
 
     @property
     def target(self) -> str:
-        """The address as gRPC takes it without asking any resolver."""
+        """The address in gRPC's form that uses no resolver."""
         return f"ipv{6 if ':' in self.ip else 4}:{self.text}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryNode:
-    """One node; `pool` is "" for a node that is in none."""
+    """One node; `pool` is "" for a node without a pool."""
 
     name: str
     cluster: str
@@ -67,7 +67,7 @@ class Inventory:
     nodes: tuple[InventoryNode, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise `ConfigInvalid` when two rows share a name or an address."""
+        """Raise `ConfigInvalid` if two rows have the same name or the same address."""
         for what, keys in (
             ("name", [node.name for node in self.nodes]),
             ("address", [node.address.text for node in self.nodes]),
@@ -81,39 +81,39 @@ class Inventory:
                 seen.add(key)
 
     def covered_by(self, targets: Targets) -> tuple[InventoryNode, ...]:
-        """Return the nodes that a command is for."""
+        """Return the nodes that a command's targets cover."""
         return tuple(
             node for node in self.nodes if targets.covers(node.cluster, node.name, node.pool)
         )
 
     def some_nodes(self, names_wanted: tuple[str, ...] = ()) -> tuple[InventoryNode, ...]:
-        """Return the nodes of these names, or all; raise `ConfigInvalid` when there is none."""
+        """Return the nodes with these names, or all of them; raise `ConfigInvalid` if none."""
         found = tuple(self.named(name) for name in dict.fromkeys(names_wanted)) or self.nodes
         if not found:
             raise ConfigInvalid(
                 "expected nodes in the inventory, got none",
                 code="no-nodes",
-                hint="add them with `breakglass node add`",
+                hint="add the nodes with `breakglass node add`",
             )
         return found
 
     def named(self, name: str) -> InventoryNode:
-        """Return the node of that name; raise `ConfigInvalid` when there is none."""
+        """Return the node with that name; raise `ConfigInvalid` if there is none."""
         for node in self.nodes:
             if node.name == name:
                 return node
         raise ConfigInvalid(
             f"expected a node of the inventory, got {names.quoted(name)}",
             code="unknown-node",
-            hint="see inventory.toml for the nodes, or add it with `breakglass node add`",
+            hint="see inventory.toml for the names, or add the node with `breakglass node add`",
         )
 
 
 def parse_address(text: str, *, default_port: int | None = None) -> Address:
-    """Return the address in "IP:PORT", or in "IP" alone where there is a default port.
+    """Return the address in "IP:PORT", or in "IP" alone if there is a default port.
 
     Raises:
-        Malformed: it is a name, an address that no node can have, or another spelling.
+        Malformed: it is a host name, an address that no node can have, or not in this form.
     """
     host, port = _split(text)
     try:
@@ -122,7 +122,7 @@ def parse_address(text: str, *, default_port: int | None = None) -> Address:
         raise Malformed(
             f"expected an IP address such as 192.0.2.1:7443, got {names.quoted(text)}",
             code="not-an-address",
-            hint="names are refused: in an outage nothing resolves them",
+            hint="give the IP address: a host name is refused, as DNS may be down in an outage",
         ) from error
     if ip.is_unspecified or ip.is_multicast or "%" in host:
         raise Malformed(f"expected the address of one machine, got {names.quoted(text)}")
@@ -139,7 +139,7 @@ def parse_address(text: str, *, default_port: int | None = None) -> Address:
 
 
 def parse_inventory(raw: bytes) -> Inventory:
-    """Return the inventory in `raw`; raise `ConfigInvalid` for anything else."""
+    """Return the inventory in `raw`; raise `ConfigInvalid` if it is not valid."""
     try:
         document = tomllib.loads(raw.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
@@ -153,12 +153,12 @@ def parse_inventory(raw: bytes) -> Inventory:
 
 
 def render_inventory(inventory: Inventory) -> bytes:
-    """Return the text of an inventory, which `parse_inventory` reads back as the same value."""
+    """Return the text of an inventory, which `parse_inventory` parses back to the same value."""
     return "\n".join(_render_node(node) for node in inventory.nodes).encode()
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Return host and port; the port is "" when there is none."""
+    """Return host and port; the port is "" if there is none."""
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
@@ -214,7 +214,7 @@ def _render_node(node: InventoryNode) -> str:
 
 
 def _render_lines(node: InventoryNode) -> Iterator[str]:
-    # Every value was parsed: none holds a quote, a backslash or a control character.
+    # The parsers of these values allow no quote, backslash or control character.
     yield "[[nodes]]"
     yield f'name = "{node.name}"'
     yield f'cluster = "{node.cluster}"'

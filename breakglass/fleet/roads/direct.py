@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The straight road: gRPC over mutual TLS 1.3 to the node's IP address.
+"""The direct road: gRPC over mutual TLS 1.3 to the node's IP address.
 
-The node's own pinned certificate is the only root, so a certificate of the same authority for
-another node does not connect; its name is ours and the address may be any.  No name is resolved.
+The node's own pinned certificate is the only trusted root, so a certificate that the same CA issued
+to another node is refused.  The certificate must have the node's `server_name`, so its address may
+change.  No name is resolved.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from breakglass.fleet.roads.port import OpenRoad, Road
 
 
 def direct_road(courier: TlsIdentity) -> OpenRoad:
-    """Return what opens a straight road to a node as this courier."""
+    """Return a function that opens a direct road to a node, as this courier."""
 
     @contextlib.asynccontextmanager
     async def open_road(node: InventoryNode) -> AsyncIterator[Road]:

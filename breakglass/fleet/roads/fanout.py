@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking many nodes at once, so many at a time, with one answer for each.
+"""Ask many nodes at once, up to a width, with one answer for each.
 
-Width is clamped to what the process may open: when descriptors run out, gRPC reports healthy nodes
-as unreachable (measured), which would be a lie in the table.
+The width is bounded by the file descriptors of the process: without a free descriptor, gRPC reports
+healthy nodes as unreachable (measured), and the table would be wrong.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from typing import TypeVar
 from breakglass.core import bounds
 from breakglass.fleet.home.inventory import InventoryNode
 
-_DESCRIPTORS_PER_NODE = 3  # a connection, and files while its evidence is kept
-_DESCRIPTORS_BESIDE = 64
+_DESCRIPTORS_PER_NODE = 3  # a connection, and files while its evidence is stored
+_OTHER_DESCRIPTORS = 64
 
 T = TypeVar("T")
 
@@ -26,13 +26,13 @@ async def fan_out(
     parallel: int = bounds.DEFAULT_PARALLEL,
     on_answer: Callable[[T], None] = lambda _: None,
 ) -> tuple[T, ...]:
-    """Return what `ask` gives for each node, in the nodes' order.
+    """Return the answer of `ask` for each node, in the nodes' order.
 
     Args:
-        nodes: whom to ask.
+        nodes: the nodes to ask.
         ask: asks one node; it must turn every expected error into an answer.
-        parallel: how many are asked at a time, at most.
-        on_answer: told each answer when it is there.
+        parallel: the most nodes that are asked at a time.
+        on_answer: called with each answer when it arrives.
     """
     answers: dict[int, T] = {}
     waiting = iter(enumerate(nodes))
@@ -49,10 +49,10 @@ async def fan_out(
 
 
 def width(parallel: int) -> int:
-    """Return how many nodes may be asked at a time; raises the limit of open files to its most."""
+    """Return how many nodes may be asked at a time; raise RLIMIT_NOFILE to its hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
-    room = (soft - _DESCRIPTORS_BESIDE) // _DESCRIPTORS_PER_NODE
+    room = (soft - _OTHER_DESCRIPTORS) // _DESCRIPTORS_PER_NODE
     return max(1, parallel if soft == resource.RLIM_INFINITY else min(parallel, room))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node's gRPC service as a `Road`, over whatever channel a road has opened.
+"""A `Road` over an open gRPC channel to a node's agent.
 
-Messages become values on the first line; every call has a deadline of ours, because an agent that
-is stopped still has a kernel that accepts connections.
+Each message becomes a value of `fleet` as soon as it arrives.  Every call has a deadline of our
+own, because the kernel accepts connections even while the agent is stopped (SIGSTOP).
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from breakglass.fleet.roads.port import (
 
 _SERVICE = "/breakglass.v1.Agent/"
 _MAX_MESSAGE_BYTES = 1024 * 1024  # pods of a node: about 40 kB; a receipt: below 70 kB
-_SILENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+_NO_ANSWER = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 _TLS_WORDS = ("ssl", "tls", "certificate", "handshake", "peer")
 
 T = TypeVar("T")
@@ -41,10 +41,10 @@ T = TypeVar("T")
 StreamCall: TypeAlias = "grpc.aio.UnaryStreamCall[Any, Any]"
 
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
-    ("grpc.enable_http_proxy", 0),  # it would be honoured even for IP addresses
+    ("grpc.enable_http_proxy", 0),  # gRPC would use a proxy even for IP addresses
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),  # delivering again is ours to decide
+    ("grpc.enable_retries", 0),  # `deliver` decides whether to deliver again
     ("grpc.min_reconnect_backoff_ms", int(bounds.CONNECT_TIMEOUT_S * 1000)),
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
 )
@@ -58,19 +58,19 @@ class GrpcRoad:
         self._where = where
 
     async def submit(self, raw: bytes, *, silence_s: float) -> AsyncGenerator[NodeProgress, None]:
-        """Deliver a signed file and yield what the node tells of it."""
+        """Deliver a signed file and yield the node's progress."""
         call = self._stream("Submit", pb.SubmitRequest, pb.Progress)(
             pb.SubmitRequest(signed_file=raw)
         )
-        # The first answer needs no pod to end: it comes at once or not at all.
-        async with aclosing(self._spoken(call, bounds.READ_TIMEOUT_S, silence_s)) as spoken:
-            async for progress in spoken:
+        # The node sends the first answer before it stops a pod, so it needs no longer timeout.
+        async with aclosing(self._messages(call, bounds.READ_TIMEOUT_S, silence_s)) as messages:
+            async for progress in messages:
                 step = _progress(progress)
                 if step is not None:
                     yield step
 
     async def describe(self) -> Description:
-        """Ask the node who it is and how it is."""
+        """Ask the node for its identity, trust, runtime and log state."""
         found = await self._ask("Describe", pb.DescribeRequest(), pb.DescribeResponse)
         return Description(
             version=found.version,
@@ -106,12 +106,12 @@ class GrpcRoad:
         )
 
     async def holds(self) -> tuple[NodeHold, ...]:
-        """Ask what is held down there, and why."""
+        """Ask for the node's holds."""
         found = await self._ask("Holds", pb.HoldsRequest(), pb.HoldsResponse)
         return tuple(_hold(one) for one in found.holds)
 
     async def outcome(self, command_id: str) -> OnRecord:
-        """Ask what is on record of a command; raise `NotOnRecord` when nothing is."""
+        """Ask for the recorded outcome of a command; raise `NotOnRecord` if there is none."""
         found = await self._ask("Outcome", pb.OutcomeRequest(id=command_id), pb.OutcomeResponse)
         return OnRecord(
             state=found.state,
@@ -122,12 +122,12 @@ class GrpcRoad:
         )
 
     async def entries(self, first: int) -> AsyncGenerator[LoggedEntry, None]:
-        """Read entries of the log from `first` on, as many as one read may give."""
+        """Yield log entries from `first` on, up to the node's bound for one read."""
         call = self._stream("Entries", pb.EntriesRequest, pb.Entry)(pb.EntriesRequest(first=first))
         async with aclosing(
-            self._spoken(call, bounds.READ_TIMEOUT_S, bounds.READ_TIMEOUT_S)
-        ) as spoken:
-            async for one in spoken:
+            self._messages(call, bounds.READ_TIMEOUT_S, bounds.READ_TIMEOUT_S)
+        ) as messages:
+            async for one in messages:
                 yield LoggedEntry(index=one.index, entry=one.entry, checkpoint=one.checkpoint)
 
     async def consistency(self, old_size: int) -> tuple[tuple[bytes, ...], bytes]:
@@ -155,24 +155,21 @@ class GrpcRoad:
             response_deserializer=response.FromString,
         )
 
-    async def _spoken(
+    async def _messages(
         self, call: StreamCall, first_s: float, silence_s: float
     ) -> AsyncGenerator[Any, None]:
-        """Yield a stream's messages; raise `Unreached` after too long a silence."""
-        patience_s = first_s
+        """Yield a stream's messages; raise `Unreached` if the next one does not come in time."""
+        timeout_s = first_s
         try:
             while True:
-                async with asyncio.timeout(patience_s):
+                async with asyncio.timeout(timeout_s):
                     message = await call.read()
                 if message is grpc.aio.EOF:
                     return
                 yield message
-                patience_s = silence_s
+                timeout_s = silence_s
         except TimeoutError as error:
-            raise Unreached(
-                f"expected an answer of {self._where} within {patience_s:.0f} s, got none",
-                code="silent",
-            ) from error
+            raise _silent(self._where, timeout_s) from error
         except grpc.aio.AioRpcError as error:
             raise as_known(error, self._where) from error
         finally:
@@ -180,33 +177,29 @@ class GrpcRoad:
 
 
 def as_known(error: grpc.aio.AioRpcError, where: str) -> BreakglassError:
-    """Return an error of our tree for one of gRPC's, with the node's own code if it gave one."""
+    """Return the `BreakglassError` for an error of gRPC, with the node's code if it sent one."""
     status, details = error.code(), error.details() or ""
     code, colon, message = details.partition(": ")
     reason = next((one for one in Reason if colon and one.value == code), None)
     if status is grpc.StatusCode.NOT_FOUND:
-        return NotOnRecord(f"expected the command on record of {where}, got none")
+        return NotOnRecord(f"{where} has no record of the command")
     if status is grpc.StatusCode.PERMISSION_DENIED:
         return _turned_away(reason, message or details, where)
     if reason is not None:
-        return NodeError(f"{message} on {where}", code=reason.value, hint=HINTS[reason])
-    if status in _SILENT:
+        return NodeError(f"{where} answered: {message}", code=reason.value, hint=HINTS[reason])
+    if status in _NO_ANSWER:
         return _unreached(status, details, where)
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return NodeError(
-            f"expected {where} to have room, got: {details}",
-            code="busy",
-            hint=HINTS[Reason.BUSY],
-        )
+        return NodeError(f"{where} is busy: {details}", code="busy", hint=HINTS[Reason.BUSY])
     return NodeError(
-        f"expected an answer of {where}, got {status.name.lower()}: {details}", code="node-error"
+        f"{where} answered with the error {status.name.lower()}: {details}", code="node-error"
     )
 
 
 def _turned_away(reason: Reason | None, message: str, where: str) -> RefusedError:
     needed, have = needed_and_have(message)
     return RefusedError(
-        f"expected {needed}, got {have}, at the door of {where}",
+        f"{where} refused the connection: expected {needed}, got {have}",
         code=reason.value if reason else "turned-away",
         hint=HINTS[reason] if reason else "",
     )
@@ -215,18 +208,21 @@ def _turned_away(reason: Reason | None, message: str, where: str) -> RefusedErro
 def _unreached(status: grpc.StatusCode, details: str, where: str) -> Unreached:
     if any(word in details.lower() for word in _TLS_WORDS):
         return Unreached(
-            f"expected {where} with its pinned certificate, got: {details}",
+            f"{where} did not present its pinned certificate: {details}",
             code="wrong-identity",
-            hint="something else may answer at that address, or it has another bundle: look at it",
+            hint="another machine may have that address, or the node has another bundle: check it",
         )
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-        seconds = f"{bounds.READ_TIMEOUT_S:.0f} s"
-        return Unreached(f"expected an answer of {where} within {seconds}, got none", code="silent")
-    return Unreached(f"expected an answer of {where}, got: {details}")
+        return _silent(where, bounds.READ_TIMEOUT_S)
+    return Unreached(f"cannot reach {where}: {details}")
+
+
+def _silent(where: str, timeout_s: float) -> Unreached:
+    return Unreached(f"{where} did not answer within {timeout_s:.0f} s", code="silent")
 
 
 def _progress(progress: pb.Progress) -> NodeProgress | None:
-    """Return a message as a step; None for one of a kind that this version does not know."""
+    """Return a message as a value; None for a kind that this version does not know."""
     name = progress.WhichOneof("step")
     if name is None:
         return None

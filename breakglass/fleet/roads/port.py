@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways from the bastion to a node: what each of them must offer, and the values that come back.
+"""The port of a road from the bastion to a node, and the values that it returns.
 
-Any road carries the same bytes to the same verdict (P10).  A road brings answers and believes none:
-whatever matters comes as a receipt, which `evidence` verifies against the node's pinned key.
+Every road delivers the same bytes, so the verdict is the same (P10).  A road trusts no answer:
+decisions and outcomes come as receipts, which `evidence` verifies against the node's pinned key.
 
-Errors of a road, whatever it is made of: `Unreached` (no answer), `RefusedError` (turned away at
-the door), `NodeError` (the node cannot), `NotOnRecord` (no such command there).
+Every road raises the same errors: `Unreached` (no answer), `RefusedError` (the node refused this
+courier's connection), `NodeError` (the node cannot answer), `NotOnRecord` (no such command there).
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -20,15 +20,15 @@ from breakglass.fleet.home.inventory import InventoryNode
 
 
 class NotOnRecord(NodeError):
-    """The node has no such command on record."""
+    """The node has no record of the command."""
 
     code = "not-on-record"
-    default_hint = "it was never accepted there; see `breakglass run`"
+    default_hint = "that node never accepted the command; deliver it with `breakglass run`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a node refused a file, in its own words; `receipt` is None when too many came at once."""
+    """A node's refusal of a file; `receipt` is None if refusals come faster than it logs them."""
 
     code: str
     needed: str
@@ -39,11 +39,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeProgress:
-    """One step of a delivered file, as a node reports it: a receipt, or a refusal.
+    """The progress of a delivered file as a node reports it: a receipt, or a refusal.
 
     Attributes:
-        repeated: it was delivered before; this is the first outcome and nothing was done again.
-        node_time: the node's clock, as it says.
+        repeated: the file was delivered before; this is its first outcome, and the node did not
+            act again.
+        node_time: the node's clock, as the node reports it.
     """
 
     kind: ProgressKind
@@ -55,7 +56,7 @@ class NodeProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What a node says of itself; claimed, not verified."""
+    """What a node reports about itself; claimed, not verified."""
 
     version: str
     domain: str
@@ -73,7 +74,7 @@ class Description:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePod:
-    """One pod as the node's runtime shows it; `daemonset` is "" for any other kind of pod."""
+    """One pod as the node's runtime reports it; `daemonset` is "" for any other kind of pod."""
 
     namespace: str
     name: str
@@ -88,7 +89,7 @@ class NodePod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldPod:
-    """One pod that a hold keeps down; `note` says what is wrong with that, "" when nothing is."""
+    """One pod that a hold keeps down; `note` is a problem with its gate, or ""."""
 
     uid: str
     name: str
@@ -98,15 +99,15 @@ class HeldPod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeHold:
-    """One hold as the node tells of it; claimed, not verified.
+    """One hold as the node reports it; claimed, not verified.
 
     Attributes:
         command: the id of the command that began it.
-        until: its end by the node's clock as it is now, in UTC; `left_s` is what counts.
-        attempts: starts that the gate made fail.
-        stops: containers that ran and were stopped at sight.
-        resets: limits that somebody else changed and that were set again.
-        leaked_ms: how long user code ran all the same.
+        until: its end by the node's present clock, in UTC; only `left_s` is exact.
+        attempts: container starts that the gate made fail.
+        stops: containers that started during the hold and that the agent stopped.
+        resets: limits that another process changed and that the agent set again.
+        leaked_ms: how long user code ran during the hold.
     """
 
     command: str
@@ -129,7 +130,7 @@ class NodeHold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnRecord:
-    """What a node has on record of one command."""
+    """What a node has recorded about one command."""
 
     state: str
     accepted: Receipt
@@ -140,7 +141,7 @@ class OnRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedEntry:
-    """One raw entry; the last one of a read carries the checkpoint over the whole log."""
+    """One raw log entry; the last one of a read has the checkpoint of the whole log."""
 
     index: int
     entry: bytes
@@ -148,10 +149,10 @@ class LoggedEntry:
 
 
 class Views(Protocol):
-    """What a node says of itself now; nothing of it is proven."""
+    """What a node reports about its present state; claimed, not verified."""
 
     async def describe(self) -> Description:
-        """Ask the node who it is and how it is."""
+        """Ask the node for its identity, trust, runtime and log state."""
         ...
 
     async def pods(self) -> tuple[NodePod, ...]:
@@ -159,23 +160,23 @@ class Views(Protocol):
         ...
 
     async def holds(self) -> tuple[NodeHold, ...]:
-        """Ask what is held down there, and why."""
+        """Ask for the node's holds."""
         ...
 
 
 class Road(Views, Protocol):
-    """An open way to one node."""
+    """An open transport to one node."""
 
     def submit(self, raw: bytes, *, silence_s: float) -> AsyncGenerator[NodeProgress, None]:
-        """Deliver a signed file; after each answer the next one must come within `silence_s`."""
+        """Deliver a signed file; yield progress, whose next message must come in `silence_s`."""
         ...
 
     async def outcome(self, command_id: str) -> OnRecord:
-        """Ask what is on record of a command."""
+        """Ask for the recorded outcome of a command; raise `NotOnRecord` if there is none."""
         ...
 
     def entries(self, first: int) -> AsyncGenerator[LoggedEntry, None]:
-        """Read entries of the log from `first` on, as many as one read may give."""
+        """Yield log entries from `first` on, up to the node's bound for one read."""
         ...
 
     async def consistency(self, old_size: int) -> tuple[tuple[bytes, ...], bytes]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Roll-out: from a draft that is counted against the inventory to one row for each node.
+"""Roll-out: draft a command against the inventory, deliver it, and make one row for each node.
 
 Reason to change: in which order and how widely a command is delivered.
 May touch: nodes, through a road.
-Promises: there is one row for every node that the command is for, whatever happened (P5).
+Promises: every node that the command targets has one row, whatever happened (P5).
 """

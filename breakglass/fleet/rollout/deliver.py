@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deliver a command to one node, and make the row of what happened there.
+"""Deliver a command to one node, and make its row.
 
-(1) open the road, (2) submit, (3) verify each receipt as it comes, (4) when it broke off after the
-node had spoken, deliver once more - the node acts once and tells the first outcome -, (5) prove
-that the node's log has only grown, and keep the evidence, (6) one row.
+(1) open the road, (2) submit, (3) verify each receipt as it comes, (4) if the connection broke
+after the node had answered, deliver once more - the node acts only once and answers its first
+outcome -, (5) verify that the node's log has only grown, and store the evidence, (6) return the
+row.
 
-A node that is not reached is a row, never an absence, and silence is never read as success (P5).
+A node that is not reached still has a row, and no answer never counts as success (P5).
 """
 
 from collections.abc import Callable
@@ -22,12 +23,12 @@ from breakglass.fleet.roads.port import NodeProgress, OpenRoad, Refusal, Road
 from breakglass.fleet.rollout.rows import NodeRow, NodeState, row_of
 
 ATTEMPTS = 2
-LETTING_GO_S = 30.0  # 110 pods whose limits are properties of systemd: 0.2 s each
+RELEASE_TIMEOUT_S = 30.0  # 110 pods whose limits are properties of systemd: 0.2 s each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressLine:
-    """Something that a node told while it was at it, for a person who watches."""
+    """One line of a node's progress, to show to a person."""
 
     node: str
     text: str
@@ -35,17 +36,17 @@ class ProgressLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observer:
-    """Whom to tell while it goes on."""
+    """What the roll-out calls with each progress line and each finished row."""
 
     on_step: Callable[[ProgressLine], None] = lambda _: None
     on_row: Callable[[NodeRow], None] = lambda _: None
 
 
 def silence_s(command: Command) -> float:
-    """Return how long a node may need from one pod's end to the next one's: the whole ladder."""
+    """Return the longest time between two messages of a node: a whole stop ladder of one pod."""
     verb = command.action.verb
     if not verb.stops:
-        return LETTING_GO_S + bounds.READ_TIMEOUT_S
+        return RELEASE_TIMEOUT_S + bounds.READ_TIMEOUT_S
     return (
         bounds.RUNTIME_PATIENCE_S
         + command.action.grace_s
@@ -57,15 +58,19 @@ def silence_s(command: Command) -> float:
     )
 
 
-def _by(ended: PodEnded) -> str:
-    """Return what holds a pod down, and what is wrong with that, as it is told to who watches."""
+def _held_by(ended: PodEnded) -> str:
+    """Return the words for a pod's gate and for a problem with it, or ""."""
     held = f", held by {ended.gate}" if ended.gate else ""
     return f"{held} ({ended.gate_note})" if ended.gate_note else held
 
 
 @dataclass(slots=True, kw_only=True)
 class Delivery:
-    """One node's part, while it goes on."""
+    """The delivery of a command to one node, while it runs.
+
+    Attributes:
+        answered: whether the node has answered at all.
+    """
 
     node: InventoryNode
     command: Command
@@ -75,10 +80,10 @@ class Delivery:
     watch: Observer
     row: NodeRow | None = None
     ended: list[PodEnded] = field(default_factory=list)
-    heard: bool = False
+    answered: bool = False
 
     async def carry(self, open_road: OpenRoad) -> NodeRow:
-        """Deliver, observe, settle; every expected error becomes part of the row."""
+        """Deliver the command and return the node's row; a `BreakglassError` is put into it."""
         row = self._blank(NodeState.UNREACHED)
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -87,51 +92,57 @@ class Delivery:
                     return await self._settle(road)  # (5), (6)
             except BreakglassError as error:
                 row = self._failed(error)
-                if not self.heard or not isinstance(error, Unreached) or attempt == ATTEMPTS:
+                if not self.answered or not isinstance(error, Unreached) or attempt == ATTEMPTS:
                     return row
-                self._tell("broke off; delivering again")  # (4)
+                self._report("connection broke; delivering again")  # (4)
         return row
 
     async def _submit(self, road: Road) -> None:
         submitted = road.submit(self.raw, silence_s=silence_s(self.command))
         async with aclosing(submitted) as answers:
-            async for told in answers:
-                self.heard = True
-                self._hear(told)
+            async for progress in answers:
+                self.answered = True
+                self._take(progress)
                 if self.row is not None:
                     return
         raise Unreached(
-            f"expected the end of the command from {self.node.name}, got the stream's",
+            f"{self.node.name} closed the connection before it reported the outcome",
             code="broke-off",
         )
 
-    def _hear(self, told: NodeProgress) -> None:
-        if told.refusal is not None:
-            if told.refusal.receipt is not None:
-                self.evidence.take(told.refusal.receipt)
-            self.row = self._refused(told.refusal, told.node_time)
+    def _take(self, progress: NodeProgress) -> None:
+        """Verify one message of the node; set the row if it is a refusal or the outcome."""
+        if progress.refusal is not None:
+            if progress.refusal.receipt is not None:
+                self.evidence.take(progress.refusal.receipt)
+            self.row = self._refused(progress.refusal, progress.node_time)
             return
-        if told.receipt is None:
+        if progress.receipt is None:
             return
-        body = self.evidence.take(told.receipt).body
+        body = self.evidence.take(progress.receipt).body
         if isinstance(body, Accepted):
-            self._verify_ours(body.id, body.sha256)
-            self._tell("delivered before; first outcome" if told.repeated else "accepted")
+            self._verify_command(body.id, body.sha256)
+            self._report("delivered before; first outcome" if progress.repeated else "accepted")
         elif isinstance(body, PodEnded):
-            self._verify_ours(body.id)
+            self._verify_command(body.id)
             self.ended = [one for one in self.ended if one.uid != body.uid] + [body]
-            self._tell(f"{body.namespace}/{body.name} {body.seen} after {body.ms} ms{_by(body)}")
+            pod = f"{body.namespace}/{body.name}"
+            self._report(f"{pod} {body.seen} after {body.ms} ms{_held_by(body)}")
         elif isinstance(body, Finished):
-            self._verify_ours(body.id)
-            self.row = row_of(
-                self.node, body, self.ended, repeated=told.repeated, node_time=told.node_time
-            )
+            self._verify_command(body.id)
+            repeated, node_time = progress.repeated, progress.node_time
+            self.row = row_of(self.node, body, self.ended, repeated=repeated, node_time=node_time)
 
-    def _verify_ours(self, command_id: str, sha256: str = "") -> None:
-        """Raise when a node answers with the record of another command, or of another text."""
-        if command_id != self.command.id or sha256 not in {"", self.sha256}:
+    def _verify_command(self, command_id: str, sha256: str = "") -> None:
+        """Raise `EvidenceError` if an entry is about another command, or another text of it."""
+        if command_id != self.command.id:
             raise EvidenceError(
                 f"expected a record of {self.command.id}, got one of {command_id}",
+                code="other-command",
+            )
+        if sha256 not in {"", self.sha256}:
+            raise EvidenceError(
+                f"expected a record of the text {self.sha256}, got one of {sha256}",
                 code="other-command",
             )
 
@@ -144,7 +155,7 @@ class Delivery:
         except EvidenceError as error:
             return self._suspect(row, error)
         except BreakglassError as error:
-            # What came is verified; that the log only grew could not be asked any more.
+            # The receipts are verified; only the proof that the log has grown is missing.
             return replace(row, evidence="verified", unkept=error.message)
         return replace(row, evidence="verified", unkept=unkept)
 
@@ -158,8 +169,8 @@ class Delivery:
         else:
             state = NodeState.INCOMPLETE
         hint = error.hint
-        if self.heard and state is NodeState.UNREACHED:
-            hint = "it was accepted there, and the node finishes it; ask `breakglass outcome ID`"
+        if self.answered and state is NodeState.UNREACHED:
+            hint = "the node accepted it and will finish it; see `breakglass outcome ID`"
         return replace(
             self._blank(state),
             code=error.stable_code,
@@ -185,5 +196,5 @@ class Delivery:
     def _blank(self, state: NodeState) -> NodeRow:
         return NodeRow(node=self.node.name, cluster=self.node.cluster, state=state)
 
-    def _tell(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         self.watch.on_step(ProgressLine(node=self.node.name, text=text))

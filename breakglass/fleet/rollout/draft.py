@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A draft for this fleet: what a person asks for, counted against the inventory.
+"""Draft a command, and check it against the inventory and the trust.
 
-The limit of nodes is what the inventory has for the targets, unless a smaller or larger one is
-asked for, so that a typing error in a selector shows before anybody signs.  A hold of which nothing
-is said lasts as long as is usual, or as the shortest of the governing policies allows.  What the
-trust would never let through (no policy, too many nodes, too long a hold) is refused here and not
-on the nodes at night.
+The cap `max_nodes` is the number of inventory nodes that the targets cover, unless the person gives
+another one, so that a typing error in a selector shows before people sign.  Without `--hold`, the
+hold lasts the default time, or the shortest `max_hold` of the governing policies if that is less.
+A draft that the trust can never approve (no policy, too many nodes, too long a hold) is refused
+here, before it reaches a node.
 """
 
 import os
@@ -24,13 +24,13 @@ from breakglass.fleet.home.inventory import Inventory, InventoryNode
 
 _SHOWN_CLUSTERS = 8
 
-# What approvals can still mend.
+# Objections that more approvals can still settle.
 _OPEN = frozenset({Reason.QUORUM_SHORT, Reason.SAME_PERSON, Reason.REQUESTER_APPROVED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drafted:
-    """A command that nobody approved yet, and the inventory's nodes that it is for."""
+    """A command without approvals, and the inventory's nodes that it targets."""
 
     command: Command
     nodes: tuple[InventoryNode, ...]
@@ -44,18 +44,18 @@ def draft_for(
     now: datetime,
     max_nodes: int | None = None,
 ) -> Drafted:
-    """Return the command that does what was asked for, on this fleet.
+    """Return the command of a draft request, checked against this fleet.
 
     Args:
-        asked: what to do; its own `max_nodes` is replaced, and its `hold` where it is "".
+        asked: the request; its `max_nodes` is replaced, and so is its `hold` if that is "".
         trust: the trust in force.
         inventory: the nodes; an empty one, as in a new home, counts as one node.
         now: one reading of the clock.
-        max_nodes: the limit, where a person chose one.
+        max_nodes: the cap that a person chose, or None.
 
     Raises:
-        UsageError: the target is empty or wild, or the inventory has no such node.
-        RefusedError: the trust would never let it through.
+        UsageError: the target is empty or a wildcard, or the inventory has no such node.
+        RefusedError: the trust can never approve it.
     """
     entropy = os.urandom(10)
 
@@ -72,21 +72,21 @@ def draft_for(
     nodes = inventory.covered_by(command.targets)
     if inventory.nodes and not nodes:
         raise UsageError(
-            f"expected targets that are in the inventory, got none of {len(inventory.nodes)} nodes",
+            f"expected targets in the inventory, got 0 of its {len(inventory.nodes)} nodes",
             code="empty-target",
-            hint=_near(inventory),
+            hint=_clusters(inventory),
         )
     hold = asked.hold or names.render_duration(_usual_hold_s(command, trust))
     command = draft(max(1, len(nodes)) if max_nodes is None else max_nodes, hold)
-    nobody = CheckedSignatures(approvals=(), defects=())
-    for refused in objections(command, nobody, trust, now, skew_s=bounds.DEFAULT_SKEW_S):
+    unsigned = CheckedSignatures(approvals=(), defects=())
+    for refused in objections(command, unsigned, trust, now, skew_s=bounds.DEFAULT_SKEW_S):
         if refused.reason not in _OPEN:
             raise refused.as_error()
     return Drafted(command=command, nodes=nodes)
 
 
 def governing(command: Command, trust: Trust) -> tuple[Policy, ...]:
-    """Return the policy that governs a command on each of its clusters, where there is one."""
+    """Return the policy that governs a command on each of its clusters, if there is one."""
     action = command.action
     found = (
         trust.policy_for(action.verb, cluster, action.namespace)
@@ -96,16 +96,16 @@ def governing(command: Command, trust: Trust) -> tuple[Policy, ...]:
 
 
 def _usual_hold_s(command: Command, trust: Trust) -> int:
-    """Return how long to hold where nobody said it: as usual, or as long as every policy allows."""
+    """Return how long to hold without `--hold`: the default, or less if a policy allows less."""
     longest_s = min(
         (one.max_hold_s for one in governing(command, trust)), default=bounds.DEFAULT_HOLD_S
     )
     if command.action.verb is Verb.EXTEND and not longest_s:
-        return bounds.DEFAULT_HOLD_S  # it cannot be drafted; the refusal says why
+        return bounds.DEFAULT_HOLD_S  # no policy allows a hold: the refusal will say so
     return min(bounds.DEFAULT_HOLD_S, longest_s)
 
 
-def _near(inventory: Inventory) -> str:
+def _clusters(inventory: Inventory) -> str:
     clusters = sorted({node.cluster for node in inventory.nodes})
     shown = ", ".join(clusters[:_SHOWN_CLUSTERS]) + (
         " ..." if len(clusters) > _SHOWN_CLUSTERS else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nodes have on record of a command, verified like every other answer."""
+"""Ask nodes for the recorded outcome of a command, and verify the answers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from breakglass.fleet.rollout.rows import NodeRow, NodeState, row_of
 async def ask_outcome(
     node: InventoryNode, command_id: str, *, open_road: OpenRoad, folder: Path
 ) -> tuple[NodeRow | None, tuple[PodEnded, ...]]:
-    """Return a node's row of a command and each pod's end; None when it has no such command."""
+    """Return a node's row and pod outcomes of a command; None if it never accepted the command."""
     evidence = NodeEvidence(folder=folder, log_key=node.log_key)
     blank = NodeRow(node=node.name, cluster=node.cluster, state=NodeState.UNREACHED)
     try:
@@ -54,21 +54,25 @@ def _verified(
         or len(ended) != len(pods)
         or any(_id_of(one) != command_id for one in (accepted, *pods))
     ):
-        raise EvidenceError(f"expected records of {command_id}, got others", code="other-command")
+        raise EvidenceError(
+            f"expected records of {command_id}, got one of another command", code="other-command"
+        )
     if finished is None:
         row = NodeRow(
             node=node.name,
             cluster=node.cluster,
             state=NodeState.INCOMPLETE,
             code="running",
-            message=f"expected its end, got {found.state}",
-            hint="the node is still at it; ask again",
+            message=f"the command has not ended: {found.state}",
+            hint="the node is still working on it; ask again later",
             pods=len(ended),
             node_time=found.node_time,
         )
         return row, ended
     if not isinstance(finished.body, Finished) or finished.body.id != command_id:
-        raise EvidenceError(f"expected the end of {command_id}, got other", code="other-command")
+        raise EvidenceError(
+            f"expected the outcome of {command_id}, got one of another", code="other-command"
+        )
     row = row_of(node, finished.body, ended, repeated=False, node_time=found.node_time)
     return row, ended
 

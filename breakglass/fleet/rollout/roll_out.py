@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Roll a command out to every node that it is for, with a row for each.
+"""Deliver a command to every node that it targets, with a row for each.
 
-The nodes are those of the inventory that the command names; each is one `deliver`.  What this
-version cannot honour in the signed text (a canary, a halt after failures) is refused before
-anything is delivered.
+The nodes are those of the inventory that the command's targets cover.  This version supports
+neither a canary nor a halt after failures: a command whose signed text asks for them is refused
+before it is delivered to any node.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from breakglass.fleet.rollout.rows import NodeRow
 
 
 def targeted(command: Command, inventory: Inventory) -> tuple[InventoryNode, ...]:
-    """Return the nodes to deliver to; raise `RefusedError` for what cannot be honoured."""
+    """Return the nodes to deliver to; raise `RefusedError` if this version or home cannot."""
     rollout, caps = command.rollout, command.caps
     nodes = inventory.covered_by(command.targets)
     if rollout.canary or rollout.max_failures < caps.max_nodes:
@@ -29,19 +29,19 @@ def targeted(command: Command, inventory: Inventory) -> tuple[InventoryNode, ...
             f"expected a canary of 0 and max_failures of {caps.max_nodes},"
             f" got {rollout.canary} and {rollout.max_failures}",
             code="rollout-unsupported",
-            hint="this version delivers to all nodes at once; draft it again",
+            hint="this version always delivers to all nodes; draft the command again with it",
         )
     if not nodes:
         raise RefusedError(
-            f"expected nodes of the inventory in its targets, got none of {len(inventory.nodes)}",
+            f"the command targets 0 of the {len(inventory.nodes)} nodes of this inventory",
             code="no-nodes",
-            hint="deliver it from the home that has those nodes",
+            hint="deliver it from the home whose inventory has those nodes",
         )
     if len(nodes) > caps.max_nodes:
         raise RefusedError(
             f"expected at most {caps.max_nodes} nodes, as signed, got {len(nodes)}",
             code="too-many-nodes",
-            hint="the inventory has grown since it was drafted; draft it again",
+            hint="the inventory has grown since the draft; draft the command again",
         )
     return nodes
 

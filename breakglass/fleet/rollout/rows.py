@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One node's row of a roll-out: the words for how its part ended, and how a row is made.
+"""One node's row of a roll-out: its state, and how the row is made.
 
-There is a row for every node, whatever happened there; silence is never read as success (P5).
+Every node has a row, whatever happened there; no answer never counts as success (P5).
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ RESTARTED = "restarted"
 
 
 class NodeState(StrEnum):
-    """How a node's part ended, as far as was observed."""
+    """How the command ended on a node, as far as it was observed."""
 
     DONE = "done"
     PLANNED = "planned"
@@ -30,7 +30,7 @@ class NodeState(StrEnum):
 
     @property
     def is_well(self) -> bool:
-        """Whether all was done that the command asked for."""
+        """Whether the node did everything that the command asked for."""
         return self in {
             NodeState.DONE,
             NodeState.PLANNED,
@@ -41,17 +41,17 @@ class NodeState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRow:
-    """One node's part.
+    """What one node did with a command.
 
     Attributes:
-        code: "" where all was done, else why not.
+        code: "" if the node did everything, else the reason.
         pods, down, restarted: pods planned, seen down, and seen running again at the last look.
         held: pods that a gate keeps down.
-        gates: what holds the pods, in words such as "descendants" or "2 pids, 1 watch only"; ""
-            where nothing was to hold them.
-        repeated: the node had this command before; nothing was done again.
-        evidence: "verified", "none" (nothing came), or the code of what does not verify.
-        unkept: why the evidence could not be stored here, or "".
+        gates: the kinds of gate, such as "descendants" or "2 pids, 1 watch only"; "" for a command
+            without a hold.
+        repeated: the node had accepted the command before, and did not act again.
+        evidence: "verified", "none" (no receipt came), or the code of what does not verify.
+        unkept: why the evidence could not be stored on the bastion, or "".
     """
 
     node: str
@@ -73,7 +73,7 @@ class NodeRow:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether something that should verify does not."""
+        """Whether a receipt or the log of the node does not verify."""
         return self.evidence not in {"verified", "none"}
 
 
@@ -85,13 +85,13 @@ def row_of(
     repeated: bool,
     node_time: str,
 ) -> NodeRow:
-    """Return the row that a command's recorded end makes, with the recorded ends of its pods."""
+    """Return the row of a command's recorded outcome on a node, and of its pods' outcomes."""
     state, code, note = NodeState(finished.result), finished.code, finished.note
     gates = gates_of(one.gate for one in ended)
     if state is NodeState.DONE and gates and finished.restarted:
-        # A stop without a hold may only report it; a hold has failed.
+        # Without a hold, pods that start again are normal; with one, the hold has failed.
         state, code = NodeState.INCOMPLETE, RESTARTED
-        note = note or f"expected held pods to stay down, got {finished.restarted} started again"
+        note = note or f"{finished.restarted} held pods started again"
     return NodeRow(
         node=node.name,
         cluster=node.cluster,
@@ -111,7 +111,7 @@ def row_of(
 
 
 def gates_of(gates: Iterable[str]) -> str:
-    """Return what holds some pods, with counts where it is not the same for all of them."""
+    """Return the pods' kind of gate, or each kind with its count if they differ."""
     counts = Counter(gate for gate in gates if gate)
     if len(counts) == 1:
         return next(iter(counts))
@@ -119,10 +119,10 @@ def gates_of(gates: Iterable[str]) -> str:
 
 
 _HINTS: dict[str, str] = {
-    "no-hold": "over already, or another revision's: see `breakglass holds`",
-    "gate-not-lifted": "put the old values back on that node: docs/runbooks/let-go.md, section C",
-    RESTARTED: "see `breakglass holds` for what holds them, then look at the node itself",
+    "no-hold": "the hold has ended, or is of another revision: see `breakglass holds`",
+    "gate-not-lifted": "restore the old limits on that node: docs/runbooks/let-go.md, section C",
+    RESTARTED: "see `breakglass holds` for the pods' gates, then check the node itself",
     NodeState.NOTHING: "no such pod runs there; check namespace, name and revision",
-    NodeState.INCOMPLETE: "look at `breakglass outcome ID`, then at the node itself",
-    NodeState.INTERRUPTED: "the agent was ended in the middle; draft the stop again",
+    NodeState.INCOMPLETE: "see `breakglass outcome ID`, then check the node itself",
+    NodeState.INTERRUPTED: "the agent was stopped before it finished; draft the stop again",
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Verifying a node's whole log: what holds, and each way in which it can be found out."""
+"""Verifying a node's whole log: honest logs, and each way in which a log can fail."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ def check(node: FakeNode, folder: Path, *, pin: str = "", road: OpenRoad | None 
 
 
 def test_an_honest_log_verifies_and_is_kept(tmp_path: Path) -> None:
-    """Every page is read, the decision is decided again, and a copy stays here."""
+    """Every page is read, the decision is decided again, and the log is stored."""
     node = node_with_command()
     row = check(node, tmp_path)
     assert (row.state, row.entries, row.code) == ("verified", len(node.entries_made), "")
@@ -58,7 +58,7 @@ def test_an_honest_log_verifies_and_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_log_may_grow_between_two_looks(tmp_path: Path) -> None:
-    """Growth is no alarm."""
+    """A longer log than the stored one verifies."""
     node = node_with_command()
     check(node, tmp_path)
     node.record(Suppressed(count=99))
@@ -66,7 +66,7 @@ def test_a_log_may_grow_between_two_looks(tmp_path: Path) -> None:
 
 
 def test_a_log_may_grow_while_it_is_read(tmp_path: Path) -> None:
-    """What came after the first checkpoint is left for the next time."""
+    """Entries after the first checkpoint are left to the next read."""
     node = node_with_command()
     before = len(node.entries_made)
 
@@ -85,7 +85,7 @@ def test_a_log_may_grow_while_it_is_read(tmp_path: Path) -> None:
 
 
 def test_a_forged_decision_is_found_out(tmp_path: Path) -> None:
-    """A whole tree over a lie: the signatures in the log do not carry what it says was decided."""
+    """The tree is whole, but the signatures in the log do not prove the recorded decision."""
     node = node_with_command()
     liar = forged(node, 2, b'"person":"bo"', b'"person":"luc"')
     row = check(liar, tmp_path)
@@ -95,13 +95,13 @@ def test_a_forged_decision_is_found_out(tmp_path: Path) -> None:
 
 
 def test_another_trust_than_the_pinned_one_is_found_out(tmp_path: Path) -> None:
-    """A node that made up its own trust proves its decisions with the wrong people."""
+    """A node with a trust of its own proves its decisions with the wrong people."""
     row = check(node_with_command(), tmp_path, pin="0" * 64)
     assert (row.state, row.code) == ("bad", "decision-not-proven")
 
 
 def test_a_forgotten_end_is_found_out(tmp_path: Path) -> None:
-    """A log that lost entries which we have a checkpoint of."""
+    """A log that is shorter than the stored checkpoint."""
     node = node_with_command()
     check(node, tmp_path)
     node.entries_made.pop()
@@ -110,7 +110,7 @@ def test_a_forgotten_end_is_found_out(tmp_path: Path) -> None:
 
 
 def test_a_rewritten_entry_is_found_out(tmp_path: Path) -> None:
-    """A log of another history, longer than the one that we know."""
+    """A log with another history, longer than the stored checkpoint."""
     node = node_with_command()
     check(node, tmp_path)
     liar = forged(node, 1, b'"mono_ms":1', b'"mono_ms":9')
@@ -119,7 +119,7 @@ def test_a_rewritten_entry_is_found_out(tmp_path: Path) -> None:
 
 
 def test_a_receipt_that_the_log_does_not_hold_is_found_out(tmp_path: Path) -> None:
-    """What a node once told us must be in what it shows now, also without our checkpoint."""
+    """Each stored receipt must be in the log, even if the stored checkpoint is missing."""
     node = FakeNode(organisation=ORGANISATION)
     text = ORGANISATION.command()
     approved = ORGANISATION.decide(text, "ana", "bo")
@@ -143,7 +143,7 @@ def test_a_receipt_that_the_log_does_not_hold_is_found_out(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("breaks", ["order", "newline", "checkpoint", "silence", "root"])
 def test_entries_that_make_no_log_are_found_out(tmp_path: Path, breaks: str) -> None:
-    """Wrong order, two lines in one, no checkpoint, nothing at all, another root."""
+    """Wrong order, two lines in one entry, no checkpoint, no entry at all, another root."""
     node = node_with_command()
 
     class Broken(FakeRoad):
@@ -169,13 +169,13 @@ def test_entries_that_make_no_log_are_found_out(tmp_path: Path, breaks: str) -> 
 
 def test_no_answer_is_a_row(tmp_path: Path) -> None:
     """An unreached node is not a bad log."""
-    node = FakeNode(organisation=ORGANISATION, down=Unreached("expected an answer, got none"))
+    node = FakeNode(organisation=ORGANISATION, down=Unreached("no answer"))
     row = check(node, tmp_path)
     assert (row.state, row.code, row.entries) == ("unreached", "unreached", 0)
 
 
 def test_a_damaged_store_of_ours_is_an_alarm(tmp_path: Path) -> None:
-    """What is kept here is evidence too: a changed checkpoint or receipt is not passed over."""
+    """A changed stored checkpoint or receipt fails the verification."""
     node = node_with_command()
     check(node, tmp_path)
     (tmp_path / "n1" / "checkpoint").write_bytes(b"other\n\nsignature\n")

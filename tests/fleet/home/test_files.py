@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files: written whole or not at all, and never over what is not ours to replace."""
+"""Files are written whole or not at all, and never over a folder with files in it."""
 
 import stat
 import threading
@@ -12,7 +12,7 @@ from breakglass.fleet.home import files
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return what is in a folder."""
+    """Return the names of the files in a folder."""
     return [one.name for one in folder.iterdir()]
 
 
@@ -27,7 +27,7 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
 
 
 def test_a_symbolic_link_is_followed(tmp_path: Path) -> None:
-    """The link stays a link: what it points at is replaced."""
+    """The link stays a link; its target is replaced."""
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_bytes(b"old")
     link.symlink_to(target)
@@ -37,19 +37,19 @@ def test_a_symbolic_link_is_followed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
-    """An impossible write is an error with the path and the system's words."""
+    """A failed write is an error with the path and the text of the operating system."""
     with pytest.raises(FileUnreadable, match="no such file") as found:
         files.write_atomically(tmp_path / "none" / "f", b"x")
     assert found.value.stable_code == "file-unwritable"
 
 
 def test_a_failed_change_leaves_the_file_as_it_was(tmp_path: Path) -> None:
-    """Whatever goes wrong while the new content is made, the old one stays."""
+    """If making the new content fails, the old content stays."""
     path = tmp_path / "f"
     path.write_bytes(b"old")
 
     def fail(_: bytes) -> bytes:
-        raise FileUnreadable("expected luck, got none")
+        raise FileUnreadable("bad luck")
 
     with pytest.raises(FileUnreadable, match="luck"):
         files.change_atomically(path, fail, max_bytes=100)
@@ -58,7 +58,7 @@ def test_a_failed_change_leaves_the_file_as_it_was(tmp_path: Path) -> None:
 
 
 def test_changes_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
-    """Each change sees the one before it, though each replaces the file that is locked."""
+    """Each change sees the one before it, although each replaces the locked file."""
     path = tmp_path / "f"
     path.write_bytes(b"")
 
@@ -75,16 +75,16 @@ def test_changes_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_file_beyond_its_bound_is_refused(tmp_path: Path) -> None:
-    """One byte more than the limit is an error, and the limit itself is not."""
+    """One byte more than the bound is an error; exactly the bound is not."""
     path = tmp_path / "f"
     path.write_bytes(b"x" * 10)
     assert len(files.read_bounded(path, max_bytes=10)) == 10
-    with pytest.raises(FileUnreadable, match="at most 9 bytes"):
+    with pytest.raises(FileUnreadable, match="more than 9 bytes"):
         files.read_bounded(path, max_bytes=9)
 
 
 def test_a_folder_is_made_whole_with_its_modes(tmp_path: Path) -> None:
-    """Private unless named public, parents made, nothing left beside it."""
+    """Files are private unless named public, parents are made, no other file is left."""
     made = tmp_path / "a" / "b"
     files.write_folder(made, {"x": b"1", "sub/y": b"2"}, public=frozenset({"x"}))
     modes = {name: stat.S_IMODE((made / name).stat().st_mode) for name in ("", "x", "sub", "sub/y")}
@@ -93,7 +93,7 @@ def test_a_folder_is_made_whole_with_its_modes(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_something_in_it_is_not_replaced(tmp_path: Path) -> None:
-    """An empty one is; so is none."""
+    """Only a missing or an empty folder is."""
     files.write_folder(tmp_path / "empty", {"x": b"1"}, public=frozenset())
     with pytest.raises(FileUnreadable) as found:
         files.write_folder(tmp_path / "empty", {"x": b"2"}, public=frozenset())

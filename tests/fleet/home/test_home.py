@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Homes, founding, nodes and what they install."""
+"""Homes, founding, nodes and their bundles."""
 
 import stat
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ def add(home: Home, name: str, address: str = "192.0.2.1:7443") -> None:
 
 
 def test_a_founded_home_holds_what_it_says(home: Home) -> None:
-    """Trust version 1 for two of three, its courier pinned, an empty inventory, all private."""
+    """Trust version 1, a quorum of 2, the courier's pin, an empty inventory, private files."""
     trust = Home.at(home.path).trust()
     assert (trust.domain, trust.version) == ("example", 1)
     (policy,) = trust.policies
@@ -60,7 +60,7 @@ def test_a_founded_home_holds_what_it_says(home: Home) -> None:
 def test_a_home_may_be_named_by_a_relative_path(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is kept by it is found by it."""
+    """Keys that were stored through a relative path are found through the absolute one."""
     monkeypatch.chdir(tmp_path)
     relative = Home.at(Path("home"))
     add(relative, "n1")
@@ -82,7 +82,7 @@ def test_a_home_may_be_named_by_a_relative_path(
 def test_one_person_or_an_impossible_quorum_is_refused(
     tmp_path: Path, people: tuple[tuple[str, Path], ...], pick: slice, quorum: int, code: str
 ) -> None:
-    """Two people is the point of the tool; nothing is written when it is not met."""
+    """One person alone must not stop pods; nothing is written after a refusal."""
     founder = Founder(domain="example", people=people[pick], quorum=quorum)
     with pytest.raises(BreakglassError) as error:
         found(tmp_path / "home", founder, courier="bastion", now=NOW)
@@ -107,7 +107,7 @@ def test_one_key_of_two_people_is_refused(
 def test_a_private_key_file_is_refused(
     tmp_path: Path, people: tuple[tuple[str, Path], ...]
 ) -> None:
-    """A private key never leaves its owner, not even by mistake into a trust."""
+    """A private key given by mistake is not read into a trust."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n")
     founder = Founder(domain="example", people=(*people, ("eve", secret)), quorum=2)
@@ -127,7 +127,7 @@ def test_a_home_is_not_made_over_another(home: Home, people: tuple[tuple[str, Pa
 
 
 def test_no_home_and_an_unsound_trust_are_said(tmp_path: Path, home: Home) -> None:
-    """Both name what to do."""
+    """Each is an error with its own code."""
     with pytest.raises(ConfigInvalid) as missing:
         Home.at(tmp_path / "nowhere")
     assert missing.value.stable_code == "no-home"
@@ -142,7 +142,7 @@ def test_no_home_and_an_unsound_trust_are_said(tmp_path: Path, home: Home) -> No
 
 
 def test_the_agent_accepts_what_a_bundle_holds(tmp_path: Path, home: Home) -> None:
-    """The agent's own strict reader takes every file, and finds the trust that is pinned."""
+    """The agent's strict parser accepts every file, and the trust matches its pin."""
     add(home, "n1")
     node = home.inventory().named("n1")
     write_bundle(home, node, tmp_path / "deep" / "n1")
@@ -199,11 +199,11 @@ def test_a_node_is_added_once_and_its_earlier_keys_are_put_aside(home: Home) -> 
     ],
 )
 def test_a_nodes_life_support_is_protected(workload: str) -> None:
-    """What gives a node its network, its services and its volumes is out of reach (P8)."""
+    """Workloads that give a node its network, services and volumes are protected (P8)."""
     assert is_protected(workload, LIFE_SUPPORT)
 
 
 @pytest.mark.parametrize("workload", ["monitoring/telemetry", "logging/fluent-bit", "a/csi", "x/y"])
 def test_ordinary_workloads_are_not_protected(workload: str) -> None:
-    """The list does not take away what the tool is for."""
+    """The default list must not protect the workloads that people want to stop."""
     assert not is_protected(workload, LIFE_SUPPORT)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TLS identities: leaves that cannot issue, dates that lock nobody out."""
+"""TLS identities: leaves cannot issue certificates, and their dates do not lock people out."""
 
 from datetime import UTC, datetime
 
@@ -42,7 +42,7 @@ def test_a_leaf_cannot_issue_certificates(leaf: object) -> None:
 
 @pytest.mark.parametrize("one", [CA, NODE, COURIER], ids=["ca", "node", "courier"])
 def test_certificates_outlive_neglect_and_lost_clocks(one: object) -> None:
-    """They hold from 1970, where a lost clock starts, for ten years from now."""
+    """They are valid from 1970, where a lost clock starts, until ten years from now."""
     found = certificate(one.certificate)  # type: ignore[attr-defined]
     assert found.not_valid_before_utc.year == 1970
     assert (found.not_valid_after_utc - NOW).days >= 3652
@@ -67,7 +67,7 @@ def test_a_long_name_still_makes_a_certificate() -> None:
 
 
 def test_a_pin_is_of_the_key_and_not_of_the_certificate() -> None:
-    """The same authority issuing again gives other keys and other pins."""
+    """A second certificate of the same CA has another key and another pin."""
     again = make_courier(CA, "bastion", now=NOW)
     assert spki_sha256(COURIER.certificate) == spki_sha256(COURIER.certificate)
     assert spki_sha256(COURIER.certificate) != spki_sha256(again.certificate)
@@ -76,5 +76,5 @@ def test_a_pin_is_of_the_key_and_not_of_the_certificate() -> None:
 
 
 def test_a_private_key_is_not_shown() -> None:
-    """Representing an identity, as an error message might, does not leak its key."""
+    """The `repr` of an identity, as in an error message, does not show its key."""
     assert "PRIVATE KEY" not in repr(NODE)

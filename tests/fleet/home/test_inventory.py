@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The inventory: nodes by IP address, read strictly, written so that it reads back."""
+"""The inventory: nodes by IP address, parsed strictly, and rendered so that it parses back."""
 
 from dataclasses import replace
 
@@ -20,12 +20,12 @@ ORGANISATION = Organisation()
 
 
 def rows(*names: str) -> tuple[InventoryNode, ...]:
-    """Return rows of nodes with these names."""
+    """Return inventory rows with these names."""
     return tuple(FakeNode(organisation=ORGANISATION, name=name).row for name in names)
 
 
 def test_an_inventory_reads_back_as_it_was_written() -> None:
-    """Rendering and parsing are inverse, also for none and for many nodes."""
+    """Parsing a rendered inventory gives the same value, without and with nodes."""
     for inventory in (Inventory(), Inventory(nodes=rows("n1", "n2", "rack-3.x_1"))):
         assert parse_inventory(render_inventory(inventory)) == inventory
 
@@ -68,13 +68,13 @@ def test_addresses_are_ip_literals_in_one_spelling(given: str, shown: str, targe
     ],
 )
 def test_names_and_impossible_addresses_are_refused(text: str) -> None:
-    """In an outage nothing resolves a name, so none gets in."""
+    """A host name is refused, because DNS may be down in an outage."""
     with pytest.raises(Malformed, match="expected"):
         parse_address(text, default_port=7443)
 
 
 def test_an_address_in_the_file_needs_its_port() -> None:
-    """The default port is for people who type, not for files."""
+    """The default port is only for the command line."""
     with pytest.raises(Malformed):
         parse_address("192.0.2.1")
 
@@ -98,19 +98,19 @@ GOOD = render_inventory(Inventory(nodes=rows("n1"))).decode()
     ],
 )
 def test_an_inventory_that_breaks_a_rule_is_refused(old: str, new: str, said: str) -> None:
-    """Unknown keys, missing keys, other kinds and names in place of addresses."""
+    """Unknown keys, missing keys, wrong types, and host names in place of addresses."""
     with pytest.raises(ConfigInvalid, match=said):
         parse_inventory(GOOD.replace(old, new, 1).encode())
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:
-    """A damaged file is an error of input, not a crash."""
+    """A damaged file raises `ConfigInvalid`."""
     with pytest.raises(ConfigInvalid, match="TOML"):
         parse_inventory(b"\xff\xfe")
 
 
 def test_a_name_or_address_stands_once() -> None:
-    """Two rows with one name would make one of them unreachable by it."""
+    """Two rows must have neither the same name nor the same address."""
     one, two = rows("n1", "n2")
     with pytest.raises(ConfigInvalid, match="n1 twice"):
         Inventory(nodes=(one, one))
@@ -119,7 +119,7 @@ def test_a_name_or_address_stands_once() -> None:
 
 
 def test_nodes_are_found_by_name_and_by_targets() -> None:
-    """`some_nodes` takes names or means all; a command's targets select their own."""
+    """`some_nodes` returns the named nodes, or all; `covered_by` those of a command's targets."""
     inventory = Inventory(nodes=rows("n1", "n2", "n3"))
     assert [one.name for one in inventory.some_nodes(("n3", "n1", "n3"))] == ["n3", "n1"]
     assert inventory.some_nodes() == inventory.nodes
@@ -128,7 +128,7 @@ def test_nodes_are_found_by_name_and_by_targets() -> None:
 
 
 def test_an_unknown_node_and_an_empty_inventory_are_said() -> None:
-    """Asking nobody is an error, not an empty success."""
+    """A selection without any node is an error, not an empty success."""
     with pytest.raises(ConfigInvalid, match="n9"):
         Inventory(nodes=rows("n1")).some_nodes(("n9",))
     with pytest.raises(ConfigInvalid, match="got none"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The straight road over real gRPC and TLS on loopback, to a server that answers as it is told."""
+"""The direct road over real gRPC and TLS on loopback, to a server with scripted answers."""
 
 import asyncio
 import contextlib
@@ -34,15 +34,16 @@ RECEIPT = pb.Receipt(entry=b"{}", index=7, proof=[b"p" * 32], checkpoint=b"c")
 
 @dataclass(kw_only=True)
 class Server:
-    """What the agent's service answers in a test.
+    """The agent's service with scripted answers.
 
     Attributes:
-        status: end every call with this status and these details.
-        told: what `Submit` streams; it stays open afterwards where `hangs` says so.
+        status: the status and details with which every call ends.
+        progress: what `Submit` streams.
+        hangs: whether `Submit` stays open afterwards.
     """
 
     status: tuple[grpc.StatusCode, str] | None = None
-    told: list[pb.Progress] = field(default_factory=list)
+    progress: list[pb.Progress] = field(default_factory=list)
     hangs: bool = False
 
     async def _maybe_end(self, context: Context) -> None:
@@ -52,10 +53,10 @@ class Server:
     async def submit(
         self, request: pb.SubmitRequest, context: Context
     ) -> AsyncGenerator[pb.Progress, None]:
-        """Stream what was ordered."""
+        """Stream the scripted progress."""
         await self._maybe_end(context)
         assert request.signed_file
-        for one in self.told:
+        for one in self.progress:
             yield one
         if self.hangs:
             await asyncio.Event().wait()
@@ -69,7 +70,7 @@ class Server:
             yield pb.Entry(index=index, entry=b"e", checkpoint=b"c" if index else b"")
 
     def unary(self, answer: object) -> Callable[..., Awaitable[object]]:
-        """Return a method that gives this answer."""
+        """Return a method that answers so."""
 
         async def method(_: object, context: Context) -> object:
             await self._maybe_end(context)
@@ -142,20 +143,20 @@ def row(port: int, *, pinned: TlsIdentity = N1) -> InventoryNode:
 
 
 async def collected(road: Road, *, silence_s: float = 5.0) -> list[NodeProgress]:
-    """Deliver a file and return all that is told."""
-    return [told async for told in road.submit(b"file", silence_s=silence_s)]
+    """Deliver a file and return its progress."""
+    return [one async for one in road.submit(b"file", silence_s=silence_s)]
 
 
 async def asked(
     server: Server, question: Callable[[Road], Awaitable[T]], *, as_node: TlsIdentity = N1
 ) -> T:
-    """Ask a server one question over the straight road."""
+    """Ask a server one question over the direct road."""
     async with server.serving(as_node) as port, direct_road(COURIER)(row(port)) as road:
         return await question(road)
 
 
 def test_each_method_carries_its_values() -> None:
-    """Every answer arrives as values of ours."""
+    """Every answer arrives as a value of `fleet`, not as a message."""
 
     async def ask_all(road: Road) -> tuple[Any, ...]:
         entries = [one async for one in road.entries(3)]
@@ -179,7 +180,7 @@ def test_a_delivery_is_told_step_by_step() -> None:
     """Acceptance and refusal, with and without a receipt."""
     refused = pb.Refusal(code="protected", needed="a", have="b", hint="c")
     server = Server(
-        told=[
+        progress=[
             pb.Progress(accepted=RECEIPT, repeated=True, node_time="t"),
             pb.Progress(refused=refused),
         ]
@@ -213,7 +214,7 @@ def test_a_delivery_is_told_step_by_step() -> None:
 def test_endings_of_a_call_become_errors_of_ours(
     status: str, details: str, kind: type[BreakglassError], code: str
 ) -> None:
-    """The node's own code where it gave one; never a gRPC error past this module."""
+    """Each gRPC error becomes a `BreakglassError`, with the node's own code if it sent one."""
     server = Server(status=(grpc.StatusCode[status], details))
     for question in (lambda road: road.pods(), collected):
         with pytest.raises(kind) as error:
@@ -222,14 +223,14 @@ def test_endings_of_a_call_become_errors_of_ours(
 
 
 def test_a_certificate_of_the_same_authority_for_another_node_does_not_connect() -> None:
-    """The pinned leaf is the only root (adr 0005)."""
+    """The pinned leaf is the only trusted root (adr 0005)."""
     with pytest.raises(Unreached) as error:
         asyncio.run(asked(Server(), lambda road: road.pods(), as_node=N2))
     assert error.value.stable_code == "wrong-identity"
 
 
 def test_a_courier_of_another_authority_does_not_connect() -> None:
-    """The agent's side of the handshake ends it; for us the node is unreached."""
+    """The agent ends the handshake; the bastion reports the node as unreached."""
     foreign = make_courier(make_ca("example", now=NOW), "bastion", now=NOW)
 
     async def ask() -> None:
@@ -241,15 +242,15 @@ def test_a_courier_of_another_authority_does_not_connect() -> None:
 
 
 def test_a_node_that_falls_silent_is_not_waited_for() -> None:
-    """After the first answer the next one must come within the time that was given."""
-    server = Server(told=[pb.Progress(accepted=RECEIPT)], hangs=True)
+    """After the first answer, the next one must come within `silence_s`."""
+    server = Server(progress=[pb.Progress(accepted=RECEIPT)], hangs=True)
     with pytest.raises(Unreached) as error:
         asyncio.run(asked(server, lambda road: collected(road, silence_s=0.2)))
     assert error.value.stable_code == "silent"
 
 
 def test_a_closed_port_is_unreached_at_once() -> None:
-    """A refused connection needs no time-out."""
+    """A refused connection is reported without waiting for a timeout."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -264,7 +265,7 @@ def test_a_closed_port_is_unreached_at_once() -> None:
 
 @pytest.mark.slow
 def test_a_stopped_machine_is_unreached_within_the_time_out() -> None:
-    """A listener that accepts and says nothing: what a stopped agent looks like (P5)."""
+    """A listener that accepts and answers nothing, as a stopped agent does (P5)."""
 
     async def ask(port: int) -> None:
         async with direct_road(COURIER)(row(port)) as road:

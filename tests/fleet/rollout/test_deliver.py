@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Delivering to nodes: a row for each, silence never success, evidence verified and kept."""
+"""Delivering to nodes: a row for each, no answer is no success, evidence verified and stored."""
 
 import asyncio
 from dataclasses import replace
@@ -35,7 +35,7 @@ class Fleet:
         self.approved = verdict
 
     def evidence(self, node: InventoryNode) -> Path:
-        """Where a node's evidence goes."""
+        """Return the folder of a node's evidence."""
         return self.folder / node.name
 
     def run(self, *nodes: FakeNode, watch: Observer | None = None) -> dict[str, NodeRow]:
@@ -55,7 +55,7 @@ class Fleet:
         return {row.node: row for row in rows}
 
     def outcome(self, node: FakeNode) -> NodeRow | None:
-        """Ask one node what is on record of the command."""
+        """Ask one node for the recorded outcome of the command."""
         row, _ = asyncio.run(
             ask_outcome(
                 node.row,
@@ -74,9 +74,9 @@ def fleet(tmp_path: Path) -> Fleet:
 
 
 def test_every_node_is_a_row_however_it_ended(fleet: Fleet) -> None:
-    """Done, incomplete and unreached stand side by side; none is an absence (P5)."""
+    """A done, an incomplete and an unreached node each have a row (P5)."""
     fleet.nodes[1].ends = "incomplete"
-    fleet.nodes[2].down = Unreached("expected an answer, got none")
+    fleet.nodes[2].down = Unreached("no answer")
     rows = fleet.run()
     assert [str(row.state) for row in rows.values()] == ["done", "incomplete", "unreached"]
     assert [row.evidence for row in rows.values()] == ["verified", "verified", "none"]
@@ -85,7 +85,7 @@ def test_every_node_is_a_row_however_it_ended(fleet: Fleet) -> None:
 
 
 def test_what_holds_the_pods_is_in_the_row(fleet: Fleet) -> None:
-    """The gate of every pod, as the verified entries say, told while it goes on and after."""
+    """The gates of the pods, from the verified entries, in the progress and in the row."""
     steps: list[str] = []
     fleet.nodes[0].gate, fleet.nodes[0].pods_found = "descendants", 2
     fleet.nodes[1].gate = "watch only"
@@ -107,7 +107,7 @@ def test_what_holds_the_pods_is_in_the_row(fleet: Fleet) -> None:
 def test_held_pods_that_run_again_are_a_failure(
     fleet: Fleet, gate: str, state: str, code: str
 ) -> None:
-    """Whatever the node calls it: without a hold it is kubelet's way, with one the hold failed."""
+    """Without a hold a restart is normal; with one, the hold failed and the node is incomplete."""
     node = fleet.nodes[0]
     node.gate, node.restarted = gate, 1
     row = fleet.run(node)["n1"]
@@ -117,7 +117,7 @@ def test_held_pods_that_run_again_are_a_failure(
 
 @pytest.mark.parametrize("ends", ["released", "extended"])
 def test_letting_go_and_extending_end_well(fleet: Fleet, ends: str) -> None:
-    """A command that stops nothing is done when its holds have ended or last longer."""
+    """A release and an extend succeed when the holds have ended or last longer."""
     node = fleet.nodes[0]
     node.ends, node.pods_found = ends, 0
     row = fleet.run(node)["n1"]
@@ -125,7 +125,7 @@ def test_letting_go_and_extending_end_well(fleet: Fleet, ends: str) -> None:
 
 
 def test_gates_of_several_kinds_are_counted() -> None:
-    """One kind is a word; several are counted, and pods without any are left out."""
+    """One kind is named; several are counted; pods without a gate are left out."""
     assert gates_of(["", ""]) == ""
     assert gates_of(["pids", "", "pids"]) == "pids"
     assert gates_of(["pids", "watch only", "pids"]) == "2 pids, 1 watch only"
@@ -143,7 +143,7 @@ def test_what_a_node_says_is_kept_verified(fleet: Fleet) -> None:
 
 
 def test_delivered_again_it_tells_the_first_outcome(fleet: Fleet) -> None:
-    """The second row says that it is a repetition, and the node acted once (P7)."""
+    """The second row says that it is repeated; the node acted once (P7)."""
     first, second = fleet.run()["n1"], fleet.run()["n1"]
     assert not first.repeated
     assert second.repeated
@@ -153,7 +153,7 @@ def test_delivered_again_it_tells_the_first_outcome(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("answers", [1, 2])
 def test_a_stream_that_breaks_off_is_taken_up_again(fleet: Fleet, answers: int) -> None:
-    """After the node has spoken the file is delivered once more, which is harmless."""
+    """If the stream breaks after an answer, the file is delivered once more."""
     node = fleet.nodes[0]
     node.breaks_after = answers
     row = fleet.run(node)["n1"]
@@ -162,7 +162,7 @@ def test_a_stream_that_breaks_off_is_taken_up_again(fleet: Fleet, answers: int) 
 
 
 def test_a_node_that_never_spoke_is_unreached(fleet: Fleet) -> None:
-    """Breaking off before the first answer proves nothing about what it did."""
+    """If the stream breaks before the first answer, the row says unreached."""
     node = fleet.nodes[0]
     node.breaks_after = 0
     row = fleet.run(node)["n1"]
@@ -170,7 +170,7 @@ def test_a_node_that_never_spoke_is_unreached(fleet: Fleet) -> None:
 
 
 def test_a_refusal_is_told_in_the_nodes_own_words(fleet: Fleet) -> None:
-    """Code, needed, have and hint arrive in the row."""
+    """The row has the refusal's code, needed, have and hint."""
     fleet.nodes[0].refuses = Refusal(
         code="protected", needed="a workload", have="a protected one", hint="ask", receipt=None
     )
@@ -180,7 +180,7 @@ def test_a_refusal_is_told_in_the_nodes_own_words(fleet: Fleet) -> None:
 
 
 def test_a_log_that_shrank_is_an_alarm(fleet: Fleet) -> None:
-    """A node that has forgotten entries that we have seen is suspect, whatever its state (P4)."""
+    """A node whose log lost entries that the bastion has verified is suspect (P4)."""
     fleet.nodes[0].record(Suppressed(count=1))
     fleet.run(fleet.nodes[0])
     again = FakeNode(organisation=fleet.organisation, name="n1")
@@ -190,7 +190,7 @@ def test_a_log_that_shrank_is_an_alarm(fleet: Fleet) -> None:
 
 
 def test_a_log_with_another_history_is_an_alarm(fleet: Fleet) -> None:
-    """Longer than before but not grown from it: no proof can be given."""
+    """A longer log that does not extend the stored one has no consistency proof."""
     fleet.run(fleet.nodes[0])
     other = FakeNode(organisation=fleet.organisation, name="n1")
     for count in range(9):
@@ -200,7 +200,7 @@ def test_a_log_with_another_history_is_an_alarm(fleet: Fleet) -> None:
 
 
 def test_two_logs_of_one_size_are_an_alarm(fleet: Fleet) -> None:
-    """The same number of entries under another root is another log."""
+    """The same number of entries with another root is suspect."""
     node = fleet.nodes[0]
     fleet.run(node)
     liar = forged(node, 1, b'"mono_ms":1', b'"mono_ms":9')
@@ -209,7 +209,7 @@ def test_two_logs_of_one_size_are_an_alarm(fleet: Fleet) -> None:
 
 
 def test_answers_signed_by_another_key_are_an_alarm(fleet: Fleet) -> None:
-    """The pinned key is the inventory's; a node cannot bring its own."""
+    """The log key comes from the inventory; a node cannot bring its own."""
     node, other = fleet.nodes[0], fleet.nodes[1]
     asked = replace(node.row, log_key=other.row.log_key)
     rows = asyncio.run(
@@ -226,16 +226,16 @@ def test_answers_signed_by_another_key_are_an_alarm(fleet: Fleet) -> None:
 
 
 def test_evidence_that_cannot_be_kept_delays_nothing(fleet: Fleet) -> None:
-    """A folder of ours in the way is told in the row; the outcome stands (P9)."""
+    """If the evidence cannot be stored, the row says so and keeps its outcome (P9)."""
     node = fleet.nodes[0]
     fleet.evidence(node.row).write_bytes(b"in the way")
     row = fleet.run(node)["n1"]
     assert (row.state, row.evidence) == (NodeState.DONE, "verified")
-    assert "expected to" in row.unkept
+    assert row.unkept.startswith(f"cannot write {fleet.evidence(node.row)}")
 
 
 def test_who_watches_hears_each_step_and_row(fleet: Fleet) -> None:
-    """Progress is data: acceptance, each pod, the end."""
+    """The observer gets the acceptance, each pod and the row."""
     steps: list[str] = []
     ended: list[str] = []
     watch = Observer(
@@ -247,7 +247,7 @@ def test_who_watches_hears_each_step_and_row(fleet: Fleet) -> None:
 
 
 def test_what_is_on_record_is_asked_and_verified(fleet: Fleet) -> None:
-    """The outcome is the same row as the delivery's; a node without it has none."""
+    """`outcome` gives the same row as the delivery; a node without the command has none."""
     assert fleet.outcome(fleet.nodes[0]) is None
     delivered = fleet.run(fleet.nodes[0])["n1"]
     assert fleet.outcome(fleet.nodes[0]) == delivered
@@ -255,7 +255,7 @@ def test_what_is_on_record_is_asked_and_verified(fleet: Fleet) -> None:
 
 
 def test_an_outcome_of_a_tampered_log_is_an_alarm(fleet: Fleet) -> None:
-    """Reads are verified like deliveries."""
+    """Answers to `outcome` are verified like those to a delivery."""
     fleet.run(fleet.nodes[0])
     liar = forged(fleet.nodes[0], 1, b'"mono_ms":1', b'"mono_ms":9')
     row = fleet.outcome(liar)
@@ -264,7 +264,7 @@ def test_an_outcome_of_a_tampered_log_is_an_alarm(fleet: Fleet) -> None:
 
 
 def test_a_command_under_way_is_not_done(fleet: Fleet) -> None:
-    """A record without its end is incomplete, and says that the node is at it."""
+    """A record without an outcome is incomplete, with the code "running"."""
     node = fleet.nodes[0]
     fleet.run(node)
     node.entries_made.pop()
@@ -276,8 +276,8 @@ def test_a_command_under_way_is_not_done(fleet: Fleet) -> None:
 
 
 def test_an_unreachable_nodes_outcome_is_a_row(fleet: Fleet) -> None:
-    """Asking is like delivering: no answer is not an absence."""
-    fleet.nodes[0].down = Unreached("expected an answer, got none")
+    """An unreached node has a row, as in a delivery."""
+    fleet.nodes[0].down = Unreached("no answer")
     row = fleet.outcome(fleet.nodes[0])
     assert row is not None
     assert row.state is NodeState.UNREACHED
@@ -294,7 +294,7 @@ def test_an_unreachable_nodes_outcome_is_a_row(fleet: Fleet) -> None:
 def test_targets_that_cannot_be_honoured_are_refused(
     drafted: dict[str, object], names: str, code: str
 ) -> None:
-    """Nothing is delivered when the inventory and the signed text do not fit (P8)."""
+    """A command whose targets or caps do not fit the inventory is refused (P8)."""
     organisation = Organisation()
     inventory = Inventory(
         nodes=tuple(FakeNode(organisation=organisation, name=one).row for one in names.split())
@@ -305,7 +305,7 @@ def test_targets_that_cannot_be_honoured_are_refused(
 
 
 def test_a_rollout_of_a_later_version_is_refused() -> None:
-    """A canary or a halt after failures is signed, so it is honoured or refused, never ignored."""
+    """A signed canary or halt after failures is refused, because this version would ignore it."""
     organisation = Organisation()
     node = FakeNode(organisation=organisation)
     command = organisation.draft()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drafts against this fleet and its trust, and asking many nodes at once."""
+"""Drafts against the inventory and the trust, and asking many nodes at once."""
 
 import asyncio
 from dataclasses import replace
@@ -33,7 +33,7 @@ def inventory(organisation: Organisation, *names: str) -> Inventory:
 
 
 def test_the_limit_is_what_the_inventory_has() -> None:
-    """Nobody signs a number that was guessed (P8)."""
+    """`max_nodes` is the number of nodes that the targets cover, not a guess (P8)."""
     organisation = Organisation()
     nodes = inventory(organisation, "n1", "n2")
     drafted = draft_for(ASKED, trust=organisation.trust, inventory=nodes, now=NOW)
@@ -42,7 +42,7 @@ def test_the_limit_is_what_the_inventory_has() -> None:
 
 
 def test_a_cluster_that_the_inventory_does_not_know_is_refused() -> None:
-    """A typing error shows before anybody signs, with the clusters that there are."""
+    """A typing error shows before people sign, with the inventory's clusters."""
     organisation = Organisation()
     nodes = inventory(organisation, "n1")
     asked = replace(ASKED, clusters=("prod-z",))
@@ -57,7 +57,7 @@ def test_a_cluster_that_the_inventory_does_not_know_is_refused() -> None:
 def test_a_hold_lasts_as_is_usual_or_as_the_policies_allow(
     longest: tuple[str, ...], hold_s: int
 ) -> None:
-    """The shortest of all that govern; whoever says nothing is never refused for it (P8)."""
+    """The shortest hold of all governing policies, so that a default is never refused (P8)."""
     clusters = tuple(f"prod-{place}" for place in range(len(longest)))
     organisation = Organisation(
         policies=tuple(
@@ -72,7 +72,7 @@ def test_a_hold_lasts_as_is_usual_or_as_the_policies_allow(
 
 
 def test_an_extend_under_a_policy_without_holds_is_refused() -> None:
-    """With the policy's reason, not with one of the command line's."""
+    """It is refused with the policy's code, not as a wrong command line."""
     organisation = Organisation(policies=(policy(max_hold="0s"),))
     asked = replace(ASKED, verb=Verb.EXTEND)
     with pytest.raises(RefusedError) as error:
@@ -95,7 +95,7 @@ def test_a_hold_longer_than_the_policy_is_refused() -> None:
 def test_what_the_trust_would_never_let_through_is_refused(
     given: dict[str, object], code: str
 ) -> None:
-    """Here and now, and not on the nodes at night."""
+    """It is refused when it is drafted, not on the nodes."""
     organisation = Organisation(policies=(policy(**given),))  # type: ignore[arg-type]
     nodes = inventory(organisation, "n1", "n2")
     with pytest.raises(RefusedError) as error:
@@ -104,11 +104,11 @@ def test_what_the_trust_would_never_let_through_is_refused(
 
 
 def test_many_are_asked_so_many_at_a_time() -> None:
-    """Answers come in the nodes' order, never more than the width at once, each told once."""
+    """Answers come in the nodes' order, at most `parallel` at a time, each reported once."""
     organisation = Organisation()
     nodes = inventory(organisation, *(f"n{count}" for count in range(9))).nodes
     now, most = 0, 0
-    told: list[str] = []
+    reported: list[str] = []
 
     async def ask(node: InventoryNode) -> str:
         nonlocal now, most
@@ -118,13 +118,13 @@ def test_many_are_asked_so_many_at_a_time() -> None:
         now -= 1
         return node.name
 
-    answers = asyncio.run(fan_out(nodes, ask, parallel=3, on_answer=told.append))
+    answers = asyncio.run(fan_out(nodes, ask, parallel=3, on_answer=reported.append))
     assert answers == tuple(node.name for node in nodes)
-    assert sorted(told) == sorted(answers)
+    assert sorted(reported) == sorted(answers)
     assert most == 3
 
 
 def test_the_width_never_exceeds_what_may_be_opened() -> None:
-    """Out of descriptors, healthy nodes would be reported unreached."""
+    """Without free file descriptors, gRPC would report healthy nodes as unreachable."""
     assert 1 <= width(10_000_000) < 10_000_000
     assert width(2) == 2
