@@ -24,6 +24,7 @@ SECONDS ?= 60
 SEED ?= 1
 NAME ?=
 ARGS ?=
+PARALLEL = -n auto --dist loadgroup
 QUICK = tests/core tests/agent tests/fleet tests/tools tests/test_*.py
 # A stray setting of the caller's must not decide which modules a tool finds.
 unexport PYTHONPATH PYTHONHOME
@@ -61,8 +62,9 @@ quick-each:
 machine:
 	@sh tools/machine.sh test
 
+# In parallel; tests that share the machine stay in one worker (tests/conftest.py).
 test: $(READY) machine
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 # Everything but the tests, cheap things first; .ci/run has run the tests already when it comes here.
 static: $(READY)
@@ -76,7 +78,7 @@ generated: $(READY)
 	$(BIN)/python -m tools.vectors --check
 
 tests-with-coverage: $(READY) machine
-	$(BIN)/pytest --cov --cov-report=term --cov-report=json:.coverage.json $(ARGS)
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term --cov-report=json:.coverage.json $(ARGS)
 	$(BIN)/python -m tools.coverage_gate .coverage.json
 
 transcripts: $(READY)

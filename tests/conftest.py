@@ -1,13 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests together are held to: every process they started is gone when they are over."""
+"""What all tests share: one place at the machine, printed worlds, and no process left behind."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import worlds
+
 _THREADS = Path(f"/proc/{os.getpid()}/task")
+
+
+_TESTS = Path(__file__).parent
+# Their tests start runtimes, namespaces and units of this machine: one test at a time.
+_ON_THE_MACHINE = ("real", "lab", "scenarios")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests that share this machine in one worker of pytest-xdist (`--dist loadgroup`)."""
+    for item in items:
+        shares = any(item.path.is_relative_to(_TESTS / folder) for folder in _ON_THE_MACHINE)
+        if shares or item.get_closest_marker("real"):
+            item.add_marker(pytest.mark.xdist_group("machine"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Print the simulated worlds of a test below its failure."""
+    report = yield
+    if report.failed and report.when == "call":
+        report.sections.extend(worlds.sections())
+    if report.when == "teardown":
+        worlds.forget()
+    return report
 
 
 def _living_children() -> set[int]:

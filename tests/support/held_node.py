@@ -36,6 +36,8 @@ from breakglass.sim.node import SimNode
 from breakglass.sim.pod_events import SimPodEvents
 from breakglass.sim.workloads import PodSpec, WorkloadSpec, make_pod
 from lab.sim.kernel import SimulatedKernel
+from tests.support import worlds
+from tests.support.described_node import describe_node
 from tests.support.faulty_disk import PowerCutError
 from tests.support.organisation import Organisation
 from tests.support.sim_runtime import SimRuntime
@@ -119,7 +121,9 @@ class HeldNode:
         assert len(self.running()) == len(self.pods)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            worlds.leave("the node at the failure", describe_node(self))
         await self.kill_agent()
         await self.kill_kubelet()
 
