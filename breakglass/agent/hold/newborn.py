@@ -135,7 +135,7 @@ class NewbornPods:
         if covers is Covers.NO:
             self._table.drop(event.uid)
             return
-        newborn = _Newborn(pod=pod, until_ms=self._in(bounds.BIRTH_LOOKS_S))
+        newborn = _Newborn(pod=pod, until_ms=self._in(bounds.NEWBORN_LOOKS_S))
         self._table.put(newborn)
         if covers is Covers.YES:
             await self._gate(newborn, holds[0])
@@ -151,7 +151,7 @@ class NewbornPods:
                 if gated is not None:
                     await self._check(gated)
             self._table.drop_due(self._clock.monotonic_ms())
-            await self._clock.sleep(bounds.BIRTH_LOOK_INTERVAL_S)
+            await self._clock.sleep(bounds.NEWBORN_LOOK_INTERVAL_S)
 
     async def _check(self, gated: GatedPod) -> None:
         try:
@@ -185,7 +185,7 @@ class NewbornPods:
             return
         if pod.uid not in self._journal.state.gates:
             return  # no group yet: the next look
-        until_ms = self._in(bounds.BIRTH_CHECK_S)
+        until_ms = self._in(bounds.NEWBORN_CHECK_S)
         self._table.put(_Newborn(pod=pod, until_ms=until_ms, gated=True))
         self._log.info("newborn pod gated", pod=pod.name, gate=str(status.gate))
 

@@ -1,42 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an agent keeps in memory for a pod or a hold ends with it."""
 
-import asyncio
 from pathlib import Path
 
-from breakglass.agent.hold.locks import KeyedLocks
 from tests.support.held_node import HeldNode
 
 ROUNDS = 20
-
-
-async def test_a_lock_that_is_not_used_takes_no_memory() -> None:
-    """It is there while a task holds it or waits for it; waiters get it in their order."""
-    locks, order = KeyedLocks(), []
-
-    async def work(name: str) -> None:
-        async with locks.locked("pod"):
-            order.append(name)
-            await asyncio.sleep(0)
-
-    async with locks.locked("other"):
-        async with asyncio.TaskGroup() as tasks:
-            for name in "abc":
-                tasks.create_task(work(name))
-        assert len(locks) == 1
-    assert (order, len(locks)) == (["a", "b", "c"], 0)
-
-
-async def test_a_lock_is_given_back_by_who_is_cancelled() -> None:
-    """Cancelling a waiter keeps the lock for its holder, and the holder gives it back."""
-    locks = KeyedLocks()
-    async with locks.locked("pod"):
-        waiting = asyncio.create_task(locks.locked("pod").__aenter__())
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.wait({waiting})
-        assert len(locks) == 1
-    assert len(locks) == 0
 
 
 async def test_pods_that_come_and_go_under_a_hold_are_forgotten(tmp_path: Path) -> None:

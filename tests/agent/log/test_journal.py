@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every entry that is written parses again: one that does not would fail every later start."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,16 @@ def test_an_error_of_systemctl_is_quoted_in_one_printable_line(tmp_path: Path) -
     assert message.isascii()
     assert message.isprintable()
     assert "Failed to list units: \\xe4; \\x1b[1mSee the logs" in message
+
+
+async def test_an_entry_is_appended_only_if_the_state_allows_it(tmp_path: Path) -> None:
+    """The state is read in the step that appends: two callers cannot both find it allowed."""
+    log = AuditLog.open(tmp_path / "log", SIGNER)
+    journal = Journal(log, SystemClock())
+    repaired = Repaired(segment="0.segment", offset=0, size=0, copy="")
+    first, second = await asyncio.gather(  # noqa: TID251 - neither fails
+        *(journal.record_if(repaired, lambda state: state.size == 0) for _ in range(2))
+    )
+    assert (first, second) == (0, None)
+    assert journal.state.size == 1
+    log.close()
