@@ -155,7 +155,7 @@ class Ladder:
         look: Look | None,
         pending: tuple[Container, ...],
     ) -> Seen:
-        """Return what was seen of the pod; `pending` are running containers that were not stopped."""
+        """Return what was seen of the pod; `pending` are containers that run and were not stopped."""
         seen = _worst(outcomes)
         if seen is not None:
             return seen
