@@ -4,5 +4,6 @@
 Reason to change: how pods are found, or what shows a new pod first.
 May touch: it reads the runtime and the control groups, uses inotify, and writes one file with the
 last listing.
-Promises: a snapshot says whether the runtime gave it.  A pod known by its name alone says so.
+Promises: a snapshot says whether the runtime gave it.  A pod that is known by its name alone is
+marked so.
 """

@@ -103,7 +103,7 @@ class PodInventory:
         return pods
 
     async def look(self) -> Snapshot:
-        """Return the pods after one question to the runtime, without it when it gives no answer."""
+        """Ask the runtime once; return the pods without it when it does not answer."""
         try:
             return Snapshot(pods=await self.pods())
         except (RuntimeUnavailable, RuntimeTooOld) as error:

@@ -155,7 +155,7 @@ class Ladder:
         look: Look | None,
         pending: tuple[Container, ...],
     ) -> Seen:
-        """Return what was seen of the whole pod; `pending` are running containers left alone."""
+        """Return what was seen of the pod; `pending` are its running, unstopped containers."""
         seen = _worst(outcomes)
         if seen is not None:
             return seen

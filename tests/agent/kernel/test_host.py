@@ -94,7 +94,7 @@ def test_processes_in_groups_below_are_the_containers_too(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "group", ["/", POD, f"{POD}/{OTHER}", f"{POD}/{ID}0", f"{POD}/a{ID}", f"{POD}/{ID[:12]}"]
 )
-def test_a_process_of_somebody_else_gives_no_group(tmp_path: Path, group: str) -> None:
+def test_a_process_of_another_container_gives_no_group(tmp_path: Path, group: str) -> None:
     """The path must have the full container id: the process id may have been reused."""
     host = Host(tmp_path, unified=True, v1=True)
     host.put_in(PID, group if group != "/" else "/x")

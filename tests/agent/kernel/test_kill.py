@@ -19,7 +19,7 @@ from tests.support.fake_host import ID, UID, Host
 
 POD = f"kubepods/besteffort/pod{UID}"
 LEAF = f"{POD}/{ID}"
-NOBODY = bounds.MAX_NODES * 100  # above any pid_max (2^22): no process has this id
+UNUSED_PID = bounds.MAX_NODES * 100  # above any pid_max (2^22): no process has this id
 KINDS = [(True, False), (False, True), (True, True)]
 
 
@@ -54,7 +54,7 @@ def test_only_what_is_below_a_pod_is_killed(
 ) -> None:
     """A pod, a parent, a service, and a container outside of every pod are refused."""
     host = Host(tmp_path, unified=unified, v1=v1)
-    host.put_in(NOBODY, f"{path or 'x'}")
+    host.put_in(UNUSED_PID, f"{path or 'x'}")
     for label in host.mounts:
         assert refused(host, leaf_of(host, path, label)) == "kill-refused"
 
@@ -62,7 +62,7 @@ def test_only_what_is_below_a_pod_is_killed(
 def test_a_directory_outside_of_the_trees_is_not_killed(tmp_path: Path) -> None:
     """A directory outside of the trees is refused, whatever its name or path."""
     host = Host(tmp_path, unified=True, v1=True)
-    host.put_in(NOBODY, LEAF)
+    host.put_in(UNUSED_PID, LEAF)
     outside = tmp_path / LEAF
     outside.mkdir(parents=True)
     assert refused(host, Leaf(directory=outside)) == "kill-refused"
@@ -78,7 +78,7 @@ def test_the_agent_and_its_ancestors_are_not_killed(tmp_path: Path, generations:
     """A group with the agent or an ancestor in it, or below it, is refused in any tree."""
     for number, below in enumerate(("", "/init.scope")):
         host = Host(tmp_path / str(number), unified=True, v1=True)
-        lineage = [os.getpid(), *(NOBODY + one for one in range(generations)), 1]
+        lineage = [os.getpid(), *(UNUSED_PID + one for one in range(generations)), 1]
         for pid, parent in itertools.pairwise(lineage):
             host.put_in(pid, "system.slice/a.service", parent=parent)
         host.put_in(lineage[generations], f"{LEAF}{below}", parent=1)
@@ -89,22 +89,22 @@ def test_the_agent_and_its_ancestors_are_not_killed(tmp_path: Path, generations:
 def test_the_runtime_is_not_killed(tmp_path: Path, label: str) -> None:
     """A group with the runtime in it is refused, also when only one tree has it there."""
     host = Host(tmp_path, unified=True, v1=True)
-    host.put_in(NOBODY, LEAF)
-    host.file(LEAF, label, "cgroup.procs").write_text(f"{NOBODY}\n{NOBODY + 1}\n")
-    assert refused(host, leaf_of(host), NOBODY + 1) == "kill-refused"
+    host.put_in(UNUSED_PID, LEAF)
+    host.file(LEAF, label, "cgroup.procs").write_text(f"{UNUSED_PID}\n{UNUSED_PID + 1}\n")
+    assert refused(host, leaf_of(host), UNUSED_PID + 1) == "kill-refused"
 
 
 def test_a_kubelet_that_was_moved_here_is_not_killed(tmp_path: Path) -> None:
     """A kubelet that is in no pod in the other trees is the real one: the kill is refused."""
     host = Host(tmp_path, unified=True, v1=True)
-    host.put_in(NOBODY, LEAF)
-    host.put_in(NOBODY + 1, "system.slice/kubelet.service", name="kubelet")
+    host.put_in(UNUSED_PID, LEAF)
+    host.put_in(UNUSED_PID + 1, "system.slice/kubelet.service", name="kubelet")
     place = host.file(LEAF, "pids", "cgroup.procs")
-    place.write_text(f"{NOBODY}\n{NOBODY + 1}\n")
-    lines = (host.proc / str(NOBODY + 1) / "cgroup").read_text()
+    place.write_text(f"{UNUSED_PID}\n{UNUSED_PID + 1}\n")
+    lines = (host.proc / str(UNUSED_PID + 1) / "cgroup").read_text()
     moved = lines.replace("pids:/system.slice/kubelet.service", f"pids:/{LEAF}")
     assert moved != lines
-    (host.proc / str(NOBODY + 1) / "cgroup").write_text(moved)
+    (host.proc / str(UNUSED_PID + 1) / "cgroup").write_text(moved)
     assert refused(host, leaf_of(host)) == "kill-refused"
 
 
@@ -114,7 +114,7 @@ def test_a_container_that_calls_itself_kubelet_is_not_spared(
 ) -> None:
     """A process named kubelet that is in the pod's group in every tree does not stop the kill."""
     host = Host(tmp_path, unified=unified, v1=v1)
-    host.put_in(NOBODY, LEAF, name="kubelet")
+    host.put_in(UNUSED_PID, LEAF, name="kubelet")
     kernel = kernel_of(host)
     with pytest.raises(GateFailed) as caught:  # the files stand for no process and no kernel
         kernel.killer.kill(leaf_of(host))
@@ -126,32 +126,32 @@ def test_a_container_in_fewer_trees_that_calls_itself_kubelet_is_not_spared(
 ) -> None:
     """A process that moved to another group of its pod in one tree is still in the pod."""
     host = Host(tmp_path, unified=True, v1=True)
-    host.put_in(NOBODY, LEAF, name="kubelet")
+    host.put_in(UNUSED_PID, LEAF, name="kubelet")
     host.file(LEAF, "pids", "cgroup.procs").write_text("")
-    lines = (host.proc / str(NOBODY) / "cgroup").read_text()
+    lines = (host.proc / str(UNUSED_PID) / "cgroup").read_text()
     moved = lines.replace(f"pids:/{LEAF}", f"pids:/{POD}/x")
     assert moved != lines
-    (host.proc / str(NOBODY) / "cgroup").write_text(moved)
+    (host.proc / str(UNUSED_PID) / "cgroup").write_text(moved)
     with pytest.raises(GateFailed) as caught:
         kernel_of(host).killer.kill(leaf_of(host))
     assert caught.value.stable_code == "kill-failed"
 
 
-def test_the_kernel_is_told_once_where_it_can_kill_alone(tmp_path: Path) -> None:
+def test_where_cgroup_kill_works_nothing_else_is_written(tmp_path: Path) -> None:
     """With cgroup.kill nothing else is written; here the file only records what is written."""
     host = Host(tmp_path, unified=True, v1=False)
-    host.put_in(NOBODY, LEAF)
+    host.put_in(UNUSED_PID, LEAF)
     order = host.file(LEAF, "", "cgroup.kill")
     order.write_text("")
     kernel_of(host).killer.kill(leaf_of(host))  # the process id stays, as in state D
     assert order.read_text() == "1"
-    assert kernel_of(host).groups.pids(leaf_of(host)) == (NOBODY,)
+    assert kernel_of(host).groups.pids(leaf_of(host)) == (UNUSED_PID,)
 
 
 def test_a_thaw_comes_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frozen group is thawed also when signalling raises an error."""
     host = Host(tmp_path, unified=False, v1=True)
-    host.put_in(NOBODY, LEAF)
+    host.put_in(UNUSED_PID, LEAF)
     host.group(f"{LEAF}/below")
     states = [host.file(path, "freezer", "freezer.state") for path in (LEAF, f"{LEAF}/below")]
     for state in states:
