@@ -51,7 +51,7 @@ class NodeClock(VirtualAgentClock):
 class NoKnownPods:
     """A runtime that has never shown a pod."""
 
-    def last(self, uid: str) -> None:
+    def last_seen(self, uid: str) -> None:
         """Return nothing."""
 
 

@@ -96,7 +96,7 @@ class Executor:
     async def _close(self, command: Command, begun_ms: int) -> Progress:
         """Close a command whose window ended while this agent was away: look, touch nothing."""
         state = self._journal.state.commands[command.id]
-        snapshot = await self._inventory.patient()
+        snapshot = await self._inventory.wait_snapshot()
         note = "its window ended while the agent was away; nothing was touched since"
         if snapshot.without_runtime:
             note = f"{note}; {snapshot.error}"

@@ -90,7 +90,7 @@ class StopCommand:
 
     async def planned(self, command: Command, begun_ms: int) -> PlannedStop | Finished:
         """Take step (6): record the pods that will be stopped, or say why none will be."""
-        snapshot = await self._inventory.patient()
+        snapshot = await self._inventory.wait_snapshot()
         pods = await self._with_images(command, snapshot)
         found = plan(command, pods)
         if isinstance(found, Refused):
@@ -121,7 +121,7 @@ class StopCommand:
 
     async def resumed(self, command: Command, state: CommandState) -> PlannedStop:
         """Return a step for each planned pod that has no outcome yet, as the pods are now."""
-        snapshot = await self._inventory.patient()
+        snapshot = await self._inventory.wait_snapshot()
         now = {pod.uid: pod for pod in snapshot.pods}
         steps: list[Step] = []
         for was in state.unresolved:
@@ -165,7 +165,9 @@ class StopCommand:
         gated = frozenset(body.uid for body in ended if body.gate not in {"", str(Gate.WATCH_ONLY)})
         # A runtime that did not answer before is not asked again: only the kernel is looked at.
         snapshot = (
-            self._inventory.again(was) if was.without_runtime else await self._inventory.patient()
+            self._inventory.look_again(was)
+            if was.without_runtime
+            else await self._inventory.wait_snapshot()
         )
         if snapshot.without_runtime and not was.without_runtime:
             return finished(

@@ -17,7 +17,7 @@ from breakglass.core.pods import Pod
 class KnownPods(Protocol):
     """What knows pods as the runtime showed them last."""
 
-    def last(self, uid: str) -> Pod | None:
+    def last_seen(self, uid: str) -> Pod | None:
         """Return a pod as the runtime showed it last, None where it never did."""
         ...
 
@@ -60,7 +60,7 @@ class Coverage:
         return tuple(gated for gated in self.gated if not self._is_covered(gated, others))
 
     def _is_covered(self, gated: GatedPod, holds: tuple[Hold, ...]) -> bool:
-        pod = self._known.last(gated.uid) or Pod.known_by_name(
+        pod = self._known.last_seen(gated.uid) or Pod.known_by_name(
             uid=gated.uid, namespace=gated.namespace, name=gated.name
         )
         return coverage(holds, pod)[0] is not Covers.NO

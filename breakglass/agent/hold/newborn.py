@@ -122,7 +122,7 @@ class NewbornPods:
             self._task = tasks.create_task(self._look())
 
     async def _receive(self, event: PodEvent) -> None:
-        pod = self._inventory.expected(event) or Pod.known_by_name(
+        pod = self._inventory.pod_of(event) or Pod.known_by_name(
             uid=event.uid, namespace="", name=""
         )
         named = bool(pod.name)

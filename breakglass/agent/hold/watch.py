@@ -126,7 +126,7 @@ class Watch:
         return tuple(
             event
             for event in self._pod_events.present()
-            if self._inventory.last(event.uid) is None
+            if self._inventory.last_seen(event.uid) is None
             and self._groups.pod_group(event.uid) is not None
         )
 

@@ -72,11 +72,11 @@ class PodInventory:
         self._written: object = None
         self._is_writing = False
 
-    def last(self, uid: str) -> Pod | None:
+    def last_seen(self, uid: str) -> Pod | None:
         """Return a pod from the last listing that the runtime gave, however old that is."""
         return self._listed.get(uid)
 
-    def expected(self, event: PodEvent) -> Pod | None:
+    def pod_of(self, event: PodEvent) -> Pod | None:
         """Return the pod of an event, as far as it is known without asking the runtime.
 
         A control group's event has only the UID.  After a reboot the pod's log folder exists
@@ -109,7 +109,7 @@ class PodInventory:
         except (RuntimeUnavailable, RuntimeTooOld) as error:
             return self.without_runtime(error)
 
-    async def patient(self) -> Snapshot:
+    async def wait_snapshot(self) -> Snapshot:
         """Return the pods; give a runtime that restarts some time before doing without it.
 
         A socket without a listener usually means that the runtime restarts.  A socket with a
@@ -142,7 +142,7 @@ class PodInventory:
                 pods.append(self._by_kernel(known, group))
         return Snapshot(pods=tuple(pods), error=error, code=code)
 
-    def again(self, snapshot: Snapshot) -> Snapshot:
+    def look_again(self, snapshot: Snapshot) -> Snapshot:
         """Return the pods as the kernel shows them now, after a snapshot without the runtime."""
         return self._look_without_runtime(snapshot.error, snapshot.code)
 

@@ -80,6 +80,6 @@ def ungated_pods(
 
 
 def _pod_of(gated: GatedPod, inventory: PodInventory) -> Pod:
-    return inventory.last(gated.uid) or Pod.known_by_name(
+    return inventory.last_seen(gated.uid) or Pod.known_by_name(
         uid=gated.uid, namespace=gated.namespace, name=gated.name
     )

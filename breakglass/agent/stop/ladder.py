@@ -190,7 +190,7 @@ class Ladder:
             return outcomes, None
         if looks and len(looks) == len(ended):
             return outcomes, max(looks, key=lambda look: look.number)
-        return outcomes, await self._looks.patient()
+        return outcomes, await self._looks.wait_fresh()
 
     def _new_by_kernel(self, pod: Pod, known: set[str]) -> tuple[Container, ...]:
         """Return a pod's containers that have processes and are not in `known`."""

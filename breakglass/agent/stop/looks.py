@@ -116,7 +116,7 @@ class Looks:
             self._latest = Look(number=number, pods=by_key)
             return self._latest
 
-    async def patient(self) -> Look | None:
+    async def wait_fresh(self) -> Look | None:
         """Return a fresh look; wait while the runtime restarts; None if it stays away."""
         deadline_ms = self._clock.monotonic_ms() + round(bounds.RUNTIME_PATIENCE_S * 1_000)
         while True:

@@ -58,7 +58,7 @@ class NodeAgent:
     async def patient(self) -> tuple[Snapshot, float]:
         """Return a patient snapshot and the seconds that it took."""
         begun_ns = self.clock.now_ns()
-        seen = await self.clock.until(asyncio.create_task(self.inventory.patient()))
+        seen = await self.clock.until(asyncio.create_task(self.inventory.wait_snapshot()))
         return seen, (self.clock.now_ns() - begun_ns) / 1_000_000_000
 
     async def create(self, pod: Pod) -> str:
@@ -90,8 +90,8 @@ async def test_an_answer_of_the_runtime_is_the_snapshot(agent: NodeAgent) -> Non
     (pod,) = seen.pods
     assert (seen.without_runtime, seen.error, seen.code) == (False, "", "")
     assert belongs(pod, WORKLOAD).member
-    assert agent.inventory.last(pod.uid) == pod
-    assert agent.inventory.last("another") is None
+    assert agent.inventory.last_seen(pod.uid) == pod
+    assert agent.inventory.last_seen("another") is None
 
 
 async def test_without_the_runtime_the_kernel_shows_what_lives(agent: NodeAgent) -> None:

@@ -86,7 +86,7 @@ async def test_a_cancelled_look_is_taken_again_for_the_others(world: World) -> N
 async def test_patience_waits_for_a_runtime_that_comes_back(world: World) -> None:
     """A restart of the runtime costs time and raises no error."""
     world.runtime.alive = False
-    waiting = asyncio.create_task(world.looks.patient())
+    waiting = asyncio.create_task(world.looks.wait_fresh())
     await world.clock.advance(3)
     world.runtime.alive = True
     assert await world.clock.until(waiting) is not None
@@ -96,7 +96,7 @@ async def test_patience_ends(world: World) -> None:
     """`patient` gives up a runtime that stays away, after its time."""
     world.runtime.alive = False
     begun_ns = world.clock.now_ns()
-    assert await world.clock.until(asyncio.create_task(world.looks.patient())) is None
+    assert await world.clock.until(asyncio.create_task(world.looks.wait_fresh())) is None
     elapsed_s = (world.clock.now_ns() - begun_ns) / 1_000_000_000
     assert elapsed_s == pytest.approx(bounds.RUNTIME_PATIENCE_S, abs=0.1)
 
@@ -111,7 +111,7 @@ async def test_patience_is_not_for_a_runtime_that_is_too_old(world: World) -> No
             status=grpc.StatusCode.UNIMPLEMENTED,
         )
     )
-    assert await world.clock.until(asyncio.create_task(world.looks.patient())) is None
+    assert await world.clock.until(asyncio.create_task(world.looks.wait_fresh())) is None
     with pytest.raises(RuntimeTooOld):
         await world.clock.until(asyncio.create_task(world.looks.fresh()))
     assert world.runtime.looks == 2
