@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 _LOOK_S = 0.005
 
 

@@ -48,6 +48,11 @@ class SimulatedNode:
             self.close()
             raise OSError(f"expected a simulated node {name}, got none")
 
+    @property
+    def pid(self) -> int:
+        """The process of the runtime, the kubelet and the control groups."""
+        return self._process.pid
+
     def close(self) -> None:
         """End the process."""
         self._process.terminate()

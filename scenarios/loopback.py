@@ -54,12 +54,13 @@ class Nodes:
 
     Attributes:
         agents: the agent of each node by the node's name, those that were stopped too.
+        runtimes: the runtime of each node by the node's name.
     """
 
     def __init__(self, bastion: Bastion) -> None:
         self.bastion = bastion
         self.agents: dict[str, Daemon] = {}
-        self._runtimes: list[LabNode] = []
+        self.runtimes: dict[str, LabNode] = {}
 
     def add(
         self,
@@ -77,7 +78,7 @@ class Nodes:
         """
         folder = self.bastion.folder
         runtime = make(name, folder / "runtime" / name)
-        self._runtimes.append(runtime)
+        self.runtimes[name] = runtime
         self.bastion.add_node(name, f"127.0.0.1:{_free_port()}", show=show)
         config = self.config(name)
         self.bastion.write_bundle(name, config.parent, show=show)
@@ -101,7 +102,7 @@ class Nodes:
     def close(self) -> None:
         """End every agent, then every runtime; each step runs even if one before it failed."""
         with contextlib.ExitStack() as steps:  # runs the last one first
-            for runtime in self._runtimes:
+            for runtime in self.runtimes.values():
                 steps.callback(runtime.close)
             for name in self.agents:
                 steps.callback(self.stop, name)

@@ -12,7 +12,7 @@ from lab.nodes import PODS, WORKLOAD
 from scenarios.bastion import Bastion, Ran
 from tests.cli.night import Night
 
-SOON_S = 30.0
+SOON_S = 60.0
 
 pytestmark = pytest.mark.slow
 

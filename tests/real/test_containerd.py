@@ -24,7 +24,7 @@ from tests.support.organisation import Organisation
 pytestmark = [pytest.mark.real, pytest.mark.skipif(bool(why_not()), reason=why_not() or "it can")]
 
 LIFE_SUPPORT = "kube-system/kube-proxy"
-SEEN_S = 20.0
+SEEN_S = 60.0
 
 
 class Node:

@@ -216,7 +216,7 @@ def test_a_client_that_is_no_courier_is_turned_away_and_recorded(
     assert caught.value.code() is wanted
     # What gRPC says of a failed handshake arrives a moment after the connection has ended.
     while code not in (body.code for body in scene.log() if isinstance(body, RefusedEntry)):
-        scene.agent.wait_for("stderr")
+        scene.agent.wait_for("gRPC wrote to stderr")
     assert scene.sim.running() == 2
 
 

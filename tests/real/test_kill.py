@@ -17,7 +17,7 @@ import pytest
 
 from breakglass.agent.kernel.hierarchy import FREEZER, PIDS, UNIFIED, Hierarchies
 from breakglass.agent.kernel.host import host_kernel
-from breakglass.agent.kernel.kill import KERNEL_KILL_TIMEOUT_S, HostKiller
+from breakglass.agent.kernel.kill import HostKiller
 from breakglass.agent.kernel.port import Leaf
 from breakglass.errors import GateFailed
 from lab import leftovers
@@ -137,7 +137,7 @@ def test_what_cannot_die_is_left_within_the_time_and_told(node: Node) -> None:
     node.groups.keep(kept)
     begun = time.monotonic()
     node.kernel.killer.kill(node.leaf)
-    assert time.monotonic() - begun < 4 * KERNEL_KILL_TIMEOUT_S  # bounded, on a busy machine too
+    assert time.monotonic() - begun < leftovers.PATIENCE_S  # it returned, and did not wait for ever
     assert node.kernel.groups.pids(node.leaf) == (kept,)
     assert node.kernel.killer.describe(kept) == f"{kept} D sleep"
     node.groups.release()

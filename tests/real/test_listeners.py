@@ -15,7 +15,7 @@ from lab import netns
 from tests.support.agent_process import AgentProcess, NodeFiles, Tls
 from tests.support.organisation import Organisation
 
-CONNECT_S = 10.0
+CONNECT_S = 60.0
 LATE = "192.0.2.7"  # RFC 5737: for documentation
 
 
@@ -52,7 +52,7 @@ def test_an_older_tls_ends_in_the_handshake(agent: AgentProcess, tmp_path: Path)
         pytest.raises((ssl.SSLError, ConnectionError)),
     ):
         context.wrap_socket(wire)
-    agent.wait_for("stderr")
+    agent.wait_for("gRPC wrote to stderr")
     with agent.local() as door:
         codes = [one.body.code for one in door.entries() if isinstance(one.body, RefusedEntry)]
         while not codes:
@@ -73,10 +73,10 @@ def test_an_address_that_comes_late_is_waited_for(tmp_path: Path) -> None:
     with netns.held() as holder:
         inside = ("nsenter", f"--net=/proc/{holder}/ns/net", "--")
         with AgentProcess(files, prefix=inside) as agent:
-            assert agent.wait_for("address awaited")["address"] == f"{LATE}:7443"
+            assert agent.wait_for("waiting for the address")["address"] == f"{LATE}:7443"
             with agent.local() as door:
                 assert door.entries()
             subprocess.run([*inside, "ip", "addr", "add", f"{LATE}/32", "dev", "lo"], check=True)
-            assert agent.wait_for("address there")["address"] == f"{LATE}:7443"
+            assert agent.wait_for("listening")["address"] == f"{LATE}:7443"
             knock = f"import socket; socket.create_connection(({LATE!r}, 7443), {CONNECT_S})"
             subprocess.run([*inside, sys.executable, "-c", knock], check=True)

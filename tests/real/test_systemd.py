@@ -159,7 +159,7 @@ def runtime() -> Iterator[Path]:
             yield Path(short)
         finally:
             process.terminate()
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
 
 
 @pytest.fixture

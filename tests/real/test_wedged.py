@@ -135,6 +135,9 @@ def test_an_agent_started_beside_such_a_runtime_knows_its_pods(node: RealNode, h
     """From the listing that the agent before it has left, of the right revision, too."""
     pod = node.kubelet.pod()
     node.start()
+    # An agent says that it is ready before its first listing is written: wait for the file.
+    listing = node.files.folder / "state" / "listing.json"
+    until(lambda: listing.exists() and pod.uid in listing.read_text(), "the listing of the pod")
     node.agent.kill()
     if how == "dead":
         node.containerd.kill()

@@ -37,8 +37,8 @@ from breakglass.fleet.home.identity import (
 from tests.support.organisation import Organisation
 
 _Reply = TypeVar("_Reply", bound=Message)
-READY_S = 20.0
-CALL_S = 30.0
+READY_S = 60.0
+CALL_S = 60.0
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -19,7 +19,7 @@ from breakglass.sim.kubelet import Kubelet
 from breakglass.sim.node import SimNode
 from breakglass.sim.workloads import WorkloadSpec, make_pod
 
-READY_S = 20.0
+READY_S = 60.0
 LOOK_S = 0.02
 
 

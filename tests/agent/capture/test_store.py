@@ -37,7 +37,7 @@ POD = Pod(
         Container(id="b" * 64, name="side", state=ContainerState.EXITED, attempt=3),
     ),
 )
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 TIMEOUT_S = bounds.CAPTURE_TIMEOUT_S
 
 

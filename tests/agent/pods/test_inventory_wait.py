@@ -144,7 +144,7 @@ def contains(file: Path, text: str) -> bool:
 
 async def until_written(agent: NodeAgent, text: str) -> None:
     """Wait until the listing's file has this text: a thread writes it in the background."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await asyncio.to_thread(contains, agent.file, text):
             pass
 

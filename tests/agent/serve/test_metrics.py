@@ -129,7 +129,7 @@ def says(file: Path, text: str) -> bool:
 
 async def until_written(file: Path, text: str, clock: VirtualClock) -> None:
     """Let time go on until the file says this; each write is a thread's, in its own time."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not says(file, text):
             await clock.advance(1)
 
