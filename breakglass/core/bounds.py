@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every limit on what comes from outside: the unit in the name, the reason beside it."""
+"""Every bound on inputs, queues, retries and waits: its unit in the name, its reason beside it."""
 
 # Documents.  A log entry must stay below 65,535 bytes (the length prefix of C2SP tlog-tiles is
 # 16 bits) and holds a whole signed file as one JSON string, so files stay well below that.
@@ -45,14 +45,14 @@ DEFAULT_SKEW_S = 300
 MAX_SKEW_S = 3_600
 
 # The container runtime.  110 pods make 31 kB of sandboxes and 44 kB of containers (measured).
-MAX_RUNTIME_MESSAGE_BYTES = 16 * 1024 * 1024  # the limit that kubelet sets
+MAX_RUNTIME_MESSAGE_BYTES = 16 * 1024 * 1024  # kubelet's own bound
 RUNTIME_CALL_TIMEOUT_S = 2.0  # a list takes 1-3 ms; 99th percentile 90 ms
 STOP_MARGIN_S = 4.0  # beyond the grace: containerd kills at grace + a few hundred ms
 KILL_TIMEOUT_S = 4.0  # StopContainer with timeout 0: 0.03-0.1 s when healthy
 QUIET_TIMEOUT_S = 3.0  # a container in CREATED starts or fails within this
 LOOK_INTERVAL_S = 0.05
 RUNTIME_PATIENCE_S = 10.0  # containerd is back 0.1-0.6 s after a restart, 5 s with its unit's pause
-MAX_SILENT_LOOKS = 2  # a runtime that accepts and never answers is gone around after so many
+MAX_SILENT_LOOKS = 2  # looks without an answer, after which the runtime is bypassed
 MAX_LISTING_BYTES = 8 * 1024 * 1024  # 110 pods make about 60 kB
 SETTLE_TIMEOUT_S = 0.5  # from the answer to a stop until runtime and kernel show it
 MAX_STOP_TRIES = 3  # of one rung, while the runtime answers with errors or restarts
@@ -61,15 +61,15 @@ MAX_LEAF_PIDS = 100_000  # no group of one container is read further than this
 MAX_PARALLEL_STOPS = 16  # 30 pods: as fast as 8, and fewer wait for the grace of others
 MAX_POD_FOLDERS = 4_096  # looked at in one folder; kubelet removes those of dead pods
 
-# Evidence of a pod, taken before its first kill.
+# Captures of a pod, before its first kill.
 CAPTURE_MAX_BYTES = 256 * 1024  # of one pod: 200 lines of 300 bytes from four containers
-CAPTURE_TIMEOUT_S = 0.25  # the most that it may delay a kill; 10-40 ms when healthy (measured)
+CAPTURE_TIMEOUT_S = 0.25  # how long it may delay a kill; 10-40 ms when healthy (measured)
 CAPTURE_LOG_LINES = 200
 CAPTURE_STORE_BYTES = 256 * 1024 * 1024  # a thousand pods at their most
-CAPTURE_DISK_LEFT_BYTES = 64 * 1024 * 1024  # evidence takes nothing of what the log may need
+CAPTURE_DISK_LEFT_BYTES = 64 * 1024 * 1024  # a capture leaves this much of the disk to the log
 
 # Holds.
-DEFAULT_HOLD_S = 2 * 3_600  # long enough to find out, short enough to be forgotten
+DEFAULT_HOLD_S = 2 * 3_600  # long enough to find the cause, short enough if it is forgotten
 HOLD_TICK_S = 1.0  # the polling under every hold; kubelet tries again after 1, 10, 20 ... 300 s
 IDLE_TICK_S = 10.0  # the listing that is kept for a runtime that gets stuck
 NEWBORN_LOOKS_S = 5.0  # looks every few milliseconds at a pod that may be covered
@@ -81,7 +81,7 @@ ENFORCED_EVERY_S = 60.0
 HOLD_BEAT_S = 600.0  # an entry at least so often while anything is held: 144 a day
 SANDBOX_TIMEOUT_S = 10.0  # StopPodSandbox: CNI DEL may wait for the API server that is down
 
-# The agent's door.
+# The agent's listeners.
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 8 * 1024
 MAX_CONCURRENT_RPCS = 32
@@ -89,7 +89,7 @@ MAX_CONNECTIONS = 64
 MAX_ACTIVE_COMMANDS = 16
 HANDSHAKE_TIMEOUT_MS = 3_000
 MAX_REFUSALS_BURST = 64  # full refusal entries before they are only counted
-REFUSAL_REFILL_S = 60.0  # then one a minute: a stranger at the door fills at most 0.9 MB a day
+REFUSAL_REFILL_S = 60.0  # then one a minute: an unauthorised caller fills at most 0.9 MB a day
 REFUSALS_UP_TO_BYTES = 1024 * 1024 * 1024  # of the log; beyond, refusals are only counted
 MAX_ENTRIES_PER_READ = 512
 MAX_STDERR_LINE_BYTES = 4 * 1024

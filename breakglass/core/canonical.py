@@ -87,7 +87,7 @@ class Fields:
         path: where it stands, for messages; "" for the document itself.
 
     Each reading method raises `Malformed` for an absent key or a value of another kind; `finish`
-    raises it for a key that nobody read.
+    raises it for a key that was not read.
     """
 
     def __init__(self, value: Json, path: str = "") -> None:
@@ -193,14 +193,14 @@ class Fields:
         return lines
 
     def finish(self) -> None:
-        """Raise `Malformed` when a key is left that nobody read."""
+        """Raise `Malformed` if a key has not been read."""
         unread = self._value.keys() - self._read
         if unread:
             first = next(key for key in self._value if key in unread)
             raise Malformed(
                 f"expected no key {quoted(self.at(first))}, got one",
                 code="unknown-key",
-                hint="a newer breakglass may have written this; nothing is ever ignored",
+                hint="a newer breakglass may have written this; unknown keys are never ignored",
             )
 
     def finish_in_order(self, keys: tuple[str, ...]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: what a node's log said at some size, signed by the node.
+"""Checkpoints: the size and root of a node's log, signed by the node.
 
 The text is a C2SP tlog-checkpoint: origin, size in decimal, root in base64, one per line.  The
 envelope is a C2SP signed note (golang.org/x/mod/sumdb/note): the text, a blank line, and lines of
@@ -11,7 +11,7 @@ Rules: a note is bounded and parsed strictly; signatures by unknown keys are ign
 format demands, so that witnesses can be added later; a bad signature by the *known* key refuses the
 whole note, however many others there are.  Extension lines are refused: we write none.
 
-This module does not decide which key is a node's: that is the inventory's word.
+This module does not decide which key is a node's: the inventory does.
 """
 
 import base64
@@ -41,7 +41,7 @@ _HEX_ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What a log said: `size` entries with the Merkle root `root`.
+    """A log's state: `size` entries with the Merkle root `root`.
 
     Making one proves a size from 0 up and a root of 32 bytes.
     """
@@ -121,7 +121,7 @@ class LogSigner:
 
     @property
     def vkey(self) -> str:
-        """What others verify with, as text."""
+        """The verifier key, as text."""
         return self._key.text
 
     def sign(self, text: bytes) -> bytes:

@@ -130,7 +130,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """How the bastion goes through the nodes; a node does not care."""
+    """How the bastion rolls the command out; nodes ignore it."""
 
     canary: int
     max_parallel: int

@@ -5,8 +5,9 @@
 
  (1) bounds: the size of the text, and one to `MAX_SIGNATURES` signatures
  (2) each signature on its own: parse it, find its key in the trust, verify it over the text.  A
-     defective one is remembered and never fatal, because anyone who carries the file can add one
- (3) without a valid one, the first defect is the reason: text that nobody trusted is not parsed
+     defective one is kept as a reason and is never fatal: any bearer of the file can add one
+ (3) without a valid one, the first defect is the reason: text without a trusted signature is not
+     parsed
  (4) the text: canonical, complete, nothing unknown, its summary true
  (5) the domain, and the one trust document that the command names
  (6) the window, with the tolerated skew of the clock
@@ -70,7 +71,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignatureDefect:
-    """One signature that does not count; `person` is "" when its key is nobody's."""
+    """One signature that does not count; `person` is "" if its key is not in the trust."""
 
     reason: Reason
     person: str
@@ -79,7 +80,7 @@ class SignatureDefect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedSignatures:
-    """What the signatures of a file are worth, in the file's order."""
+    """The valid approvals and the defects among a file's signatures, in the file's order."""
 
     approvals: tuple[Approval, ...]
     defects: tuple[SignatureDefect, ...]
@@ -112,12 +113,12 @@ class Approved:
     proof: InitVar[object]
 
     def __post_init__(self, proof: object) -> None:
-        """Refuse to be made by anybody else, and to be copied with changes."""
+        """Refuse to be made outside `decide`, and to be copied with changes."""
         if proof is not _MADE_BY_DECIDE:
             raise TypeError("only decide makes an Approved")
 
     def __bool__(self) -> NoReturn:
-        """Refuse to be a condition: whoever writes `if verdict` has forgotten one of the two."""
+        """Refuse to be a condition: `if verdict` would treat a refusal like an approval."""
         raise TypeError("a verdict has no truth value; look at its type")
 
 
@@ -164,7 +165,7 @@ def decide(
 
 
 def count_people(text: bytes, armors: tuple[bytes, ...], trust: Trust) -> CheckedSignatures:
-    """Return what each signature over `text` is worth under `trust`; it decides nothing."""
+    """Return which signatures over `text` are valid under `trust`; this decides nothing."""
     found = tuple(_weigh(text, armor, trust) for armor in armors)
     return CheckedSignatures(
         approvals=tuple(one for one in found if isinstance(one, Approval)),
@@ -175,7 +176,7 @@ def count_people(text: bytes, armors: tuple[bytes, ...], trust: Trust) -> Checke
 def objections(
     command: Command, tally: CheckedSignatures, trust: Trust, now: datetime, *, skew_s: int
 ) -> Iterator[Refused]:
-    """Yield everything that stands against carrying out a command, the first reason first."""
+    """Yield every reason to refuse a command, in the order of the steps."""
     yield from _for_others(command, trust)  # (5)
     yield from _outside_window(command, now, timedelta(seconds=skew_s))  # (6)
     yield from _ungoverned(command, trust)  # (7)
@@ -202,7 +203,7 @@ def _weigh(text: bytes, armor: bytes, trust: Trust) -> Approval | SignatureDefec
         signature = parse_armor(armor)
     except Malformed as error:
         return SignatureDefect(reason=Reason.SIGNATURE_MALFORMED, person="", message=error.message)
-    # The key inside a signature is its maker's claim.  It is only used to find the trusted key;
+    # The key inside a signature is the sender's claim.  It is only used to find the trusted key;
     # type, algorithm and demands all come from there.
     owner = trust.person_of(signature.key_blob)
     if owner is None:

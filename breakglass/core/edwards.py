@@ -2,7 +2,7 @@
 """Whether 32 bytes are a sound Ed25519 public key: what the library does not ask.
 
 RFC 8032 verifiers, OpenSSH's and `cryptography`'s among them, accept points that no honest key
-generation makes.  For a point of small order anybody can write a signature; a point with a part
+generation makes.  For a point of small order signatures need no key; a point with a part
 of small order has twins that share its private key, so one key could stand twice in a trust.  The
 rule here is that of libsodium's `crypto_core_ed25519_is_valid_point`: canonical, on the curve, and
 in the group of prime order.  All of it is public, so nothing here takes constant time; one look

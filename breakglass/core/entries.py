@@ -3,7 +3,7 @@
 
 An entry is one line of JSON with its keys in the order of the class below: `kind`, then the stamp
 (`time` in UTC milliseconds, `mono_ms` since boot, `boot`), then the body.  Texts of documents stand
-as lists of lines, so that `jq` and a tired person can read them.  `parse_entry` is strict: it
+as lists of lines, so that people can read them with `jq`.  `parse_entry` is strict: it
 accepts exactly what `render_entry` writes.
 
 The classes are data only.  What they do to a node's state is in `fold`; whether their claims are
@@ -140,7 +140,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedEntry:
-    """A document was refused; `file` is its text where it was a signed file of ours at all."""
+    """A document was refused; `file` is its text if it was a signed file."""
 
     sha256: str
     size: int
@@ -173,7 +173,8 @@ class PodEnded:
     """One pod's outcome; `resumed` says that an earlier run of the agent had begun it.
 
     `gate` is what holds it down from here on, "" for a stop without a hold; `sandbox` is what an
-    eviction saw of its sandbox; `evidence` is the SHA-256 of what was kept before the kill.
+    eviction saw of its sandbox; `evidence` is the SHA-256 of the
+    pod's capture: the key is older than that word.
     """
 
     id: str
@@ -215,7 +216,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockStepped:
-    """The node's clock went another way than time: by `step_ms`, forward or (`back`) backward."""
+    """The wall clock stepped by `step_ms`, forward or (`back`) backward."""
 
     back: bool
     step_ms: int
@@ -325,7 +326,7 @@ def to_lines(text: bytes) -> tuple[str, ...]:
 
 
 def from_lines(lines: tuple[str, ...]) -> bytes:
-    """Return the bytes of a text that `to_lines` took apart."""
+    """Return the bytes of a text from the lines that `to_lines` made."""
     return "\n".join(lines).encode("ascii")
 
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's state as a fold over its own log: `fold(state, entry) -> state`.
 
-There is no second store.  What a node knows of commands, of the trust in force and of the time it
-has seen is computed from its entries, so a restart is a replay, and state that disagrees with the
-log cannot exist.  The life of a command is the table `LIFECYCLE`; an entry that the table does not
+There is no second store.  Commands, holds, the trust in force and the floor of time are computed
+from the entries.  So a restart is a replay, and state that disagrees with the log cannot exist.
+The life of a command is the table `LIFECYCLE`; an entry that the table does not
 allow raises `LogTampered` and changes nothing.
 
 An entry costs the same however long the log is: the maps that grow with it share their memory
 between states (`immutable_map`), and nothing searches them.
 
-The fold believes what entries say.  Whether a recorded decision was right is for `recheck`.
+The fold takes entries as true.  `recheck` checks whether a recorded decision was right.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,7 +47,9 @@ from breakglass.errors import LogTampered
 
 INTERRUPTED = "interrupted"
 
-_After: TypeAlias = Callable[..., "State"]  # makes the state after an entry from what it changes
+_After: TypeAlias = Callable[
+    ..., "State"
+]  # returns the state after an entry, with these fields changed
 
 
 class Phase(StrEnum):
@@ -88,7 +90,7 @@ LIFECYCLE: Mapping[tuple[Phase, CommandEvent], Phase] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandState:
-    """One command as the log tells it; indexes are places in the log.
+    """One command, by its entries; an index is an entry's place in the log.
 
     Attributes:
         pods: the uid of each pod that has its outcome, and the outcome's index.
@@ -120,8 +122,8 @@ class State:
         commands, holds: all that this log ever had, by the command's id.
         ids_by_sha256: the ids of the commands by the digests of their texts.
         unfinished_ids: the commands without an end, in the order of acceptance.
-        active_ids: the commands whose holds keep anything down, in the order in which they began.
-        gates: the pods with limits of ours on their groups now, by uid.
+        active_ids: the commands whose holds are active, in the order in which they began.
+        gates: the pods that are gated now, by UID.
     """
 
     size: int = 0
@@ -145,12 +147,12 @@ class State:
 
     @property
     def unfinished(self) -> tuple[CommandState, ...]:
-        """The commands whose end this node still owes."""
+        """The commands that have no *finished* entry yet."""
         return tuple(self.commands[key] for key in self.unfinished_ids)
 
     @property
     def active_holds(self) -> tuple[Hold, ...]:
-        """The holds that keep anything down, in the order in which they began."""
+        """The active holds, in the order in which they began."""
         return tuple(self.holds[key] for key in self.active_ids)
 
 

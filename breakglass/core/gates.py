@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gate: which limits on a pod's control group make every later start fail, and in which order.
+"""The gate: which limits on a pod's control group make later starts fail, and in which order.
 
-Chosen from what is there, never from configuration.  `choose_limits` is the whole matrix; what it
-rests on was measured (docs/hold.md):
+The limits are chosen from what the host has, never from configuration.  `choose_limits` is the
+whole matrix.  The facts behind it were measured (docs/hold.md):
 
 - `cgroup.max.descendants` = 0 makes the mkdir of a container's group fail.  It stops runc and crun,
-  systemd never touches it, and what runs goes on undisturbed: so it stands first wherever a cgroup2
-  tree has the pod.  runc with the cgroupfs driver on a hybrid host ignores the unified tree.
+  systemd never touches it, and running containers are not disturbed.  So it is set first, if a
+  cgroup2 tree has the pod.  runc with the cgroupfs driver on a hybrid host ignores the unified tree.
 - `pids.max` = 0 stops runc, which forks after it has joined the group, and not crun, which does
-  not.  What runs cannot fork any more, a preStop hook or a TERM handler in a shell included.
+  not.  Running containers cannot fork any more: a preStop hook or a shell's TERM handler
+  fails.
 - Under the systemd driver a bare `pids.max` is lost at the next start of a unit in the slice; the
   property `TasksMax=1` is not (0 is refused by systemd).
 
@@ -20,7 +21,7 @@ from enum import StrEnum
 
 
 class Gate(StrEnum):
-    """What keeps a pod down: the limit that makes a start fail, or nothing but our eyes."""
+    """What keeps a pod down: the limit that makes a start fail, or the watch alone."""
 
     DESCENDANTS = "descendants"
     PIDS = "pids"
@@ -29,7 +30,7 @@ class Gate(StrEnum):
 
 
 class Layout(StrEnum):
-    """Which trees of control groups have a pod."""
+    """Which control-group trees have a pod's group."""
 
     UNIFIED = "v2"
     HYBRID = "hybrid"
@@ -37,7 +38,7 @@ class Layout(StrEnum):
 
 
 class Oci(StrEnum):
-    """Which program makes a pod's containers, as far as the runtime tells."""
+    """Which OCI runtime makes a pod's containers, if the container runtime tells."""
 
     RUNC = "runc"
     CRUN = "crun"
@@ -52,9 +53,9 @@ class Limit:
     Attributes:
         kind: descendants, pids or property.
         place: the file's absolute path, or the slice's unit name for a property.
-        old: the value before us, to be put back.
-        early: whether it is set before anything is stopped; the others follow when the containers
-            are down, because they disturb what runs.
+        old: the value before the gate, to be put back.
+        early: whether it is set before any container is stopped.  The others disturb running
+            containers, so they follow when the containers are down.
     """
 
     kind: Gate

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The entries about holds and gates: the part of `entries` that keeps workloads down.
+"""The entries about holds and gates, as values.
 
-Classes of values only, spelled in bytes by `entries` and folded by `holds`.
+`entries` renders and parses them; `holds` folds them.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldBegun:
-    """A command's hold: from here on every pod of the workload is kept down, `hold_s` long."""
+    """A hold has begun: from here on every pod of the workload is kept down for `hold_s`."""
 
     id: str
     mode: str
@@ -33,7 +33,7 @@ class HoldExtended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldEnded:
-    """A hold's end: `why` is released (by the command `by`), expired, or let-go (by root)."""
+    """A hold has ended: `why` is released (by the command `by`), expired, or let-go (by root)."""
 
     id: str
     why: str
@@ -52,7 +52,7 @@ class GateLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateIntended:
-    """These limits are about to be set on a pod's group, for `hold`; the old values go back."""
+    """These limits are about to be set on a pod's group for `hold`; the old values return."""
 
     uid: str
     namespace: str
@@ -84,7 +84,7 @@ class GateLifted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enforced:
-    """What keeping a hold came to since the last such entry; times in milliseconds."""
+    """The counts of a hold since the last such entry; times in milliseconds."""
 
     id: str
     attempts: int

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holds: leases that keep workloads down on a node, as the log tells them, and whom they cover.
+"""Holds: leases that keep workloads down on a node, and which pods they cover.
 
 A hold is the lease of one command, keyed by workload, revision and image, never by a pod: pods come
 and go under it.  Holds compose: a pod is held while any active hold covers it, and each ends by
 itself.
 
-A lease ends by time since boot.  A wall clock that jumps ends nothing and prolongs nothing; the
-`until` in the log is for people.  Across a reboot the time that the node was off cannot be known
-for certain, so what was left at the last entry before it counts from the boot on: never shorter
-than was signed, and longer by the time off at most, and by the time since that entry.  There is one
-every ten minutes at least while anything is held.
+A lease ends by time since boot, so a step of the wall clock neither ends nor prolongs it; the
+`until` in the log is for people.  The node cannot know how long it was off across a reboot.  So the
+time that was left at the last entry before the reboot counts from the boot on.  The lease is then
+never shorter than signed, and longer at most by the time off plus the time since that entry.  While
+anything is held, the log has an entry at least every ten minutes.
 
-Pure: what a node does about its holds is in the agent.
+This module is pure: the agent acts on the holds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -51,9 +51,9 @@ class Hold:
         ends_mono_ms: its end in time since the boot that the state is in; 0 once it is over.
         unused_ms: what was left of it when it was ended.
         extended_by: the commands that have extended it, each once.
-        ended, ended_by: why it is over, "" while it is not, and by which command.
-        counted_to: the wall time of the newest counts, by which a later run of the agent tells what
-            was counted already.
+        ended, ended_by: why it ended, "" while it is active, and by which command.
+        counted_to: the wall time of the newest counts; a later run of the agent counts only what
+            ended after it.
     """
 
     id: str
@@ -75,31 +75,31 @@ class Hold:
 
     @property
     def is_active(self) -> bool:
-        """Whether it still keeps anything down."""
+        """Whether it has not ended."""
         return not self.ended
 
     def left_ms(self, mono_ms: int) -> int:
-        """Return how long it lasts yet, 0 when it is over."""
+        """Return how many milliseconds are left of it, 0 when it has ended."""
         return 0 if self.ended else max(0, self.ends_mono_ms - mono_ms)
 
     def covers(self, pod: Pod) -> Covers:
-        """Return whether it keeps this pod down, by what is shown of it."""
+        """Return whether it covers this pod, by what the runtime has shown of it."""
         if pod.by_name:
             return self.covers_name(pod.namespace, pod.name)
         if not belongs(pod, self.workload).member:
             return Covers.NO
         if not self.image or any(one.is_of(self.image) for one in pod.containers):
             return Covers.YES
-        return Covers.MAYBE  # another of its containers may be, and may not be there yet
+        return Covers.MAYBE  # a container of that image may come later
 
     def covers_name(self, namespace: str, name: str) -> Covers:
-        """Return whether it keeps a pod down of which nothing but the name is known."""
+        """Return whether it covers a pod of which only the name is known."""
         if namespace != self.workload.namespace or not name_fits(name, self.workload.name):
             return Covers.NO
         return Covers.MAYBE if self.workload.revision or self.image else Covers.YES
 
     def is_meant(self, workload: Workload, command_id: str) -> bool:
-        """Return whether a release or extension of this workload, or of one command, means it."""
+        """Return whether a release or extension selects it, by workload or by command id."""
         return (
             self.is_active
             and (self.workload.namespace, self.workload.name) == (workload.namespace, workload.name)
@@ -110,11 +110,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatedPod:
-    """A pod whose group carries limits of ours, with what was there before.
+    """A pod whose control group has limits of a gate, with their old values.
 
     Attributes:
-        gate: what was proven to hold it last; "" between the intent and the first proof.
-        hold: the hold for which it was gated first.
+        gate: the gate that was proven last; "" between the intent and the first proof.
+        hold: the hold that it was gated for first.
     """
 
     uid: str
@@ -129,8 +129,8 @@ class GatedPod:
     note: str = ""
 
 
-HoldsById = ImmutableMap[str, Hold]  # all that there ever were
-GatesByPod = Mapping[str, GatedPod]  # those of now: as many as pods that are held down
+HoldsById = ImmutableMap[str, Hold]  # all holds of this log, active and ended
+GatesByPod = Mapping[str, GatedPod]  # the pods that are gated now
 
 
 def coverage(holds: Iterable[Hold], pod: Pod) -> tuple[Covers, tuple[Hold, ...]]:
@@ -174,7 +174,7 @@ def extend(holds: HoldsById, body: HoldExtended, stamp: Stamp) -> HoldsById:
 
 
 def end(holds: HoldsById, body: HoldEnded, stamp: Stamp) -> HoldsById:
-    """Return the holds with one of them over."""
+    """Return the holds after one of them has ended."""
     hold = _active(holds, body.id)
     left_ms = hold.left_ms(stamp.mono_ms)
     ended = replace(hold, ends_mono_ms=0, ended=body.why, ended_by=body.by, unused_ms=left_ms)
@@ -182,7 +182,7 @@ def end(holds: HoldsById, body: HoldEnded, stamp: Stamp) -> HoldsById:
 
 
 def count(holds: HoldsById, body: Enforced, stamp: Stamp) -> HoldsById:
-    """Return the holds with what enforcing one came to; its last count may follow its end."""
+    """Return the holds with counts added to one; counts may follow its end."""
     hold = holds.get(body.id)
     if hold is None:
         raise LogTampered(f"expected a hold, got an entry of {body.id}")
@@ -225,7 +225,7 @@ def intend(gates: GatesByPod, body: GateIntended) -> GatesByPod:
 
 
 def prove(gates: GatesByPod, body: GateSeen) -> GatesByPod:
-    """Return the gates with what was proven of one."""
+    """Return the gates with the proven gate of one pod."""
     pod = replace(_gated(gates, body.uid), gate=body.gate, note=body.note)
     return MappingProxyType({**gates, body.uid: pod})
 

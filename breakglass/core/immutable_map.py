@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A map that never changes, and whose changed copies share its memory: for state with a long past.
+"""An immutable map whose changed copies share its memory, for state that grows with the log.
 
 `with_item` returns a new map and leaves the old one as it is.  Copying a dict for that takes time
 in proportion to its size, so n additions would take n^2; here they take n log n.

@@ -5,7 +5,7 @@ A leaf is SHA-256 of 0x00 and the entry, an inner node SHA-256 of 0x01 and its t
 entry can pose as a node.  A tree of n leaves splits at the largest power of two below n.
 
 `verify_*` raise `BadProof` and return nothing; they check the exact number of hashes in a proof, so
-one that proves a thing twice or carries a stowaway is refused.  This module does not know what an
+a proof with a missing or an extra hash is refused.  This module does not know what an
 entry is, and it does not sign: see `checkpoint`.
 """
 
@@ -29,7 +29,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class Tree:
-    """A growing tree that can prove anything about itself: 64 bytes of memory per leaf.
+    """A growing tree with proofs of inclusion and consistency: 64 bytes of memory per leaf.
 
     It keeps the hash of every complete subtree, one flat array per height; a root or a proof of
     any size it ever had takes a few hashes for each level.  The largest complete subtrees that the
@@ -72,7 +72,7 @@ class Tree:
         self._subtrees.append(node)
 
     def truncate(self, size: int) -> None:
-        """Forget every leaf from `size` on: what was to be appended did not become durable."""
+        """Forget every leaf from `size` on: the append of those did not become durable."""
         self._verify_size(size)
         for height, level in enumerate(self._levels):
             del level[(size >> height) * HASH_BYTES :]

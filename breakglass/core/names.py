@@ -38,7 +38,7 @@ def quoted(text: str) -> str:
 def printable(text: str, *, max_chars: int = bounds.MAX_TEXT_CHARS) -> str:
     """Return `text` as printable ASCII, everything else escaped, cut to `max_chars`.
 
-    For words of others (an error, a program's output) that go into an entry or a message.
+    For text from outside (an error, a program's output) that goes into an entry or a message.
     """
     return ascii(text)[1:-1][:max_chars]
 

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan: which pods of a node a command stops, from the pods as they are.
 
-Pure, and the only place where a command's workload meets a node's pods.  A pod with nothing live
-needs no step, unless it is to be held: kubelet starts it again when its back-off is over.  More
-pods than the signed limit refuse the whole command on this node: half of a surprise is still a
-surprise.  A name that fits only pods of another kind (static pods, those of
-other controllers) is refused with the reason.  Protected workloads are refused by the caller,
-before a plan.
+This module is pure, and the only one that matches a command's workload with a node's pods.
 
-A pod that only the kernel shows, because the runtime does not answer, is judged by its name; with a
-revision or an image in the command nothing is proven of it, and it is skipped.
+- A pod without a live container needs no step, unless it is to be held: kubelet starts it again
+  when its back-off is over.
+- More pods than the signed cap refuse the command on this node, and none is stopped.
+- A name that fits only pods of another kind (static pods, pods of other controllers) is refused
+  with the reason.
+- The caller refuses protected workloads before it plans.
+- Without the runtime a pod is known by its name alone.  If the command names a revision or an
+  image, nothing proves that such a pod has it, and the pod is skipped.
 """
 
 import re
@@ -51,7 +52,7 @@ class Plan:
 
     @property
     def note(self) -> str:
-        """What to say of the pods that need no step, "" where there are none."""
+        """Why the other pods need no step; "" if there are none."""
         return "; ".join(f"{one.pod.name}: {one.reason}" for one in self.skipped)
 
 
@@ -64,7 +65,7 @@ def workload_of(action: Action) -> Workload:
 
 
 def plan(command: Command, pods: tuple[Pod, ...]) -> Planning:
-    """Return the steps of a command on a node with these pods, or why it is refused here."""
+    """Return the steps of a command on a node with these pods, or the refusal."""
     action = command.action
     steps: list[Step] = []
     skipped: list[Skipped] = []
@@ -116,7 +117,7 @@ def _why_no_step(pod: Pod, action: Action) -> str:
 
 
 def _of_another_kind(pods: tuple[Pod, ...], action: Action) -> Pod | None:
-    """Return a live pod that has the name which the command means, and is no DaemonSet's."""
+    """Return a live pod that fits the command's name and is of another kind, or None."""
     for pod in pods:
         in_namespace = pod.live and pod.namespace == action.namespace
         if in_namespace and _is_named_after(pod, action.name) and identify(pod).why_not:
@@ -125,7 +126,7 @@ def _of_another_kind(pods: tuple[Pod, ...], action: Action) -> Pod | None:
 
 
 def _is_named_after(pod: Pod, name: str) -> bool:
-    """Return whether a pod's name is the bare name, or what another controller makes of it."""
+    """Return whether a pod's name is the bare name, or one that another controller makes of it."""
     if not pod.name.startswith(name):
         return False
     rest = pod.name[len(name) :]

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods as the container runtime shows them, and whose they are.
+"""Pods as the container runtime shows them, and which DaemonSet each is of.
 
-The API server is not there to ask for owners, so a DaemonSet's pod is recognised from what kubelet
-wrote on its sandbox (containers carry no pod labels):
+Without the API server there is no owner reference.  A DaemonSet's pod is recognised from what
+kubelet wrote on its sandbox (containers carry no pod labels):
 
 - it came from the API server (`kubernetes.io/config.source`), not from a file on the node;
 - its revision label has the shape that only the DaemonSet controller writes: the bare hash;
 - it has no label of another controller;
 - its name is `(daemonset + "-")[:58]` and five characters of Kubernetes' safe alphabet.
 
-That is strong evidence, not proof: whoever may write such labels can look like a DaemonSet.  For a
+That is strong evidence, not proof: a pod with such labels can pass for a DaemonSet's.  For a
 DaemonSet's name of 58 characters and more the name rule is necessary but not sufficient (two such
 sets of one namespace may share the first 58); `Belongs.exact` says so.
 
@@ -42,7 +42,7 @@ _OTHER_CONTROLLERS = (
     ("job-name", "a Job"),
 )
 
-# The labels and annotations by which `identify` tells whose a pod is; it looks at no others.
+# The labels and annotations that `identify` reads; it reads no others.
 TELLING = frozenset({_REVISION_LABEL, _SOURCE, *(label for label, _ in _OTHER_CONTROLLERS)})
 
 
@@ -57,7 +57,7 @@ class ContainerState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """One container; `grace_s` is the pod's own grace period, None where nobody wrote it down."""
+    """One container; `grace_s` is the pod's own grace period, None if the runtime has none."""
 
     id: str
     name: str
@@ -146,7 +146,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonSetIdentity:
-    """Which DaemonSet a pod seems to be of.
+    """Which DaemonSet a pod is of, by its sandbox.
 
     Attributes:
         daemonset: its name, or None when the pod is no DaemonSet's; the first 58 characters of it
@@ -176,7 +176,7 @@ class Belongs:
 
 
 def identify(pod: Pod) -> DaemonSetIdentity:
-    """Return which DaemonSet a pod is of, as far as its sandbox shows."""
+    """Return which DaemonSet a pod is of, by its sandbox."""
     why_not = _why_no_daemonset(pod)
     if why_not:
         return DaemonSetIdentity(daemonset=None, revision=None, exact=False, why_not=why_not)
@@ -191,7 +191,7 @@ def identify(pod: Pod) -> DaemonSetIdentity:
 
 
 def belongs(pod: Pod, workload: Workload) -> Belongs:
-    """Return whether a pod is of a workload; the rule is this module's."""
+    """Return whether a pod is of a workload, by the rule of this module."""
     reason = _why_not_of(pod, workload)
     exact = len(workload.name) < _BASE_CHARS
     if reason:

@@ -111,16 +111,16 @@ HINTS: dict[Reason, str] = {
     Reason.TOO_LARGE: "send one command with its own approvals and nothing else",
     Reason.MALFORMED: _ASK_AGAIN,
     Reason.TRAILING_TEXT: "cut off what stands after the last signature block",
-    Reason.DIFFERENT_TEXT: "find out which text people mean to approve; they read its code aloud",
+    Reason.DIFFERENT_TEXT: "find out which text people mean to approve: compare the code of each",
     Reason.WRONG_TYPE: "deliver a command here; a trust is installed with the node",
     Reason.MISSING_KEY: _ASK_AGAIN,
-    Reason.UNKNOWN_KEY: "a newer breakglass may have written this; nothing is ever ignored",
+    Reason.UNKNOWN_KEY: "a newer breakglass may have written this; unknown keys are never ignored",
     Reason.DUPLICATE_KEY: _ASK_AGAIN,
     Reason.NOT_CANONICAL: _ASK_AGAIN,
     Reason.SUMMARY_MISMATCH: "the summary is not what the command does; find out who wrote it",
     Reason.EMPTY_TARGET: "name the clusters, and the nodes or pools in them",
     Reason.SIGNATURE_MALFORMED: _SIGN_AGAIN,
-    Reason.SIGNATURE_STRANGER: "approve with a key that the trust lists; nobody else's counts",
+    Reason.SIGNATURE_STRANGER: "approve with a key that the trust lists; no other key counts",
     Reason.SIGNATURE_NAMESPACE: "sign with `ssh-keygen -Y sign -n breakglass-command-v1`",
     Reason.SIGNATURE_KEY: _SIGN_AGAIN,
     Reason.SIGNATURE_ALGORITHM: _SIGN_AGAIN,
@@ -132,17 +132,17 @@ HINTS: dict[Reason, str] = {
     Reason.WRONG_TRUST: _DRAFT_AGAIN,
     Reason.NOT_YET_VALID: "wait, or compare the node's clock with a good one",
     Reason.EXPIRED: _DRAFT_AGAIN,
-    Reason.NO_POLICY: "the trust lets nobody do this there; name clusters that it covers",
+    Reason.NO_POLICY: "no policy of the trust allows this there; name clusters that it covers",
     Reason.HOLD_TOO_LONG: "draft it with a shorter hold",
     Reason.TOO_MANY_NODES: "draft it for fewer nodes, or split it into several commands",
     Reason.SAME_PERSON: "people are counted, not keys; let another person approve",
-    Reason.REQUESTER_APPROVED: "the requester's own does not count; let another person approve",
+    Reason.REQUESTER_APPROVED: "the requester's approval does not count; let another person approve",
     Reason.QUORUM_SHORT: "let more people approve it",
     Reason.WRONG_CLUSTER: "the command names other clusters; deliver it to their nodes",
     Reason.WRONG_NODE: "the command names other nodes; deliver it to them",
     Reason.PROTECTED: "this node's owner protects that workload in the node's own configuration",
-    Reason.NOT_DAEMONSET: "name a DaemonSet; pods of anything else are never touched",
-    Reason.TOO_MANY_PODS: "the node has more such pods than that; draft it with a higher limit",
+    Reason.NOT_DAEMONSET: "name a DaemonSet; other pods are never touched",
+    Reason.TOO_MANY_PODS: "the node has more such pods; draft it with a higher cap",
     Reason.ID_REUSED: "the same id came with other bytes before; keep both files and find out why",
     Reason.ENDED_BEFORE_FLOOR: "the node accepted a newer command after its end; draft it again",
     Reason.TRUST_MISMATCH: "install the trust file that this node is pinned to",
@@ -151,23 +151,23 @@ HINTS: dict[Reason, str] = {
     Reason.TLS_NO_CERTIFICATE: "connect with a courier's certificate",
     Reason.TLS_UNTRUSTED: "connect with a certificate of this domain's own authority",
     Reason.TLS_FAILED: "connect with TLS 1.3 and a courier's certificate",
-    Reason.BUSY: "the node is at its limit of active commands; deliver the same file again",
+    Reason.BUSY: "the node has as many active commands as it may; deliver the same file again",
     Reason.STOPPING: "deliver the same file again when the agent is back",
     Reason.RUNTIME_UNAVAILABLE: _LOOK_AT_NODE,
     Reason.RUNTIME_TIMEOUT: _LOOK_AT_NODE,
     Reason.RUNTIME_ERROR: _LOOK_AT_NODE,
     Reason.STATE_UNWRITABLE: "make the state directory writable and give it space",
-    Reason.LOG_UNKNOWN: "check the disk, then restart the agent: it replays what is really there",
+    Reason.LOG_UNKNOWN: "check the disk, then restart the agent: it replays what reached the disk",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Nothing is done, and why.
+    """A refusal: nothing is done.
 
     Attributes:
         reason: the stable code.
-        needed: what would have been right.
+        needed: what was needed.
         have: what there was.
         hint: what to do about it; the reason's own when left out.
     """
@@ -183,7 +183,7 @@ class Refused:
             object.__setattr__(self, "hint", HINTS[self.reason])
 
     def __bool__(self) -> NoReturn:
-        """Refuse to be a condition: whoever writes `if verdict` has forgotten one of the two."""
+        """Refuse to be a condition: `if verdict` would treat a refusal like an approval."""
         raise TypeError("a verdict has no truth value; look at its type")
 
     @property

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A receipt: one log entry, and the proof that a node's signed log holds it.
 
-The evidence that leaves a node with each reply.  It verifies offline with the node's log key alone,
+It leaves the node with each reply, and verifies offline with the node's log key alone,
 years later.  It does not prove that the entry is true, nor that the log shows the same to others:
 for that, compare checkpoints (`merkle.verify_consistency`).
 """

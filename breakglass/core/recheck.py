@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decide again every decision that a log claims, from the trust and the signatures it holds.
 
-A log whose tree is whole may still have been written by somebody who lied from the start.  So this
-module takes nothing from an entry that it can compute: an accepted command's text and signatures
+A log with a whole tree may still have been forged from the start by the node.  So this module takes
+nothing from an entry that it can compute: an accepted command's text and signatures
 are given to `decide` under the trust that the log had in force and at the time the entry gives, and
 the answer must be the one recorded.  Holds must be those of such commands (`recheck_holds`).
-Refusals with their file are decided again too; one for a reason that only the node could know
-(which node it is, what it protects) is counted, not judged.  So is a hold that root has let go.
+Refusals with their file are decided again too; one for a reason that only the node
+can know (which node it is, what it protects) is counted, not judged.  So is a hold that root ended.
 
 The tree, the checkpoint and the node's key are not looked at here: see `checkpoint` and `merkle`.
 """
@@ -47,10 +47,10 @@ class Recheck:
     """What deciding everything again showed.
 
     Attributes:
-        unjudged: refusals that rest on the node's own word.
+        unjudged: refusals for reasons that only the node can know.
         unfinished: the commands that the node still owes an end.
         held: the commands whose holds are in force at the log's end.
-        let_go: the commands whose holds root on the node has ended, without anybody's approval.
+        let_go: the commands whose holds root on the node has ended, without an approval.
     """
 
     entries: int = 0

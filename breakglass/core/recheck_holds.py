@@ -2,12 +2,12 @@
 """Prove what a log says of holds by the commands that people signed.
 
 - A hold has the workload, revision, image and length of its own command, which stops and is no dry
-  run; so nobody holds anything that was not approved, and no longer than was.
-- A hold is extended or released by an approved command of that verb which means it.
-- A hold that expired did so after its time; root's letting go is root's own word and told as that.
-- A gate is for a hold in force that covers the pod's name: nothing else is ever kept down.
+  run; so nothing is held that was not approved, and none for longer.
+- A hold is extended or released by an approved command of that verb that selects it.
+- A hold that expired did so after its time; an end by root is reported as an end by root.
+- A gate is for a hold in force that covers the pod's name: no other pod is ever gated.
 
-What a gate did to a control group is the node's own word: no signature proves it.
+No signature proves what a gate did to a control group: that is only the node's claim.
 """
 
 from collections.abc import Mapping
@@ -86,7 +86,7 @@ def _verify_gate(body: GateIntended, before: State) -> None:
 def _verify_meant(
     held: str, by: str, verb: Verb, before: State, commands: Mapping[str, Command]
 ) -> Command:
-    """Return the command by which a hold is changed; raise unless it is one that means it."""
+    """Return the command that changes a hold; raise unless it selects that hold."""
     command = commands.get(by)
     if command is None or command.action.verb is not verb or command.mode is Mode.DRY_RUN:
         raise LogTampered(f"expected an approved {verb} for the hold of {held}, got none")

@@ -3,7 +3,7 @@
 
 It is plain ASCII, so it survives chat, mail, paper and a stick; two files with the same text merge
 by the union of their signatures.  Nothing may stand between or after the blocks: what is not signed
-must not travel with what is.  This module finds the parts; it verifies and believes nothing.
+must not travel with what is.  This module finds the parts; it verifies nothing.
 """
 
 import base64
@@ -86,7 +86,7 @@ def merge_signed_files(one: SignedFile, other: SignedFile) -> SignedFile:
         raise Malformed(
             f"expected the same text in both files, got {code(one.text)} and {code(other.text)}",
             code="different-text",
-            hint="find out which text people mean to approve; they read its code aloud",
+            hint="find out which text people mean to approve: compare the code of each",
         )
     union: dict[bytes, bytes] = {}
     for armor in (*one.armors, *other.armors):

@@ -2,7 +2,7 @@
 """SSHSIG, the signatures of `ssh-keygen -Y sign` (OpenSSH PROTOCOL.sshsig), read strictly.
 
 What ssh-keygen tolerates and we refuse: another version, bytes in the reserved field, loose base64,
-text around the armor, a security key that nobody touched.  The key and the algorithm come from the
+text around the armor, a security key that was not touched.  The key and the algorithm come from the
 caller's trusted key, never from the signature; the key inside is only compared.
 
     signed = "SSHSIG" | namespace | reserved | hash name | H(message)

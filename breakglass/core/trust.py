@@ -6,7 +6,7 @@ Rules:
 - Making a `Trust` proves it sound (`trust_lint`): a document with a shared key, an unreachable
   quorum or an unknown group never becomes a value.
 - Policies are ordered; the first that matches decides; none matches = refused.
-- It does not expire: an outage is when a lapsed root would lock everybody out.
+- It does not expire: a root that lapses during an outage would lock everybody out.
 
 A trust's own signatures, and the step from version N to N+1, are not looked at here: version 1 is
 pinned by its digest on each node.

@@ -2,7 +2,7 @@
 """What makes a trust unsound although it is well written, each with its own code.
 
 A trust is signed once and then rules an emergency, so what would only show there is refused here:
-one key counted as two people, a quorum that nobody can reach, one person filling two groups, a
+one key counted as two people, an unreachable quorum, one person filling two groups, a
 policy by which one person alone stops pods or keeps them down for longer.  This module reads
 values; spelling is `trust`'s.
 """

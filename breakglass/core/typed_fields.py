@@ -2,8 +2,8 @@
 """Dataclasses as JSON objects, read and written by the types of their fields.
 
 A field is a text, an integer from -1 up, a flag, a tuple of texts or a tuple of such dataclasses.
-Keys stand in the order of the class, when they are read too: so a JSON object that was read is, key
-by key, the one that `to_object` makes of the value.
+Keys must stand in the order of the class when they are read, so a JSON object that was read equals
+the one that `to_object` makes of the value, key by key.
 """
 
 from collections.abc import Callable, Hashable
@@ -40,7 +40,7 @@ def read_value(kind: type[T], fields: Fields) -> T:
     """Return a value of the dataclass `kind` from its keys; the caller finishes the fields.
 
     Raises:
-        Malformed: a key is absent, or its value is of another type or beyond a limit.
+        Malformed: a key is absent, or its value is of another type or beyond a bound.
     """
     found = {name: read(fields, name) for name, read in _readers(cast("Hashable", kind))}
     return kind(**found)
