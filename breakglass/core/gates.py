@@ -5,8 +5,8 @@ The limits are chosen from what the host has, never from configuration.  `choose
 whole matrix.  The facts behind it were measured (docs/hold.md):
 
 - `cgroup.max.descendants` = 0 makes the mkdir of a container's group fail.  It stops runc and crun,
-  systemd never touches it, and running containers are not disturbed.  So it is set first, if a
-  cgroup2 tree has the pod.  runc with the cgroupfs driver on a hybrid host ignores the unified tree.
+  systemd never touches it, and running containers are not disturbed.  So it is set first if a
+  cgroup2 tree has the pod.  On a hybrid host runc with the cgroupfs driver ignores that tree.
 - `pids.max` = 0 stops runc, which forks after it has joined the group, and not crun, which does
   not.  Running containers cannot fork any more: a preStop hook or a shell's TERM handler
   fails.

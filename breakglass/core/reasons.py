@@ -136,7 +136,7 @@ HINTS: dict[Reason, str] = {
     Reason.HOLD_TOO_LONG: "draft it with a shorter hold",
     Reason.TOO_MANY_NODES: "draft it for fewer nodes, or split it into several commands",
     Reason.SAME_PERSON: "people are counted, not keys; let another person approve",
-    Reason.REQUESTER_APPROVED: "the requester's approval does not count; let another person approve",
+    Reason.REQUESTER_APPROVED: "the requester does not count; let another person approve",
     Reason.QUORUM_SHORT: "let more people approve it",
     Reason.WRONG_CLUSTER: "the command names other clusters; deliver it to their nodes",
     Reason.WRONG_NODE: "the command names other nodes; deliver it to them",
