@@ -3,7 +3,7 @@
 
 The root is Debian trixie (systemd 257, pure cgroup v2, crun), made by mmdebstrap once and kept
 below `$BREAKGLASS_CACHE/guest` under a hash of all that makes it.  The drive is made for each run:
-Kubernetes and containerd as `tests/kubernetes/build.sh` leaves them, this project installed by the
+Kubernetes and containerd as `lab/kubernetes/build.sh` leaves them, this project installed by the
 very command of its README, and whatever the caller puts beside it.  The guest sees the drive as
 `STAGE`, read-only, and the installed project as /opt/breakglass.
 
@@ -140,7 +140,7 @@ def make_stage(image: Path, *, base: Root, kubernetes: Path, extra: Path) -> Non
     Args:
         image: the file to write.
         base: the root it is for; the project is installed by that root's Python.
-        kubernetes: what `tests/kubernetes/build.sh` made.
+        kubernetes: what `lab/kubernetes/build.sh` made.
         extra: a folder that becomes `STAGE`/extra.
 
     Raises:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs of a Kubernetes: what `tests/kubernetes/build.sh` builds from pinned sources.
+"""Build the programs of a Kubernetes cluster from pinned sources, with `build.sh` beside this file.
 
-They are built once and kept outside the tree; building takes minutes.
+They are built once, which takes minutes, and kept outside the tree.
 """
 
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab import LabUnavailable
 
-BUILD = Path(__file__).resolve().parents[2] / "tests/kubernetes/build.sh"
+BUILD = Path(__file__).resolve().parent / "build.sh"
 _LACKING = 69  # what build.sh exits with where it cannot build
 
 
