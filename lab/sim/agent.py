@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent on a simulated node: `python -m lab.sim.agent SOCKET serve --config FILE`.
+"""Run the agent of a simulated node: `python -m lab.sim.agent SOCKET serve --config FILE`.
 
-It is `breakglass-agent serve` in every way but one: the control groups that it limits and kills,
-and the births that it is told of, are those of the simulated node behind the socket.
+It is `breakglass-agent serve` with one difference: the control groups that it limits and kills are
+those of the simulated node behind the socket.
 """
 
 import os

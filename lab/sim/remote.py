@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated node's control groups and births, behind a socket of their own.
+"""Serve a simulated node's control groups and pod events on a socket, and call them from outside.
 
-On the socket a line is a call, `[name, argument ...]`, and the next line its answer:
-`{"value": ...}` or `{"errno": ..., "text": ...}`; one call for each connection.  `lab.sim.agent`
-is the agent on such a node.
+Each connection carries one call: a line `[name, argument ...]`, answered by a line
+`{"value": ...}` or `{"errno": ..., "text": ...}`.  `lab.sim.agent` runs the agent on such a node.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ _CALLS: Final = frozenset(
 
 
 class KernelServer:
-    """A simulated kernel and its births behind a socket, from entering to leaving the context."""
+    """Serves a simulated kernel and its pod events on a socket while the context is open."""
 
     def __init__(self, kernel: SimKernel, pod_events: SimPodEvents, path: Path) -> None:
         self._kernel = kernel
@@ -65,7 +64,7 @@ class KernelServer:
                 there = self._pod_events.present()
                 return {"value": [[one.uid, one.namespace, one.name] for one in there]}
         if name not in _CALLS:
-            raise ValueError(f"expected a call of a kernel, got {name}")
+            raise ValueError(f"expected a call to the kernel, got {name}")
         try:
             return {"value": getattr(self._kernel, name)(*arguments)}
         except OSError as error:
@@ -73,22 +72,22 @@ class KernelServer:
 
 
 class RemoteFiles:
-    """A simulated kernel in another process."""
+    """The `Files` of `lab.sim.kernel` over a simulated kernel in another process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def host(self) -> Host:
-        """Return what kind of machine it is."""
+        """Return the node's cgroup layout, driver and OCI runtime."""
         layout, systemd, oci = self._ask("host")
         return Host(layout=Layout(layout), systemd=systemd, oci=Oci(oci))
 
     def groups(self) -> tuple[tuple[str, int], ...]:
-        """Return UIDs and inodes of the pods' groups."""
+        """Return UID and inode of each pod's group."""
         return tuple((uid, inode) for uid, inode in self._ask("groups"))
 
     def leaves(self, uid: str) -> tuple[str, ...]:
-        """Return the ids of what runs in a pod."""
+        """Return the ids of the running containers of a pod, its sandbox included."""
         return tuple(self._ask("leaves", uid))
 
     def group_of(self, pid: int) -> str:
@@ -104,7 +103,7 @@ class RemoteFiles:
         self._ask("write", place, value)
 
     def probe(self, directory: str) -> None:
-        """Make a group and remove it."""
+        """Make a group below `directory` and remove it; raise OSError if a limit forbids it."""
         self._ask("probe", directory)
 
     def pids(self, directory: str) -> tuple[int, ...]:
@@ -120,7 +119,7 @@ class RemoteFiles:
         return int(self._ask("reset_failed", uid))
 
     def present(self) -> tuple[PodEvent, ...]:
-        """Return the pods' folders."""
+        """Return an event for each pod log folder that exists."""
         return _pod_events(self._ask("present"))
 
     def _ask(self, *call: object) -> Any:  # noqa: ANN401 - whatever JSON holds
@@ -132,20 +131,20 @@ class RemoteFiles:
                 return _value(answers.readline())
 
 
-class RemoteBirths:
-    """The births port over a simulated node in another process."""
+class RemotePodEvents:
+    """The pod events port over a simulated node in another process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def open(self) -> None:
-        """Do nothing: the node listens from its start."""
+        """Do nothing: the node watches from its start."""
 
     def close(self) -> None:
         """Do nothing."""
 
     async def wait(self, timeout_s: float) -> tuple[PodEvent, ...]:
-        """Return what appeared since the last call as soon as something does, or ()."""
+        """Wait for new pod log folders; return their events, or () after `timeout_s`."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._path)
         except OSError:  # the node is ending
@@ -158,7 +157,7 @@ class RemoteBirths:
             writer.close()
 
     def present(self) -> tuple[PodEvent, ...]:
-        """Return the pods' folders."""
+        """Return an event for each pod log folder that exists."""
         return RemoteFiles(self._path).present()
 
 
