@@ -132,7 +132,7 @@ class Machine:
         return done
 
     def wait_until(self, command: str, *, timeout_s: float = 20.0) -> float:
-        """Return the seconds until a command succeeds in the machine; raise TimeoutError if late."""
+        """Return the seconds until a command succeeds inside; raise TimeoutError if it is late."""
         start = time.monotonic()
         while self.run(command, check=False).returncode:
             if time.monotonic() - start > timeout_s:

@@ -49,7 +49,7 @@ _LOOK_S = 0.2
 
 
 def why_not() -> str:
-    """Return why this machine cannot run the lab's Kubernetes; empty when nothing known is wrong."""
+    """Return why this machine cannot run the lab's Kubernetes; empty when no reason is known."""
     if reason := netns.why_not():
         return reason
     hidden = [path for path in (programs.BUILD, Path(sys.prefix)) if shadows(path.resolve())]

@@ -3,9 +3,9 @@
 //
 //   witness FILE [ADDRESS PORT]
 //
-// First it appends "<time> start <POD_UID>" to FILE, then "tick" every 50 ms, and "term" on SIGTERM.
-// It starts no process, so a cgroup that allows no new process does not keep it from writing: no
-// line means that none of its code ran.  Time is wall-clock, in seconds with microseconds.
+// First it appends "<time> start <POD_UID>" to FILE, then "tick" every 50 ms, and "term" when it
+// gets SIGTERM.  It starts no process, so a cgroup that allows no new process does not keep it from
+// writing: no line means that none of its code ran.  Time is wall-clock, in seconds.
 //
 // The flood runs in its own thread.  It begins TLS handshakes and drops each one after the server
 // has computed its signature, the costly part; at most 100 a second.  If the thread cannot be made,
