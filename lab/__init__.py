@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines to run breakglass on, and nothing left of them afterwards.
+"""Machines to run breakglass on, which clean up after themselves.
 
-`containerd` with pods as kubelet shapes them (`pods`); two hosts on one wire (`netns`); a machine
-with its own systemd (`nspawn`); a virtual machine (`guest`); a whole Kubernetes (`kubernetes`);
-simulated nodes behind processes (`sim`).  `nodes` is one small node over a simulated or a real
-runtime.
+`containerd` is a real containerd and `pods` makes pods in it as kubelet does; `netns` is two hosts
+joined by one cable; `nspawn` is a container with its own systemd; `guest` is a virtual machine;
+`kubernetes` is a whole cluster; `sim` runs simulated nodes as processes.  `nodes` is one small node
+over a simulated or a real runtime.
 
-For tests, benchmarks and stories: nothing under `breakglass/` imports this package, it imports no
-story, and it is in no wheel.  Everything started here is ended here, by the process ids, the
-directories and the cgroups it made itself; a containerd, a cgroup or a network namespace that was
-there before is never touched.
+Tests, benchmarks and scenarios use this package.  Nothing under `breakglass/` imports it, it
+imports no scenario, and no wheel contains it.  The lab ends every process and removes every
+directory and cgroup that it made, and no other: it never touches a containerd, a cgroup or a
+network namespace that existed before.
 """
 
 
 class LabUnavailable(Exception):
-    """What that part of the lab needs is missing on this machine; the message says what."""
+    """This machine lacks something that a part of the lab needs; the message names it."""

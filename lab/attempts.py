@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A container started again in its pod, as kubelet does it; and the runtime's own looks at it."""
+"""Start a container again in its pod, as kubelet does, and read its state from the runtime."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _SERVICE = "/runtime.v1.RuntimeService"
 
 
 class Runtime:
-    """The calls of anybody who watches a runtime, with a deadline each."""
+    """A CRI client that lists, reads and stops containers; each call has a deadline."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._list = channel.unary_unary(
@@ -42,13 +42,13 @@ class Runtime:
         return self._status(request, timeout=RPC_S).status
 
     def stop(self, container_id: str) -> None:
-        """Stop a container at once."""
+        """Stop a container without a grace period."""
         request = cri.StopContainerRequest(container_id=container_id, timeout=0)
         self._stop(request, timeout=RPC_S)
 
 
 def start_again(channel: grpc.Channel, pod: MadePod, *, attempt: int, name: str = "c0") -> str:
-    """Create and start a pod's container anew; return its id, also when the start fails."""
+    """Create a container in a pod and start it; return its id even if the start fails."""
     create = channel.unary_unary(
         f"{_SERVICE}/CreateContainer",
         request_serializer=cri.CreateContainerRequest.SerializeToString,

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A containerd of one's own, with its own root, state and sockets, and nothing left afterwards.
+"""A private containerd, with its own root, state and sockets, which cleans up after itself.
 
     with Containerd(directory) as containerd:
         make_pod(containerd.socket, namespace="monitoring", daemonset="telemetry")
 
 Rules:
 
-- Sockets, state and the runtime's files live in a short directory below /tmp, because a unix
-  socket's path must be shorter than 108 bytes; the rest lives in `directory`.
-- Runtime handlers are runc and, where it is installed, crun: its name is looked up only when used.
-- Pods use the host's network, so no CNI plugin is needed.  The OOM score is left alone where this
-  process may not lower it (`restrict_oom_score_adj`).
-- Leaving the context ends the containers, the shims, the mounts and the cgroups, also when
-  containerd is stopped, dead or never became ready.  Only what this object started is ended.
+- Sockets, state and the runtime's files are in a short directory below /tmp, because the path of a
+  unix socket must be shorter than 108 bytes.  The rest is in `directory`.
+- The runtime handlers are runc and crun.  containerd looks for the crun binary only when a pod
+  uses that handler, so crun need not be installed.
+- Pods use the host's network, so no CNI plugin is needed.  Where this process may not lower an OOM
+  score, containerd leaves it unchanged (`restrict_oom_score_adj`).
+- Leaving the context removes the containers, the shims, the mounts and the cgroups, also when
+  containerd is paused, dead or never became ready.  It ends only what this object started.
 
-It does not install anything and does not look at any other containerd.
+It installs nothing and does not look at any other containerd.
 """
 
 import contextlib
@@ -34,8 +35,9 @@ import grpc
 from lab import LabUnavailable, images, leftovers
 
 READY_S = 30.0
-# Reconnect fast: the default back-off still waits long after a restarted containerd answers.  The
-# minimum is the time for one attempt to connect, too, so a call here waits for the next one.
+# Reconnect fast: with gRPC's default back-off a client waits long after a restarted containerd
+# answers again.  The minimum back-off is also the timeout of one connection attempt, so calls here
+# use wait_for_ready.
 CHANNEL_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -46,8 +48,9 @@ _TOOLS = ("containerd", "containerd-shim-runc-v2", "runc", "ctr", "umount")
 _PROBE_S = 2.0
 _LOOK_S = 0.01
 
-# Version 2 of the configuration is read by every containerd from 1.6 on.  What has a machine-wide
-# default (the NRI socket, /opt, runc's own state) gets a path of its own: two labs must not meet.
+# Every containerd from 1.6 on reads version 2 of the configuration.  Whatever has a machine-wide
+# default (the NRI socket, /opt, runc's own state) gets a private path, so that two labs running at
+# the same time do not share it.
 _CONFIG = """version = 2
 root = "{root}"
 state = "{short}/state"
@@ -82,7 +85,7 @@ state = "{short}/state"
 
 
 def why_not() -> str:
-    """Say why this machine cannot run a containerd of the lab's own; empty when it can."""
+    """Return why this machine cannot run the lab's containerd; empty when it can."""
     if os.geteuid() != 0:
         return "needs root"
     missing = [tool for tool in _TOOLS if _tool(tool) is None]
@@ -92,9 +95,10 @@ def why_not() -> str:
 
 
 def cgroup_root(socket: Path) -> str:
-    """Return the cgroup below which the pods of the lab's containerd behind `socket` live.
+    """Return the cgroup above all pods of the lab's containerd at `socket`.
 
-    It is what kubelet calls its `cgroupRoot`, one per lab, so that two labs do not meet.
+    It is what kubelet calls its `cgroupRoot`.  Each lab has its own, so that two labs do not
+    share one.
     """
     return f"/{socket.parent.name}"
 
@@ -103,8 +107,8 @@ class Containerd:
     """One containerd, from entering the context to leaving it.
 
     Args:
-        directory: where its configuration, log and images go; a directory of its own when left out.
-        enter: a command prefix that puts it somewhere, such as `Host.command()` of `lab.netns`.
+        directory: for its configuration, log and images; a new temporary directory by default.
+        enter: a command prefix that runs it elsewhere, such as `Host.command()` of `lab.netns`.
     """
 
     def __init__(self, directory: Path | None = None, *, enter: Sequence[str] = ()) -> None:
@@ -130,17 +134,17 @@ class Containerd:
 
     @property
     def log(self) -> Path:
-        """What containerd wrote to its standard output and error."""
+        """The file with containerd's standard output and error."""
         return self._directory / "containerd.log"
 
     @property
     def pid(self) -> int:
-        """The process id; a new one after every restart."""
+        """The process id, which changes with every restart."""
         return self._running().pid
 
     @property
     def cgroup_root(self) -> str:
-        """The cgroup below which all pods of this containerd live."""
+        """The cgroup above all pods of this containerd."""
         return cgroup_root(self.socket)
 
     def __enter__(self) -> Self:
@@ -166,7 +170,7 @@ class Containerd:
         self.close()
 
     def start(self) -> None:
-        """Start it and wait until it answers; pods of an earlier start are found again."""
+        """Start it and wait until it answers; it finds the pods of an earlier start again."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._enter, _tool("containerd") or "containerd", "--config", self._config],
@@ -174,39 +178,39 @@ class Containerd:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env=os.environ | {"PATH": _path()},  # it looks for its shim, and that for runc
+                env=os.environ | {"PATH": _path()},  # containerd looks for its shim, that for runc
             )
         self._wait_ready()
 
     def kill(self) -> None:
-        """End containerd at once, as a crash would; its pods go on running."""
+        """Kill containerd with SIGKILL, as in a crash; its pods keep running."""
         process = self._running()
-        process.kill()  # also when it is stopped: SIGKILL needs no SIGCONT before it
+        process.kill()  # works on a paused process too: SIGKILL needs no SIGCONT before it
         process.wait(leftovers.PATIENCE_S)
         self._process = None
 
     def restart(self) -> None:
-        """Crash it and start it again, with its pods running on."""
+        """Kill it and start it again, while its pods keep running."""
         self.kill()
         self.start()
 
     def pause(self) -> None:
-        """Stop it from answering while its socket still accepts connections."""
+        """Make it stop answering (SIGSTOP), while its socket still accepts connections."""
         os.kill(self.pid, signal.SIGSTOP)
-        # kill(2) returns before every thread has stopped, and one that has not may still answer.
+        # kill(2) returns before every thread has stopped, and a running thread may still answer.
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
-        """Let it answer again."""
+        """Make it answer again (SIGCONT)."""
         os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """End everything this object started; each step runs even if one before it failed.
+        """End and remove everything this object started; each step runs even if another failed.
 
         (1) containerd, so that it restarts nothing, (2) the processes in its pods' cgroups,
         (3) the shims that reap them, (4) the shims' sockets, (5) mounts, (6) cgroups, (7) files.
         """
-        with contextlib.ExitStack() as steps:  # runs the last one first
+        with contextlib.ExitStack() as steps:  # runs the callback added last first
             if self._directory != self._short:
                 steps.callback(shutil.rmtree, self._directory / "containerd", ignore_errors=True)
             steps.callback(shutil.rmtree, self._short, ignore_errors=True)
@@ -225,7 +229,7 @@ class Containerd:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            msg = "expected a running containerd, got none"
+            msg = "this containerd is not running"
             raise ValueError(msg)
         return self._process
 
@@ -247,16 +251,15 @@ class Containerd:
                     version(b"", timeout=_PROBE_S, wait_for_ready=True)
                 except grpc.RpcError as error:
                     if process.poll() is None and time.monotonic() < end:
-                        time.sleep(
-                            _LOOK_S
-                        )  # the socket may answer before the plugin behind it does
+                        # The socket may accept a call before the CRI plugin is ready for it.
+                        time.sleep(_LOOK_S)
                         continue
-                    msg = f"expected containerd to answer, got {error}\n{self._log_tail()}"
+                    msg = f"containerd did not become ready: {error}\n{self._log_tail()}"
                     raise RuntimeError(msg) from error
                 return
 
     def add_programs(self, programs: Mapping[str, Path]) -> None:
-        """Make an image of each static program known: the reference, and what it runs."""
+        """Import one image for each static program: its reference and the program's path."""
         archive = self._short / "programs.tar"
         images.write_programs(archive, programs)
         self._import(archive, tuple(programs))
@@ -273,19 +276,19 @@ class Containerd:
         self._wait_listed(names)
 
     def _wait_listed(self, references: Sequence[str]) -> None:
-        """Wait until the CRI plugin has heard of the images; it learns of an import by an event."""
+        """Wait until the CRI plugin lists the images; an event tells it of an import."""
         end = time.monotonic() + READY_S
         with grpc.insecure_channel(self.endpoint, options=CHANNEL_OPTIONS) as channel:
             images_of: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
                 "/runtime.v1.ImageService/ListImages"
             )
-            # The reply is searched as bytes: names stand in it as they are, without a schema.
+            # This lab has no schema for the reply, so it searches the raw bytes for the names.
             while not all(
                 name.encode() in images_of(b"", timeout=_PROBE_S, wait_for_ready=True)
                 for name in references
             ):
                 if time.monotonic() > end:
-                    msg = f"expected images {', '.join(references)} to be listed, got some missing"
+                    msg = f"containerd did not list {', '.join(references)} in {READY_S:.0f} s"
                     raise TimeoutError(msg)
                 time.sleep(_LOOK_S)
 
@@ -298,5 +301,5 @@ def _tool(name: str) -> str | None:
 
 
 def _path() -> str:
-    # Debian keeps half of the tools in sbin, which is often missing from PATH.
+    # Debian has many of the tools in sbin, which is often missing from PATH.
     return os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/bin:/bin"

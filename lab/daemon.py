@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One program that runs until it is ended, and can be started again.
+"""Run one program in the background, end it, and start it again.
 
-Its output goes to a file, from its first start to its last.  Only the process that was started
-here is ever signalled.
+All of its output, over all starts, goes to one file.  Only the process that was started here gets
+a signal.
 """
 
 import os
@@ -18,16 +18,17 @@ _LOOK_S = 0.02
 
 
 class NeverReady(Exception):
-    """Something of the lab did not come up in time; the message has the end of its log."""
+    """A program did not become ready in time; the message has the end of its log."""
 
 
 class Daemon:
-    """A program, from its first start to its last end.
+    """A program that can be started and ended several times.
 
     Args:
-        command: what is run; a prefix that enters namespaces must not fork, for `pid` is signalled.
+        command: the command line; a prefix that enters namespaces must not fork, because signals
+            go to `pid`.
         log: the file for its output.
-        environment: what it gets beside this process's own.
+        environment: variables to add to those of this process.
     """
 
     def __init__(
@@ -40,19 +41,19 @@ class Daemon:
 
     @property
     def pid(self) -> int:
-        """The process id; a new one after every start."""
+        """The process id, which changes with every start."""
         if self._running is None:
-            msg = f"expected {self.log.stem} to run, got none"
+            msg = f"{self.log.stem} is not running"
             raise ValueError(msg)
         return self._running.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether it is running."""
         return self._running is not None and self._running.poll() is None
 
     def start(self) -> None:
-        """Start it; do not wait for anything."""
+        """Start it, without waiting until it is ready."""
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(
                 self.command,
@@ -64,7 +65,7 @@ class Daemon:
             )
 
     def end(self, number: signal.Signals = signal.SIGKILL, *, limit_s: float = _END_S) -> None:
-        """Signal it and wait for its end; what has not ended in time is killed."""
+        """Signal it and wait until it ends; after `limit_s` kill it."""
         running, self._running = self._running, None
         if running is None or running.poll() is not None:
             return
@@ -76,23 +77,23 @@ class Daemon:
             running.wait(_END_S)
 
     def restart(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End it by this signal and start it again."""
+        """End it with this signal and start it again."""
         self.end(number)
         self.start()
 
     def until(self, is_ready: Callable[[], bool], limit_s: float = READY_S) -> None:
-        """Wait until it is ready.
+        """Wait until `is_ready` returns true.
 
         Raises:
-            NeverReady: it ended, or the time is up.
+            NeverReady: the program ended, or `limit_s` has passed.
         """
         end = time.monotonic() + limit_s
         while not is_ready():
             if not self.alive or time.monotonic() > end:
-                msg = f"expected {self.log.stem} to be ready, got:\n{self.tail()}"
+                msg = f"{self.log.stem} did not become ready; the end of its log:\n{self.tail()}"
                 raise NeverReady(msg)
             time.sleep(_LOOK_S)
 
     def tail(self, characters: int = 2000) -> str:
-        """Return the end of its output."""
+        """Return the last characters of its output."""
         return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""

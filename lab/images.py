@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Container images from static programs, as an OCI archive: no registry, no compiler.
+"""Make container images from static programs, as an OCI archive, without a registry or compiler.
 
-`PAUSE` is what holds a sandbox's namespaces; `WORKLOAD` is what pods run.  From busybox both share
-one layer and differ in their entry point; other programs get an image each.  The archive is what
-`ctr images import` reads; the same programs give the same bytes.
+`PAUSE` holds a sandbox's namespaces; pods run `WORKLOAD`.  Made from busybox, both have the same
+layer and differ in their entry point; every other program gets its own image.  `ctr images import`
+reads the archive.  The same programs give the same bytes.
 
-It does not import anything into a runtime: that is `lab.containerd`.
+`lab.containerd` imports the archive into a runtime; this module does not.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ BUSYBOX = Path("/bin/busybox")
 
 APPLETS = ("sh", "sleep", "cat", "echo", "true")
 HOLDER = ("/bin/busybox", "sleep", "2147483647")
-# A process that handles TERM, for the first one of a pid namespace does not get it otherwise.  The
-# stubborn one goes on, with one child more for each TERM: that can be seen from outside.
+# The first process of a pid namespace gets TERM only if it has a handler, so both set a trap.
+# STUBBORN keeps running and starts one more child for each TERM, which can be seen from outside.
 _UNTIL_TERM = 'trap "{action}" TERM; while :; do sleep 3600 & wait $!; done'
 OBEDIENT = ("/bin/busybox", "sh", "-c", _UNTIL_TERM.format(action="exit 0"))
 STUBBORN = ("/bin/busybox", "sh", "-c", _UNTIL_TERM.format(action=":"))
@@ -45,7 +45,7 @@ def write_archive(path: Path, busybox: Path = BUSYBOX) -> None:
 
 
 def write_programs(path: Path, programs: Mapping[str, Path]) -> None:
-    """Write one image for each static program to `path`: the reference, and what it runs."""
+    """Write one image for each static program to `path`: its reference and the program's path."""
     _write(
         path,
         [
@@ -56,7 +56,7 @@ def write_programs(path: Path, programs: Mapping[str, Path]) -> None:
 
 
 def _write(path: Path, images: Iterable[tuple[str, tuple[str, ...], bytes]]) -> None:
-    """Write images, each a reference, an entry point and one layer."""
+    """Write an archive of images, each given as reference, entry point and one layer."""
     blobs: dict[str, bytes] = {}
     manifests = [_image(reference, entry, layer, blobs) for reference, entry, layer in images]
     index = json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
@@ -71,11 +71,11 @@ def _static(busybox: Path) -> bytes:
     try:
         program = busybox.read_bytes()
     except OSError as error:
-        msg = f"expected a busybox at {busybox}, got {error.strerror} (Debian: busybox-static)"
+        msg = f"cannot read {busybox}: {error.strerror} (Debian: install busybox-static)"
         raise LabUnavailable(msg) from error
-    # A dynamic program names its loader near its start, and cannot run in an image without one.
+    # A dynamic program names its loader near its start; the image has no loader to run it.
     if b"/ld-" in program[:4096]:
-        msg = f"expected a static busybox at {busybox}, got a dynamic one (Debian: busybox-static)"
+        msg = f"{busybox} is not a static program (Debian: install busybox-static)"
         raise LabUnavailable(msg)
     return program
 
@@ -105,7 +105,7 @@ def _layer_of(program: Path) -> bytes:
 def _image(
     reference: str, entry: tuple[str, ...], layer: bytes, blobs: dict[str, bytes]
 ) -> dict[str, object]:
-    """Put one image's blobs into `blobs` and return its row of the index."""
+    """Add one image's blobs to `blobs` and return the image's entry for the index."""
     config = {
         "architecture": _architecture(),
         "os": "linux",
@@ -136,7 +136,7 @@ def _store(blob: bytes, kind: str, blobs: dict[str, bytes]) -> dict[str, object]
 def _architecture() -> str:
     machine = platform.machine()
     if machine not in _ARCHITECTURES:
-        msg = f"expected one of {', '.join(_ARCHITECTURES)}, got {machine}"
+        msg = f"no image can be made for the architecture {machine}"
         raise LabUnavailable(msg)
     return _ARCHITECTURES[machine]
 

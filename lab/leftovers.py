@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ending what a containerd leaves behind: processes in a cgroup, shims, mounts, cgroups.
+"""Remove what a containerd leaves behind: processes in a cgroup, shims, mounts, cgroups.
 
-Rule: a process is ended only if it is in the lab's own cgroup or is a shim whose command line names
-the lab's own socket.  Nothing is ended by a program's name.  Every wait here is bounded; what is
-then still there raises.
+Rule: this module ends a process only if it is in the lab's own cgroup, or is a shim whose command
+line names the lab's own socket.  It ends nothing by a program's name.  Every wait has a timeout,
+and raises `TimeoutError` if something still exists then.
 """
 
 import os
@@ -18,7 +18,7 @@ _LOOK_S = 0.005
 
 
 def hierarchies() -> tuple[Path, ...]:
-    """Return where the cgroup trees are mounted: one (v2), or one per v1 controller and more."""
+    """Return the mount points of the cgroup trees: one on v2, several on v1 and hybrid hosts."""
     points = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
@@ -28,10 +28,10 @@ def hierarchies() -> tuple[Path, ...]:
 
 
 def end_cgroup(cgroup: str) -> None:
-    """Kill every process below `cgroup` in every tree, thawing what is frozen.
+    """Kill every process below `cgroup` in every tree, after thawing frozen groups.
 
     Args:
-        cgroup: absolute, as in a cgroup parent.
+        cgroup: the absolute path, as in a cgroup parent.
     """
     for tree in _trees(cgroup):
         for directory in _below(tree):
@@ -41,7 +41,7 @@ def end_cgroup(cgroup: str) -> None:
 
 
 def remove_cgroup(cgroup: str) -> None:
-    """Remove the empty tree `cgroup` in every hierarchy."""
+    """Remove `cgroup` and the empty groups below it in every hierarchy."""
     _until(lambda: not any(_refuses_removal(tree) for tree in _trees(cgroup)), f"cgroup {cgroup}")
 
 
@@ -53,7 +53,7 @@ def shims(socket: Path) -> tuple[int, ...]:
 
 
 def end_shims(socket: Path) -> None:
-    """Kill those shims; their containers must be dead already, or nobody would reap them."""
+    """Kill those shims; their containers must be dead already, because the shims reap them."""
 
     def none_left() -> bool:
         left = shims(socket)
@@ -65,7 +65,7 @@ def end_shims(socket: Path) -> None:
 
 
 def remove_shim_sockets(state: Path) -> None:
-    """Unlink the sockets of killed shims; each bundle under `state` names its own."""
+    """Unlink the sockets of killed shims; each bundle under `state` names its shim's socket."""
     for address in state.glob("io.containerd.runtime.v2.task/*/*/address"):
         Path(address.read_text().removeprefix("unix://")).unlink(missing_ok=True)
 
@@ -82,7 +82,7 @@ def unmount_below(directory: Path) -> None:
 
 
 def processes_in(cgroup: str) -> tuple[int, ...]:
-    """Every process id below `cgroup`, in any tree, without zombies."""
+    """Return every process id below `cgroup`, in any tree, without zombies."""
     found: set[int] = set()
     for tree in _trees(cgroup):
         for directory in _below(tree):
@@ -93,13 +93,13 @@ def processes_in(cgroup: str) -> tuple[int, ...]:
 def _trees(cgroup: str) -> tuple[Path, ...]:
     name = cgroup.strip("/")
     if not name:
-        msg = "expected a cgroup of the lab's own, got the root"
+        msg = "expected a cgroup of the lab, got the root cgroup"
         raise ValueError(msg)
     return tuple(tree for point in hierarchies() if (tree := point / name).is_dir())
 
 
 def _below(tree: Path) -> Iterator[Path]:
-    """Yield a group and those below it; one that goes away meanwhile is passed over."""
+    """Yield a group and those below it; skip a group that is removed meanwhile."""
     for path, _, _ in os.walk(tree):
         yield Path(path)
 
@@ -117,7 +117,7 @@ def _refuses_removal(tree: Path) -> bool:
             Path(path).rmdir()
     except FileNotFoundError:
         return False
-    except OSError:  # EBUSY: the kernel has not let go of the last dead process yet
+    except OSError:  # EBUSY: the kernel has not yet released the last dead process
         return True
     return False
 
@@ -148,14 +148,14 @@ def _kill(pid: int) -> None:
 def _read(path: Path) -> str:
     try:
         return path.read_text()
-    except OSError:  # it ended between the listing and the reading
+    except OSError:  # the process ended after it was listed
         return ""
 
 
 def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text)
-    except OSError:  # it was removed meanwhile, or cannot be frozen: a tree's root, another tree
+    except OSError:  # the group was removed, or has no such file: a tree's root, another tree
         return
 
 
@@ -163,6 +163,6 @@ def _until(done: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + PATIENCE_S
     while not done():
         if time.monotonic() > end:
-            msg = f"expected {what} to be gone within {PATIENCE_S:.0f} s, got some left"
+            msg = f"{what} still there after {PATIENCE_S:.0f} s"
             raise TimeoutError(msg)
         time.sleep(_LOOK_S)

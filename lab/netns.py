@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bastion and a node as two network namespaces with one wire between them, and nothing else.
+"""A bastion and a node as two network namespaces that one veth pair joins.
 
-Neither has a default route, a resolver (`/etc/resolv.conf` is empty, by a mount namespace of its
-own) or any interface but loopback and its end of the wire: what works here needs nothing but an
-address.
+Each has loopback and its end of the veth pair, and no other interface, no default route and no
+resolver: in its mount namespace `/etc/resolv.conf` is empty.  What works here needs nothing but an
+IP address.
 
     with Wire() as wire:
         subprocess.run(wire.node.command("breakglass-agent", "serve", ...), check=True)
 
-Each namespace lives as long as one process that holds it; nothing is written below /run/netns, so
-when the holders are gone, so is everything.  It does not touch the network namespace it is started
-in.
+One process holds each namespace open, and the namespace ends with it: nothing is written below
+/run/netns.  The network namespace of the caller stays as it is.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ _HOLD = ("echo held", "exec sleep infinity")
 
 
 def why_not() -> str:
-    """Say why this machine cannot make network namespaces; empty when it can."""
+    """Return why this machine cannot make network namespaces; empty when it can."""
     if os.geteuid() != 0:
         return "needs root"
     missing = [tool for tool in _TOOLS if shutil.which(tool, path=_path()) is None]
@@ -41,7 +40,7 @@ def why_not() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """One end of the wire."""
+    """A host: a network and a mount namespace, which the process `holder` keeps open."""
 
     name: str
     address: str
@@ -52,7 +51,7 @@ class Host:
 
         Args:
             argv: the program and its arguments.
-            mounts: whether it sees this host's file system too, or keeps the caller's.
+            mounts: whether it enters this host's mount namespace too, or keeps the caller's.
         """
         spaces = [f"--net=/proc/{self.holder}/ns/net"]
         if mounts:
@@ -60,10 +59,10 @@ class Host:
         return [_tool("nsenter"), *spaces, "--", *argv]
 
     def run(self, *argv: str) -> str:
-        """Run `argv` here and return its output.
+        """Run `argv` on this host and return its output.
 
         Raises:
-            subprocess.CalledProcessError: it failed.
+            subprocess.CalledProcessError: the program failed.
         """
         return subprocess.run(
             self.command(*argv), check=True, capture_output=True, text=True
@@ -71,7 +70,7 @@ class Host:
 
 
 class Wire:
-    """Two hosts and the wire between them, from entering the context to leaving it."""
+    """Two hosts and the veth pair between them, from entering the context to leaving it."""
 
     bastion: Host
     node: Host
@@ -100,20 +99,20 @@ class Wire:
         self._stack.close()
 
     def cut(self) -> None:
-        """Take the wire down at the node's end."""
+        """Take the node's end of the veth pair down."""
         self.node.run("ip", "link", "set", "eth0", "down")
 
     def mend(self) -> None:
-        """Put it up again."""
+        """Take the node's end up again."""
         self.node.run("ip", "link", "set", "eth0", "up")
 
 
 @contextlib.contextmanager
 def held(*more: str) -> Iterator[int]:
-    """Yield the id of a process that holds a network and a mount namespace of its own.
+    """Yield the id of a process that keeps a new network and a new mount namespace open.
 
     Args:
-        more: shell commands that make it what it is to be, such as mounts.
+        more: shell commands to run in them first, such as mounts.
     """
     script = " && ".join((*_BEGIN, *more, *_HOLD))
     argv = [_tool("unshare"), "--net", "--mount", "--propagation", "slave", "sh", "-c", script]
@@ -125,7 +124,7 @@ def held(*more: str) -> Iterator[int]:
             if holder.stdout is None or holder.stdout.readline() != "held\n":
                 holder.kill()
                 _, said = holder.communicate()
-                msg = f"a network namespace cannot be made here: {said.strip()}"
+                msg = f"cannot make a network namespace: {said.strip()}"
                 raise LabUnavailable(msg)
             yield holder.pid
         finally:
@@ -133,7 +132,7 @@ def held(*more: str) -> Iterator[int]:
 
 
 def ip(*argv: str) -> None:
-    """Run `ip` in the namespace of the caller; what it makes goes where its arguments say."""
+    """Run `ip` in the caller's namespace; its arguments say where a new interface goes."""
     subprocess.run([_tool("ip"), *argv], check=True, capture_output=True)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes with a flooding DaemonSet and its neighbours, over a simulated or a real runtime."""
+"""Nodes that run a flooding DaemonSet and other pods, over a simulated or a real runtime."""
 
 import subprocess
 import sys
@@ -14,19 +14,19 @@ READY_S = 30.0
 
 
 class LabNode(Protocol):
-    """A node's runtime, and the arguments with which Python runs an agent over it."""
+    """A node's runtime, and the Python arguments that run an agent over it."""
 
     name: str
     socket: Path
     agent: tuple[str, ...]
 
     def close(self) -> None:
-        """End it."""
+        """End the runtime."""
         ...
 
 
 class SimulatedNode:
-    """A simulated runtime with a kubelet, in a process of its own."""
+    """A simulated runtime with a simulated kubelet, in another process."""
 
     def __init__(self, name: str, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -46,7 +46,7 @@ class SimulatedNode:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
         if self._process.stdout is None or self._process.stdout.readline() != b"ready\n":
             self.close()
-            raise OSError(f"expected a simulated node {name}, got none")
+            raise OSError(f"the simulated node {name} did not start")
 
     @property
     def pid(self) -> int:
@@ -62,7 +62,7 @@ class SimulatedNode:
 
 
 class ContainerdNode:
-    """A real containerd with real pods; nothing restarts them."""
+    """A real containerd with real pods and no kubelet: nothing restarts the pods."""
 
     def __init__(self, name: str, folder: Path) -> None:
         from lab.containerd import Containerd  # noqa: PLC0415 - needs root and containerd

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine with a real systemd in it, booted by systemd-nspawn, and nothing left afterwards.
+"""Boot a container with a real systemd by systemd-nspawn, and remove it afterwards.
 
     with Machine(prepared(), stage=folder, runtime=directory) as machine:
         machine.run("systemctl is-system-running")
 
 Rules:
 
-- The tree is Debian's own, of the release this machine runs and from the mirror its apt knows; it
-  is made once, outside the repository, and kept under a hash of what makes it.  A machine boots
-  from it through an overlay, so the tree never changes.
-- systemd-nspawn is unpacked beside it, not installed: installing it would upgrade systemd.
-- The machine has no network but its own loopback, and lives in a cgroup of its own.  Leaving the
-  context ends what is in that cgroup and removes it; nothing else is ended.
+- The root tree is Debian, in this machine's own release and from the mirror in its apt sources.  It
+  is made once, outside the repository, and kept under a hash of everything that defines it.  A
+  machine boots from it through an overlay, so the tree never changes.
+- systemd-nspawn is unpacked beside the tree and not installed: installing would upgrade systemd.
+- The machine has its own loopback, no other network, and a cgroup of its own.  Leaving the context
+  kills the processes in that cgroup and removes it, and touches no other process.
 
-What cannot be had (no root, no mirror, no boot) raises `LabUnavailable` with the reason.
+If something is missing (root rights, the mirror, a boot), `LabUnavailable` gives the reason.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _LOOK_S = 0.02
 
 
 def why_not() -> str:
-    """Say why this machine cannot boot another one; empty when nothing is known to be missing."""
+    """Return why this machine cannot boot such a container; empty when nothing known is missing."""
     if os.geteuid() != 0:
         return "needs root"
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
@@ -56,7 +56,7 @@ def why_not() -> str:
 
 
 def prepared() -> Path:
-    """Return the folder with the tree and systemd-nspawn, made now if it is not there yet.
+    """Return the folder with the tree and systemd-nspawn; make it first if it does not exist.
 
     Raises:
         LabUnavailable: something is missing, or cannot be downloaded.
@@ -67,10 +67,10 @@ def prepared() -> Path:
 
 
 def wheels(version: str) -> Path:
-    """Return a folder with the wheels of requirements/agent.lock for a Python such as "3.11".
+    """Return a folder with the wheels of requirements/agent.lock for a Python version, as "3.11".
 
     Raises:
-        LabUnavailable: they cannot be downloaded.
+        LabUnavailable: the wheels cannot be downloaded.
     """
     lock = _REPOSITORY / "requirements" / "agent.lock"
 
@@ -82,7 +82,7 @@ def wheels(version: str) -> Path:
 
 
 def make_own_wheel(folder: Path) -> None:
-    """Build this project's wheel into `folder`, from a copy: a build leaves files in its tree."""
+    """Build this project's wheel into `folder`, from a copy, because a build writes to its tree."""
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "source"
         shutil.copytree(_REPOSITORY / "breakglass", source / "breakglass")
@@ -100,10 +100,10 @@ class Machine:
     """A booted machine.
 
     Args:
-        prepared: what `prepared` returned.
-        stage: a folder of this machine's that is there read-only, as `STAGE`.
-        runtime: a folder that is there as `RUNTIME`; a socket in it is a container runtime's.
-        controllers: cgroup v1 trees beside systemd's own that it may write, such as "pids".
+        prepared: the folder that `prepared` returned.
+        stage: a folder of the host to mount read-only at `STAGE`.
+        runtime: a folder of the host to mount at `RUNTIME`, for a container runtime's socket.
+        controllers: more cgroup v1 trees that the machine may write, such as "pids".
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Machine:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a shell command inside, in `STAGE`; raise AssertionError when it fails."""
+        """Run a shell command in the machine, in `STAGE`; raise AssertionError when it fails."""
         inside = ("env", "-i", f"PATH={_PATH}", "sh", "-c", f"cd {STAGE} && {command}")
         done = subprocess.run(
             (*_ENTER, "-t", str(self._leader), "--", *inside),
@@ -132,11 +132,11 @@ class Machine:
         return done
 
     def wait_until(self, command: str, *, timeout_s: float = 20.0) -> float:
-        """Return the seconds until a command succeeds inside; raise TimeoutError when too many."""
+        """Return the seconds until a command succeeds inside; raise TimeoutError if it is late."""
         start = time.monotonic()
         while self.run(command, check=False).returncode:
             if time.monotonic() - start > timeout_s:
-                raise TimeoutError(f"expected `{command}` to succeed within {timeout_s:.0f} s")
+                raise TimeoutError(f"`{command}` did not succeed within {timeout_s:.0f} s")
             time.sleep(_LOOK_S)
         return time.monotonic() - start
 
@@ -169,11 +169,11 @@ class Machine:
         end = time.monotonic() + _BOOT_S
         while not self._is_up():
             if self._process.poll() is not None or time.monotonic() > end:
-                raise LabUnavailable(f"no systemd boots here: {self.console()[-400:]}")
+                raise LabUnavailable(f"systemd did not boot: {self.console()[-400:]}")
             time.sleep(_LOOK_S)
-        for name in self._controllers:  # nspawn mounts them read-only
+        for name in self._controllers:  # systemd-nspawn mounts them read-only
             self.run(f"mount -o remount,bind,rw /sys/fs/cgroup/{name}")
-        if self._controllers:  # and systemd looks at them when it begins
+        if self._controllers:  # systemd reads which trees it may write only when it starts
             self.run("systemctl daemon-reexec")
 
     def _nspawn(self) -> Iterator[str]:
@@ -197,7 +197,7 @@ class Machine:
         return state in {"running", "degraded"}
 
     def console(self) -> str:
-        """Return what the machine wrote to its console."""
+        """Return the output of the machine's console."""
         self._console.seek(0)
         return self._console.read().decode(errors="replace")
 
@@ -212,7 +212,7 @@ class Machine:
 
 
 def _make_cgroups(name: str, controllers: Sequence[str]) -> list[Path]:
-    """Make the machine's groups: in the one tree of v2, or in systemd's own two of v1 and more."""
+    """Make the machine's groups: one on v2; on v1 in systemd's own trees and `controllers`."""
     trees = leftovers.hierarchies()
     wanted = {"systemd", "unified", *controllers}
     own = [tree for tree in trees if tree.name in wanted] or list(trees)
@@ -223,7 +223,7 @@ def _make_cgroups(name: str, controllers: Sequence[str]) -> list[Path]:
 
 
 def _kept(kind: str, key: str, make: Callable[[Path], None]) -> Path:
-    """Return the folder kept for `key`, made by one process at a time, and whole or not at all."""
+    """Return the folder kept for `key`; make it atomically if missing, one process at a time."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "breakglass/nspawn"
     cache.mkdir(parents=True, exist_ok=True)
     kept = cache / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
@@ -254,13 +254,13 @@ def _nspawn_of(prepared: Path) -> Path:
 
 
 def mirror() -> tuple[str, str]:
-    """Return where this machine's apt finds its own release, and the release's name."""
+    """Return the URI from which apt gets this machine's release, and the release's name."""
     os_release = Path("/etc/os-release").read_text().splitlines()
     release = dict(line.split("=", 1) for line in os_release if "=" in line).get("VERSION_CODENAME")
     wanted = ("--format", "$(RELEASE) $(CODENAME) $(COMPONENT) $(REPO_URI)", "Created-By: Packages")
     ask = ("apt-get", "indextargets", *wanted)
     for refresh in (False, True):
-        if refresh:  # a new machine has no lists yet
+        if refresh:  # a new machine has no package lists yet
             step(("apt-get", "update", "-qq"))
         for line in step(ask).splitlines():
             *names, component, uri = line.split()
@@ -281,7 +281,7 @@ def _pip(*arguments: str | Path) -> list[str]:
 def step(
     command: Sequence[str | Path], *, cwd: Path | None = None, timeout_s: float = _STEP_S
 ) -> str:
-    """Run one step of making and return its stdout; raise `LabUnavailable` with its last words."""
+    """Run a command and return its stdout; raise `LabUnavailable` with its stderr if it fails."""
     argv = [str(word) for word in command]
     try:
         done = subprocess.run(

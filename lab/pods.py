@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods in a real runtime, shaped as kubelet shapes them: names, labels, annotations, cgroups.
+"""Make pods in a real runtime with the names, labels, annotations and cgroups that kubelet uses.
 
-`make_pod` does what kubelet does for one pod on the host's network: one sandbox, then each
-container created and started.  What tells controllers apart (name suffix, revision hash, config
-source) is as measured on real clusters.  It returns when every container runs and is
-ready to hear TERM: a signal sent before the process has installed its handler is lost, and the test
-would see the grace period run out.
+`make_pod` does what kubelet does for one pod on the host's network: it runs one sandbox, then
+creates and starts each container.  The marks of each kind of controller (name suffix, revision
+hash, config source) are as measured on real clusters.  It returns when every container runs and has
+a handler for TERM: the first process of a pid namespace does not get a signal without a handler,
+and the test would wait for the whole grace period.
 
-It does not restart anything: a kubelet is in `breakglass.sim`.
+It restarts nothing: for a kubelet see `breakglass.sim`.
 """
 
 import secrets
@@ -36,7 +36,7 @@ _LOOK_S = 0.002
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadePod:
-    """One pod that runs; `container_ids` in the order of their names `c0`, `c1`, ..."""
+    """One running pod; `container_ids` are in the order of the names `c0`, `c1`, ..."""
 
     uid: str
     name: str
@@ -62,26 +62,27 @@ def make_pod(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> MadePod:
-    """Run one pod on the runtime behind `socket` and return when its processes are ready.
+    """Run one pod on the runtime at `socket` and return when its processes are ready.
 
     Args:
         socket: the CRI socket of a `lab.containerd.Containerd`.
         namespace: the Kubernetes namespace.
-        name: the pod's name; made from `daemonset` as a controller would when left out.
-        daemonset: what the controller is called, whatever its kind.
-        controller: whose labels and name it bears; left out, a DaemonSet's if there is one.
+        name: the pod's name; made from `daemonset` as the controller does when left out.
+        daemonset: the controller's name, whatever its kind.
+        controller: the kind of controller whose labels and name the pod gets; when left out, a
+            DaemonSet if `daemonset` is given, else none.
         revision: the hash in the revision label.
-        uid: the pod's UID; a random one when left out.
-        attempt: how often the sandbox was made before.
-        containers: how many.
-        ignores_term: whether its processes hear TERM and go on, until they are killed.
-        grace_s: the grace period kubelet writes into the containers' annotations.
-        labels: the pod's own labels, over the controller's.
-        annotations: the pod's own annotations, over kubelet's.
+        uid: the pod's UID; random when left out.
+        attempt: the number of earlier sandboxes of this pod.
+        containers: the number of containers.
+        ignores_term: whether its processes ignore TERM and run until they get SIGKILL.
+        grace_s: the grace period that kubelet writes into the containers' annotations.
+        labels: more labels of the pod, which override the controller's.
+        annotations: more annotations of the pod, which override kubelet's.
 
     Raises:
         grpc.RpcError: the runtime refused.
-        TimeoutError: a process did not get ready.
+        TimeoutError: a process did not become ready.
     """
     kind: Controller = controller or ("daemonset" if daemonset else "bare")
     owner = daemonset or "pod"
@@ -113,9 +114,10 @@ def make_pod(
 
 
 def remove_pod(socket: Path, pod: MadePod) -> None:
-    """Take a pod out of the runtime with all its traces, as kubelet does in the end."""
+    """Remove a pod's sandbox, containers and cgroups, as kubelet does when a pod is deleted."""
     with grpc.insecure_channel(f"unix://{socket}", options=CHANNEL_OPTIONS) as channel:
-        # The product never makes this call, so it has no schema: field 1, an id of 64 characters.
+        # breakglass never makes this call and has no schema for it.  The request is field 1, the
+        # sandbox's id of 64 characters.
         remove: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
             "/runtime.v1.RuntimeService/RemovePodSandbox"
         )
@@ -124,7 +126,7 @@ def remove_pod(socket: Path, pod: MadePod) -> None:
 
 
 def processes_of(pod: MadePod) -> tuple[int, ...]:
-    """Return the process ids of the pod's containers, without its sandbox's."""
+    """Return the process ids of the pod's containers, without the sandbox's process."""
     return tuple(
         pid
         for container_id in pod.container_ids
@@ -151,7 +153,7 @@ def _run(
 
 
 class _Runtime:
-    """The three calls that make a pod, with a deadline each."""
+    """The three CRI calls that make a pod, each with a deadline."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._channel = channel
@@ -195,7 +197,7 @@ def _pod_name(kind: Controller, owner: str, revision: str) -> str:
     suffix = "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(5))
     match kind:
         case "daemonset":
-            return f"{owner}-"[:58] + suffix  # 63 characters at most, of which 5 are random
+            return f"{owner}-"[:58] + suffix  # at most 63 characters, of which 5 are random
         case "statefulset":
             return f"{owner}-0"
         case "deployment":
@@ -238,7 +240,7 @@ def _pod_annotations() -> dict[str, str]:
 
 
 def _host_network() -> cri.NamespaceOption:
-    # The sandbox's hostname stays empty with it: runc refuses to set one without a UTS namespace.
+    # The sandbox's hostname must be empty: runc cannot set one without a UTS namespace.
     return cri.NamespaceOption(network=cri.NODE, pid=cri.CONTAINER, ipc=cri.POD)
 
 
@@ -266,11 +268,11 @@ def _container(
 
 
 def _wait_for_handler(cgroup: str) -> None:
-    """Wait until the container's first process catches TERM."""
+    """Wait until a process in the container's cgroup has a handler for TERM."""
     end = time.monotonic() + STARTED_S
     while not any(_catches_term(pid) for pid in leftovers.processes_in(cgroup)):
         if time.monotonic() > end:
-            msg = f"expected a process in {cgroup} to catch TERM within {STARTED_S:.0f} s, got none"
+            msg = f"no process in {cgroup} handles TERM after {STARTED_S:.0f} s"
             raise TimeoutError(msg)
         time.sleep(_LOOK_S)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bastion and its people: `breakglass` run as people run it, with real keys of `ssh-keygen`.
+"""Run `breakglass` on a bastion as people do, with real keys made by `ssh-keygen`.
 
     bastion = Bastion(folder)
     bastion.make_keys()
@@ -7,9 +7,9 @@
     bastion.add_node("n1", "192.0.2.11")
     delivered = bastion.deliver(bastion.signed("stop.cmd"))
 
-Everything goes through the command line, and only through it.  A `Program` says where that runs: as
-a process on this machine (`as_process`), as one in the namespace of a bastion of the lab, or, in
-tests, inside their own process.
+Everything goes through the command line.  A `Program` decides where it runs: as a process on this
+machine (`as_process`), as a process in the namespace of the lab's bastion, or, in tests, in the
+test's own process.
 """
 
 import json
@@ -37,7 +37,7 @@ _STEP_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """How one run of a program ended."""
+    """The exit status, stdout and stderr of one run of a program."""
 
     exit: int
     out: str
@@ -45,14 +45,14 @@ class Ran:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The one document on stdout."""
+        """The JSON document on stdout."""
         found: dict[str, Any] = json.loads(self.out)
         return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """A command's file, and when it was approved for the last time, sent, and seen done.
+    """A delivered command's file, and when its last approval began, when `run` began and ended.
 
     Times are seconds since the epoch.
     """
@@ -64,12 +64,12 @@ class Delivered:
 
     @property
     def took_s(self) -> float:
-        """From just before the last approval to the end of `run`, which saw it done."""
+        """Seconds from just before the last approval to the end of `run`."""
         return self.down - self.approving
 
     @property
     def run_s(self) -> float:
-        """How long `run` took of that."""
+        """Seconds that `run` took."""
         return self.down - self.sent
 
 
@@ -78,11 +78,11 @@ Program = Callable[[Sequence[str]], Ran]
 
 
 def as_process(*, prefix: Sequence[str] = (), timeout_s: float = _STEP_S) -> Program:
-    """Return the program as a process of its own.
+    """Return a `Program` that runs the command line as a process.
 
     Args:
-        prefix: a command that runs it somewhere else, such as `Host.command()` of `lab.netns`.
-        timeout_s: how long one run may take.
+        prefix: a command that runs it elsewhere, such as `Host.command()` of `lab.netns`.
+        timeout_s: the time limit of one run.
     """
 
     def run(arguments: Sequence[str]) -> Ran:
@@ -100,12 +100,12 @@ def as_process(*, prefix: Sequence[str] = (), timeout_s: float = _STEP_S) -> Pro
 
 
 class Bastion:
-    """A folder with a home and people's keys, and the program that is run on them.
+    """A folder with a bastion's home and people's keys, and the program that uses them.
 
     Args:
-        folder: where the home is, and commands are written.
+        folder: the folder for the home and for command files.
         program: what runs the command line; a process on this machine when left out.
-        stage: where a story shows what is run; nowhere when left out.
+        stage: prints the commands that a story shows; no output when left out.
         keys: the folder of the people's keys; one below `folder` when left out.
     """
 
@@ -125,23 +125,23 @@ class Bastion:
     # --- the command line ------------------------------------------------------------------
 
     def run(self, *arguments: str | Path) -> Ran:
-        """Run the program with this home; whatever its exit status, return how it ended."""
+        """Run the program with this home and return how it ended, with any exit status."""
         return self.program(self._with_home(arguments))
 
     def json(self, *arguments: str | Path) -> Ran:
-        """The same for a program's eyes: one document on stdout, which names the exit status."""
+        """Run the program with `--output json`; its document must name the exit status."""
         ran = self.run("--output", "json", *arguments)
-        told = ran.json["exit"]
-        require(told == ran.exit, f"expected exit {told} as the document says, got {ran.exit}")
+        named = ran.json["exit"]
+        require(named == ran.exit, f"expected exit {named} as in the document, got {ran.exit}")
         return ran
 
     def breakglass(
         self, *arguments: str | Path, expect: Sequence[int] = (0,), show: bool = True
     ) -> str:
-        """Run the program, show it on the stage, and return its stdout.
+        """Run the program, show command and output on the stage, and return its stdout.
 
         Raises:
-            StoryFailed: it ended with a status that is not expected.
+            StoryFailed: it ended with a status that is not in `expect`.
         """
         words = [str(one) for one in arguments]
         if show and self._stage is not None:
@@ -158,25 +158,25 @@ class Bastion:
         return ran.out
 
     def rows(self, *arguments: str, of: str) -> list[dict[str, Any]]:
-        """Return one list of the document that the program prints; it must succeed."""
+        """Return the list `of` in the JSON document that the program prints; it must succeed."""
         document = json.loads(self.breakglass("--output", "json", *arguments, show=False))
         rows = document[of]
         require(isinstance(rows, list), f"expected a list of {of}, got {rows}")
         return list(rows)
 
     def command(self, *arguments: str | Path) -> list[str]:
-        """Return the command line of a process, for who starts it in another way."""
+        """Return the program's command line, for a caller that starts the process itself."""
         return [*BREAKGLASS, *self._with_home(arguments)]
 
     def path(self, name: str) -> str:
         """Return a path in the bastion's folder."""
         return str(self.folder / name)
 
-    # --- peacetime -------------------------------------------------------------------------
+    # --- preparation -----------------------------------------------------------------------
 
     def make_keys(self, people: str = PEOPLE) -> None:
         """Make an SSH key for each person."""
-        require(shutil.which("ssh-keygen"), "expected ssh-keygen, got none: install OpenSSH")
+        require(shutil.which("ssh-keygen"), "ssh-keygen is missing: install OpenSSH")
         self.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
         for person in people.split():
             words = ("-q", "-t", "ed25519", "-N", "", "-C", person, "-f", self.key(person))
@@ -187,7 +187,7 @@ class Bastion:
         return str(self.keys / person)
 
     def init(self, people: str = PEOPLE, *, show: bool = False) -> None:
-        """Make the home, with a trust in these people."""
+        """Make the home, with a trust that names these people."""
         pairs = [f"{one}={self.key(one)}.pub" for one in people.split()]
         given = [part for pair in pairs for part in ("--person", pair)]
         self.breakglass("init", "--domain", DOMAIN, *given, show=show)
@@ -204,7 +204,7 @@ class Bastion:
         self.breakglass("node", "add", name, address, "--cluster", cluster, show=show)
 
     def write_bundle(self, name: str, out: Path, *, show: bool = False) -> None:
-        """Write what a node installs into a new folder."""
+        """Write a node's bundle into a new folder."""
         self.breakglass("node", "bundle", name, "--out", out, show=show)
 
     # --- commands --------------------------------------------------------------------------
@@ -224,9 +224,9 @@ class Bastion:
             out: the file's name in the bastion's folder.
             options: more options of `draft`.
             verb: stop, evict, release or extend.
-            workload: as namespace/name, with a revision where one is meant.
-            why: the reason and the requester.
-            show: whether the story shows it.
+            workload: namespace/name or namespace/name@revision.
+            why: the options for reason and requester.
+            show: whether to print it on the stage.
         """
         path = self.path(out)
         what = (verb, workload, "--cluster", CLUSTER)
@@ -234,17 +234,17 @@ class Bastion:
         return path
 
     def approve(self, file: str, person: str) -> Ran:
-        """Approve with a person's key; whatever the exit status, return how it ended."""
+        """Approve with a person's key and return how it ended, with any exit status."""
         return self.run("approve", file, "--key", self.key(person), "--yes")
 
     def add_approval(self, file: str, person: str, *, note: str = "") -> None:
-        """Approve with a person's key, in a line of the story.
+        """Approve with a person's key and print a line on the stage.
 
         Raises:
-            StoryFailed: it was not approved.
+            StoryFailed: `approve` failed.
         """
         ran = self.approve(file, person)
-        require(ran.exit == 0, f"expected an approval of {person}, got {ran.exit}: {ran.err}")
+        require(ran.exit == 0, f"approve by {person} failed with exit {ran.exit}: {ran.err}")
         if self._stage is not None:
             self._stage.say(f"$ breakglass approve {Path(file).name} --key {person}{note}")
 
@@ -258,10 +258,10 @@ class Bastion:
     def approve_and_run(
         self, file: str, person: str, *, note: str = "", expect: Sequence[int] = (0,)
     ) -> Delivered:
-        """Add the last approval and deliver the command to the nodes; measure both.
+        """Add the last approval, deliver the command to the nodes, and measure both.
 
         Raises:
-            StoryFailed: it was not approved, or `run` ended with a status that is not expected.
+            StoryFailed: `approve` failed, or `run` ended with a status that is not in `expect`.
         """
         approving = time.time()
         self.add_approval(file, person, note=note)

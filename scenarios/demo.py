@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The main job from end to end, as a stranger would do it: `make demo [RUNTIME=containerd]`.
+"""Show stop, hold and release from end to end on three nodes: `make demo [RUNTIME=containerd]`.
 
-Everything is the real thing but the nodes' runtimes, and those too with RUNTIME=containerd: the
-two programs run as processes with their own command lines, people sign with `ssh-keygen`, the
-commands travel over mTLS to 127.0.0.1.  Each act checks what it says; the first thing that is not
-so ends the demo with status 1.  The last line sums up in figures.
+Only the nodes' runtimes are simulated; with RUNTIME=containerd they are real too.  The two programs
+run as processes with their own command lines, people sign with `ssh-keygen`, and commands reach the
+agents over mTLS on 127.0.0.1.  Each act checks what it says, and the first failed check ends the
+demo with status 1.  The last line gives the figures.
 """
 
 import argparse
@@ -28,7 +28,7 @@ _STEP_S = 60.0
 
 
 class Demo:
-    """The acts, in the order in which `play` plays them."""
+    """The acts of the demo, in the order in which `play` calls them."""
 
     def __init__(self, stage: Stage, folder: Path, runtime: str) -> None:
         self.stage = stage
@@ -38,34 +38,33 @@ class Demo:
 
     @property
     def has_kubelet(self) -> bool:
-        """Whether something starts containers again; a bare containerd has no kubelet."""
+        """Whether a kubelet restarts containers; a bare containerd has no kubelet."""
         return self.runtime == "simulated"
 
     def prepare(self) -> None:
-        """Peacetime: keys, trust, nodes and their agents."""
+        """Make keys, trust, nodes and their agents."""
         stage, bastion = self.stage, self.bastion
-        stage.act("Peacetime: three people, three nodes, one trust")
+        stage.act("Before any incident: three people, three nodes, one trust")
         bastion.make_keys()
         people = ", ".join(PEOPLE.split())
-        stage.say(f"$ ssh-keygen -t ed25519 ...   (one key each for {people})")
+        stage.say(f"$ ssh-keygen -t ed25519 ...   (one SSH key each for {people})")
         bastion.init(show=True)
         for name in NODES:
             self.nodes.add(name, RUNTIMES[self.runtime], show=name == NODES[0])
-        stage.say(f"  ({', '.join(NODES)} run breakglass-agent over {self.runtime} runtimes)")
+        stage.say(f"  (breakglass-agent runs on {', '.join(NODES)}, runtime: {self.runtime})")
 
     def break_out(self) -> None:
-        """The incident: a DaemonSet floods; kubelet undoes every plain stop."""
+        """Begin the incident: the DaemonSet's pods run on every node."""
         stage = self.stage
-        stage.act(
-            "The night: a telemetry DaemonSet floods the API servers; kubectl does not answer"
-        )
-        stage.say(f"$ breakglass pods   ({len(NODES)} nodes asked by IP)")
+        stage.act("The incident: the telemetry DaemonSet floods the API servers; kubectl times out")
+        stage.say(f"$ breakglass pods   (asks {len(NODES)} agents, by IP address)")
         running = self.running()
-        require(all(running.values()), f"expected pods of {WORKLOAD} everywhere, got {running}")
-        stage.say(f"  {sum(running.values())} pods of {WORKLOAD} run, {running}")
+        require(all(running.values()), f"expected pods of {WORKLOAD} on all nodes, got {running}")
+        by_node = ", ".join(f"{count} on {name}" for name, count in running.items())
+        stage.say(f"  {sum(running.values())} pods of {WORKLOAD} are running: {by_node}")
 
     def running(self) -> dict[str, int]:
-        """Return how many pods of the workload run on each node, as its agent sees them."""
+        """Return how many pods of the workload run on each node, as its agent reports."""
         counts = dict.fromkeys(NODES, 0)
         for row in self.bastion.rows("pods", of="pods"):
             if f"{row['namespace']}/{row['daemonset']}" == WORKLOAD and row["state"] == "running":
@@ -73,52 +72,53 @@ class Demo:
         return counts
 
     def approve(self) -> str:
-        """Draft, read, approve once; return the command's path."""
+        """Draft a command, show it, and approve it once; return its path."""
         stage, bastion = self.stage, self.bastion
-        stage.act(
-            "The command: drafted by one, approved by two others, each with their own SSH key"
-        )
+        stage.act("The command: luc requests it; two other people approve it with their SSH keys")
         reason = ("--reason", "telemetry floods the API servers", "--incident", "INC-1211")
         who = ("--requester", "luc", "--grace", "2s")
         file = bastion.draft("stop-telemetry.cmd", "--hold", "2h", *reason, *who, why=(), show=True)
         bastion.breakglass("show", file)
         bastion.add_approval(file, "ana", note="      (ssh-keygen -Y sign)")
-        stage.act("One approval is not enough")
+        stage.act("One approval is not enough: a node would refuse the command")
         bastion.breakglass("verify", file, expect=(3,))
         return file
 
     def deliver(self, file: str) -> Delivered:
-        """Second approval, delivery, pods seen down."""
-        self.stage.act("The second approval, and delivery")
+        """Add the second approval and deliver the command; the pods must be seen down."""
+        self.stage.act("The second approval, then delivery to all nodes")
         return self.bastion.approve_and_run(file, "bo")
 
     def replay(self, file: str) -> None:
-        """The same file once more: answered, not acted on."""
-        self.stage.act("Delivered again, it answers the first outcome and acts no second time")
+        """Deliver the same file again: the nodes report the first outcome and do nothing."""
+        self.stage.act("Delivered again: the nodes report the first outcome and do nothing more")
         self.bastion.breakglass("run", file, "--yes")
 
     def held(self) -> int:
-        """What kubelet does next: it tries to start the containers again, and cannot."""
-        self.stage.act("kubelet starts its containers again, and the gate makes every start fail")
+        """Check that kubelet's restarts fail; return how many starts the gate made fail."""
+        if self.has_kubelet:
+            self.stage.act("kubelet restarts the containers; the gate makes every start fail")
+        else:
+            self.stage.act("The hold is in force (these nodes run no kubelet that would test it)")
         attempts = 0
         if self.has_kubelet:
-            attempts = self.stage.wait_until("a start that fails", self.attempts, _STEP_S)
+            attempts = self.stage.wait_until("a failed start on each node", self.attempts, _STEP_S)
         self.bastion.breakglass("holds")
         running = self.running()
         require(
             not any(running.values()),
-            f"expected every pod of {WORKLOAD} to stay down, got {running}",
+            f"expected no running pod of {WORKLOAD}, got {running}",
         )
         return attempts
 
     def attempts(self) -> int:
-        """Return how many starts have failed, once each node has seen one; before that 0."""
+        """Return the number of failed starts, or 0 until each node has had one."""
         counts = [int(hold["attempts"]) for hold in self.bastion.rows("holds", of="holds")]
         return sum(counts) if len(counts) == len(NODES) and all(counts) else 0
 
     def release(self) -> float:
-        """Let go by another quorum; return how long kubelet takes to have all pods back."""
-        self.stage.act("It is over: the release is a command too, and needs its own approvals")
+        """Release the hold; return the seconds until kubelet has all pods running again."""
+        self.stage.act("The release: it is a command too, and needs two approvals of its own")
         file = self.bastion.draft(
             "release-telemetry.cmd",
             verb="release",
@@ -129,21 +129,19 @@ class Demo:
         released = self.bastion.approve_and_run(file, "bo").down
         if self.has_kubelet:
             self.stage.wait_until("all pods back", lambda: all(self.running().values()), _STEP_S)
-            self.stage.say("  all pods run again")
+            self.stage.say(f"  all pods of {WORKLOAD} are running again")
         return time.time() - released
 
     def verify(self) -> int:
-        """Re-verify each node's whole log; return how many entries that were."""
-        self.stage.act(
-            "The evidence: every node's log, its tree, and every decision in it, verified again"
-        )
+        """Verify each node's whole log again; return the number of entries."""
+        self.stage.act("The audit logs: the bastion verifies every entry and decision again")
         self.bastion.breakglass("log", "verify")
         rows = self.bastion.rows("log", "verify", of="nodes")
-        require(len(rows) == len(NODES), "expected a row for every node")
+        require(len(rows) == len(NODES), f"expected {len(NODES)} rows, got {len(rows)}")
         return sum(int(row["entries"]) for row in rows)
 
-    def tell_logs(self) -> None:
-        """Print the ends of what the agents said; for a demo that went wrong."""
+    def print_logs(self) -> None:
+        """Print the end of each agent's log, after a failed demo."""
         for name, agent in self.nodes.agents.items():
             self.stage.say(f"--- {name}: {agent.tail()}")
 
@@ -152,8 +150,8 @@ def play(stage: Stage, runtime: str) -> str:
     """Play the demo; return its figures.
 
     Raises:
-        StoryFailed: something was not as it should be.
-        LabUnavailable: such a runtime cannot run here.
+        StoryFailed: a check failed.
+        LabUnavailable: this machine cannot run the chosen runtime.
     """
     with tempfile.TemporaryDirectory(prefix="bg-demo-", ignore_cleanup_errors=True) as folder:
         demo = Demo(stage, Path(folder), runtime)
@@ -167,7 +165,7 @@ def play(stage: Stage, runtime: str) -> str:
             back_s = demo.release()
             entries = demo.verify()
         except BaseException:
-            demo.tell_logs()
+            demo.print_logs()
             raise
         finally:
             demo.nodes.close()
@@ -182,8 +180,10 @@ def play(stage: Stage, runtime: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Play, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="demo", description="the main job from end to end")
+    """Play the demo and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="demo", description="stop, hold and release a DaemonSet on three nodes"
+    )
     parser.add_argument("--runtime", choices=tuple(RUNTIMES), default="simulated")
     chosen = parser.parse_args(arguments)
     return perform("demo", lambda stage: play(stage, chosen.runtime))

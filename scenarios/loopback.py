@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agents on this machine: each over a runtime of the lab, and reached over mTLS on loopback.
+"""Run agents on this machine, each over a runtime of the lab and reached over mTLS on loopback.
 
-An agent runs from the bundle as `breakglass node bundle` wrote it.  Only the paths of its socket,
-its state, its runtime and the pods' logs are changed: those of a real node would be this machine's.
+An agent runs from the bundle that `breakglass node bundle` wrote.  Only the paths of its socket,
+its state, its runtime and the pods' logs are changed, because a real node's paths would be those of
+this machine.
 """
 
 import contextlib
@@ -18,14 +19,14 @@ from lab.nodes import LabNode, SimulatedNode
 from scenarios.bastion import Bastion
 from scenarios.stage import require
 
-_END_S = 40.0  # the agent gives commands under way 20 s
+_END_S = 40.0  # on SIGTERM the agent waits up to 20 s for running commands
 
 
 def start_agent(agent: Daemon) -> None:
-    """Start an agent, for the first time or again, and wait until it says that it is ready.
+    """Start an agent, the first time or again, and wait until it logs "ready".
 
     Raises:
-        NeverReady: it ended, or did not say so in time.
+        NeverReady: it ended, or did not log that in time.
     """
     before = _ready_count(agent)
     agent.start()
@@ -37,7 +38,7 @@ def point(config: Path, *, state: Path, runtime: Path) -> None:
 
     Args:
         config: the file.
-        state: the folder for the agent's state, its socket and the pods' logs; made when missing.
+        state: the folder for the agent's state and socket and the pods' logs; made if missing.
         runtime: the runtime's socket.
     """
     state.mkdir(parents=True, exist_ok=True)
@@ -50,7 +51,7 @@ def point(config: Path, *, state: Path, runtime: Path) -> None:
 
 
 class Nodes:
-    """The nodes of a bastion, each a runtime and an agent, until `close`.
+    """The nodes of a bastion, each with a runtime and an agent, until `close`.
 
     Attributes:
         agents: the agent of each node by the node's name, those that were stopped too.
@@ -72,9 +73,9 @@ class Nodes:
         """Start a node's runtime, add the node to the inventory, and start its agent.
 
         Args:
-            name: the node's.
-            make: starts the runtime, given the name and a folder that it makes.
-            show: whether the story shows the commands.
+            name: the node's name.
+            make: starts the runtime, given the name and a folder to make.
+            show: whether to print the commands on the stage.
         """
         folder = self.bastion.folder
         runtime = make(name, folder / "runtime" / name)
@@ -96,7 +97,7 @@ class Nodes:
         start_agent(self.agents[name])
 
     def stop(self, name: str) -> None:
-        """End a node's agent as systemd would."""
+        """End a node's agent with SIGTERM, as systemd does."""
         self.agents[name].end(signal.SIGTERM, limit_s=_END_S)
 
     def close(self) -> None:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stage that all stories share: how one prints its acts, measures, sums up, and ends.
+"""The stage that all stories share: it prints acts, measures time, and ends the story.
 
     sys.exit(perform("demo", lambda stage: play(stage)))
 
-`play` prints by the stage, raises `StoryFailed` at the first thing that is not as it should be, and
-returns its figures; they become the last line, with the seconds that all took.
+`play` prints through the stage, raises `StoryFailed` at the first failed check, and returns its
+figures.  `perform` prints them as the last line, with the total seconds.
 
-Exit status 0 when everything was as it should be, 1 when something was not, 2 where the story
-cannot be played, such as without root.
+Exit status 0 when every check passed, 1 when one failed, 2 when this machine cannot play the story,
+for example without root rights.
 """
 
 import os
@@ -26,16 +26,16 @@ _LOOK_S = 0.2
 
 
 class StoryFailed(Exception):
-    """Something was not as it should be; the message says what was expected and what was got."""
+    """A check of a story failed; the message says what happened."""
 
 
-# `subprocess` and the lab raise these where a program failed or did not get ready; a timeout of
-# the lab is an OSError.  Everything else is a mistake in the story, and shows its traceback.
+# `subprocess` and the lab raise these when a program failed or did not become ready; a timeout of
+# the lab is an OSError.  Any other exception is a mistake in the story, and shows its traceback.
 _FAILURES = (StoryFailed, AssertionError, NeverReady, OSError, subprocess.SubprocessError)
 
 
 class Stage:
-    """Where a story is told, on standard output.
+    """Prints a story to standard output.
 
     Args:
         timed: whether each line begins with the seconds since the story began.
@@ -51,7 +51,7 @@ class Stage:
         return time.monotonic() - self._began
 
     def act(self, title: str) -> None:
-        """Begin an act."""
+        """Print the title of an act."""
         print(f"\n== {title}", flush=True)
 
     def say(self, text: str = "") -> None:
@@ -59,20 +59,20 @@ class Stage:
         print(f"{self._time()}{text}", flush=True)
 
     def quote(self, text: str) -> None:
-        """Print what a program said, indented."""
+        """Print a program's output, indented."""
         indent = " " * (len(self._time()) or 2)
         for line in text.splitlines():
             print(f"{indent}{line}", flush=True)
 
     def wait_until(self, what: str, is_so: Callable[[], T], limit_s: float) -> T:
-        """Ask again until the answer is true; return it.
+        """Call `is_so` until its answer is true; return that answer.
 
         Raises:
-            StoryFailed: it was not within `limit_s`.
+            StoryFailed: it was not true within `limit_s`.
         """
         end = time.monotonic() + limit_s
         while not (found := is_so()):
-            require(time.monotonic() < end, f"expected {what} within {limit_s:g} s, got none")
+            require(time.monotonic() < end, f"timed out after {limit_s:g} s waiting for {what}")
             time.sleep(_LOOK_S)
         return found
 
@@ -81,7 +81,7 @@ class Stage:
 
 
 def require(is_so: object, failure: str) -> None:
-    """Raise `StoryFailed` with this message unless something is so."""
+    """Raise `StoryFailed` with this message unless `is_so` is true."""
     if not is_so:
         raise StoryFailed(failure)
 
@@ -96,10 +96,10 @@ def perform(
     """Play a story, print its last line, and return the exit status.
 
     Args:
-        name: what the last line begins with.
-        play: plays it on a stage and returns its figures.
+        name: the first word of the last line.
+        play: plays the story on a stage and returns its figures.
         timed: see `Stage`.
-        failures: more exceptions by which it says that something was not as it should be.
+        failures: more exceptions that count as a failed check.
     """
     os.environ.setdefault("NO_COLOR", "1")
     signal.signal(signal.SIGTERM, _end)
@@ -119,5 +119,5 @@ def perform(
 
 
 def _end(number: int, _: object) -> NoReturn:
-    """Leave through every `finally`: a program that stays behind would go on for ever."""
+    """Exit through every `finally`, so that no program that the story started keeps running."""
     raise SystemExit(128 + number)

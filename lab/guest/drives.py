@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest boots from: a Debian root with its kernel, and a drive with the programs under test.
+"""Make a guest's two disks: a Debian root with a kernel, and a drive with the programs under test.
 
-The root is Debian trixie (systemd 257, pure cgroup v2, crun), made by mmdebstrap once and kept
-below `$BREAKGLASS_CACHE/guest` under a hash of all that makes it.  The drive is made for each run:
-Kubernetes and containerd as `tests/kubernetes/build.sh` leaves them, this project installed by the
-very command of its README, and whatever the caller puts beside it.  The guest sees the drive as
-`STAGE`, read-only, and the installed project as /opt/breakglass.
+The root is Debian trixie (systemd 257, pure cgroup v2, crun).  mmdebstrap makes it once; it is kept
+below `$BREAKGLASS_CACHE/guest` under a hash of everything that defines it.  The drive is made for
+each run: Kubernetes and containerd as `lab/kubernetes/build.sh` built them, this project installed
+by the same command as in README, and a folder that the caller gives.  The guest mounts the drive
+read-only at `STAGE`, and the installed project at /opt/breakglass.
 
-Nothing here boots: that is `lab.guest.machine`.  What cannot be had raises `LabUnavailable`.
+This module does not boot the guest: `lab.guest.machine` does.  It raises `LabUnavailable` for
+whatever is missing or cannot be downloaded.
 """
 
 import fcntl
@@ -36,14 +37,14 @@ PACKAGES = (
     "systemd-sysv",
     "udev",
 )
-ADDRESS = "10.0.2.15"  # what QEMU's user network gives its first guest
+ADDRESS = "10.0.2.15"  # the address that QEMU's user network gives its first guest
 GATEWAY = "10.0.2.2"
 STAGE = "/stage"
 INSTALLED = "/opt/breakglass"
 _ROOT_SIZE = "4G"
 _STAGE_SIZE = "1G"
 _MODULES = ("virtio_pci", "virtio_blk", "ext4")
-# Neither a network nor a clock to wait for, and no timer that wakes up in the middle of a test.
+# The guest must not wait for a network, and no timer may start work in the middle of a test.
 _MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -74,32 +75,32 @@ _STEP_S = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """A bootable root: an image, its kernel and initrd, the tree it was made of, a way in."""
+    """A bootable root: an image, its kernel and initrd, its files as a folder, and an SSH key."""
 
     folder: Path
 
     @property
     def image(self) -> Path:
-        """An ext4 file system; a guest writes to a copy of it that goes with the guest."""
+        """The ext4 image; a guest writes to a temporary copy of it."""
         return self.folder / "root.ext4"
 
     @property
     def tree(self) -> Path:
-        """The same as a folder: the guest's own Python runs from it at this machine's speed."""
+        """The same files as a folder: the guest's own Python runs from it at native speed."""
         return self.folder / "tree"
 
     @property
     def key(self) -> Path:
-        """The private key that opens the guest's sshd."""
+        """The private SSH key for root on the guest."""
         return self.folder / "key"
 
     def boot(self, name: str) -> Path:
-        """Return the one file below /boot whose name starts so."""
+        """Return the kernel ("vmlinuz") or initrd ("initrd.img") in the root's /boot."""
         return max((self.tree / "boot").glob(f"{name}-*"))
 
 
 def why_not() -> str:
-    """Say why this machine cannot make a guest; empty when nothing is known to be missing."""
+    """Return why this machine cannot make a guest; empty when nothing is known to be missing."""
     if os.geteuid() != 0:
         return "needs root"
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
@@ -107,12 +108,12 @@ def why_not() -> str:
 
 
 def cache() -> Path:
-    """Return the folder below which everything that takes long to make is kept."""
+    """Return the folder for everything that takes long to make."""
     return Path(os.environ.get("BREAKGLASS_CACHE") or Path.home() / ".cache/breakglass")
 
 
 def root() -> Root:
-    """Return the guest's root, made now if it is not there yet: one process at a time.
+    """Return the guest's root; make it first if it does not exist (one process at a time).
 
     Raises:
         LabUnavailable: something is missing, or cannot be downloaded.
@@ -139,8 +140,8 @@ def make_stage(image: Path, *, base: Root, kubernetes: Path, extra: Path) -> Non
 
     Args:
         image: the file to write.
-        base: the root it is for; the project is installed by that root's Python.
-        kubernetes: what `tests/kubernetes/build.sh` made.
+        base: the guest's root, whose Python installs the project.
+        kubernetes: the folder that `lab/kubernetes/build.sh` made.
         extra: a folder that becomes `STAGE`/extra.
 
     Raises:
@@ -187,7 +188,7 @@ def _make_root(folder: Path) -> None:
 
 
 def _install(base: Root, folder: Path) -> None:
-    """Install this project into `folder` as README says, by the guest's own Python."""
+    """Install this project into `folder` as README says, with the guest's own Python."""
     with tempfile.TemporaryDirectory() as scratch:
         wheels = Path(scratch) / "wheels"
         shutil.copytree(nspawn.wheels(nspawn.python_version(base.folder)), wheels)
@@ -196,7 +197,7 @@ def _install(base: Root, folder: Path) -> None:
         pip = f"{INSTALLED}/bin/pip install --quiet --no-index --find-links wheels breakglass"
         inside = f"cd /mnt && python3 -m venv {INSTALLED} && {pip}"
         commands = (
-            # A mount namespace of its own: nothing of this stays mounted, whatever fails.
+            # unshare makes a private mount namespace, so no mount stays behind after a failure.
             f"mount -t tmpfs none {target}/mnt",
             f"mkdir {target}/mnt/wheels",
             f"mount --bind {shlex.quote(str(wheels))} {target}/mnt/wheels",

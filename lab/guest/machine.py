@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node as a virtual machine of its own: pure cgroup v2, systemd as its init, reached by ssh.
+"""Boot a node as a virtual machine, with pure cgroup v2 and systemd, and reach it by ssh.
 
     with Guest(root(), stage=drive, island=pid, folder=folder) as guest:
         guest.run("systemctl is-system-running")
 
 Rules:
 
-- QEMU runs without KVM (TCG), so seconds there are eight to thirty of ours: what works counts, and
-  ratios; figures are told as what they are.  One guest at a time, at the lowest priority that still
-  gets on.
-- It is started inside a network namespace that holds nothing but loopback addresses.  QEMU's user
-  network ends there: the guest reaches what listens in that namespace and nothing else, and is
-  reached at its own address there.
-- What it writes is gone with it; a reboot inside keeps it.  It ends with this process, however that
-  ends.
+- QEMU runs without KVM (TCG), 8 to 30 times slower than this machine: a test may check what works,
+  and ratios, but not absolute times.  Run one guest at a time; it runs at nice 10.
+- QEMU runs in a network namespace that has only loopback addresses.  Through QEMU's user network
+  the guest reaches programs that listen in that namespace and nothing else, and programs there
+  reach the guest at its own address.
+- The guest's writes survive a reboot inside it and are lost when QEMU ends.  QEMU ends when this
+  process ends, in whatever way.
 """
 
 import contextlib
@@ -30,8 +29,8 @@ from lab.guest.drives import ADDRESS, Root
 
 AGENT_PORT = 7443
 BASTION = "10.97.0.1"
-# The guest's address is the namespace's own, so that QEMU can listen there; who connects comes from
-# another one, or the guest would get packets from itself.
+# The guest's address is also an address of the namespace, so that QEMU can listen on it.  Clients
+# use another source address; otherwise the guest would get packets from its own address.
 ROUTE = (
     f"ip address add {BASTION}/32 dev lo",
     "ip link set lo up",
@@ -42,7 +41,7 @@ _BOOT_S = 600.0
 _RUN_S = 300.0
 _END_S = 20.0
 _LOOK_S = 0.5
-# The kernel of trixie panics under TCG where cmpxchg16b is offered.
+# The kernel of trixie panics under TCG if the CPU offers cmpxchg16b.
 _CPU = "max,-cx16"
 _KERNEL = "root=/dev/vda rw console=ttyS0 mitigations=off net.ifnames=0 quiet"
 _SSH = (
@@ -52,10 +51,10 @@ _SSH = (
 
 
 def inside(island: int, *argv: str | Path) -> list[str]:
-    """Return a command for a network namespace; it gets SIGKILL when this process ends.
+    """Return a command that runs in a network namespace and gets SIGKILL when this process ends.
 
     Args:
-        island: a process that holds the namespace.
+        island: the id of a process in that namespace.
         argv: the program and its arguments.
     """
     enter = ("nsenter", f"--net=/proc/{island}/ns/net", "--")
@@ -66,10 +65,10 @@ class Guest:
     """A booted guest, from entering the context to leaving it.
 
     Args:
-        root: what it boots from.
-        stage: the drive it sees read-only.
-        island: a process that holds a network namespace in which `ROUTE` was run.
-        folder: where its console and control socket go; short, for a socket's path.
+        root: the root to boot from.
+        stage: the image of the read-only drive.
+        island: the id of a process in a network namespace in which `ROUTE` was run.
+        folder: for its console and control socket; short, because a socket's path must be.
     """
 
     def __init__(self, root: Root, *, stage: Path, island: int, folder: Path) -> None:
@@ -80,14 +79,14 @@ class Guest:
 
     @property
     def console(self) -> str:
-        """What it wrote to its serial console."""
+        """The output of its serial console."""
         path = self._folder / "console"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def run(
         self, command: str, *, check: bool = True, stdin: bytes = b"", timeout_s: float = _RUN_S
     ) -> subprocess.CompletedProcess[str]:
-        """Run a shell command as root inside; raise AssertionError when it fails."""
+        """Run a shell command as root in the guest; raise AssertionError when it fails."""
         done = subprocess.run(
             [*self._ssh(), f"root@{ADDRESS}", command],
             input=stdin,
@@ -103,16 +102,16 @@ class Guest:
         return text
 
     def wait_until(self, command: str, *, timeout_s: float, look_s: float = _LOOK_S) -> float:
-        """Return the seconds until a command succeeds inside; raise TimeoutError when too many."""
+        """Return the seconds until a command succeeds in the guest; raise TimeoutError if late."""
         start = time.monotonic()
         while self.run(command, check=False).returncode:
             if time.monotonic() - start > timeout_s:
-                raise TimeoutError(f"expected `{command}` to succeed within {timeout_s:.0f} s")
+                raise TimeoutError(f"`{command}` did not succeed within {timeout_s:.0f} s")
             time.sleep(look_s)
         return time.monotonic() - start
 
     def reboot(self) -> float:
-        """Restart it from its own inside and return the seconds until it can be asked again."""
+        """Reboot it with systemctl; return the seconds until it answers ssh again."""
         start = time.monotonic()
         before = self.run("cat /proc/sys/kernel/random/boot_id").stdout
         self.run("systemctl reboot", check=False)
@@ -139,7 +138,7 @@ class Guest:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Its copy of the root is a file without a name, in here.
+                # QEMU keeps its temporary copy of the root here, in an unlinked file.
                 env=os.environ | {"TMPDIR": str(self._folder)},
             )
         self._wait_for_ssh()
@@ -174,9 +173,9 @@ class Guest:
                 log = (self._folder / "qemu.log").read_text(errors="replace")
                 raise LabUnavailable(f"QEMU ended: {log[-400:]}")
             if time.monotonic() > end:
-                raise LabUnavailable(f"no guest boots here: {self.console[-400:]}")
+                raise LabUnavailable(f"the guest did not boot: {self.console[-400:]}")
             time.sleep(_LOOK_S)
-        # One connection for all commands: a handshake costs a second of the guest's time.
+        # All commands share one connection: a handshake costs a second of the guest's time.
         command = [*self._ssh(), "-M", "-N", f"root@{ADDRESS}"]
         self._shared = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         while not (self._folder / "ssh").exists() and self._shared.poll() is None:
@@ -191,7 +190,7 @@ class Guest:
 
     def _leave(self) -> None:
         if self._shared is not None:
-            self._shared.kill()  # asked, it would wait for a guest that may be gone
+            self._shared.kill()  # `ssh -O exit` would wait for a guest that may be gone
             self._shared.wait(timeout=_END_S)
             self._shared = None
         with contextlib.suppress(FileNotFoundError):
@@ -207,6 +206,6 @@ class Guest:
 
 
 def why_not() -> str:
-    """Say why this machine cannot run a guest; empty when nothing is known to be missing."""
+    """Return why this machine cannot run a guest; empty when nothing is known to be missing."""
     missing = [tool for tool in ("setpriv", "nsenter", "nice", "ssh") if shutil.which(tool) is None]
     return f"needs {', '.join(missing)}" if missing else ""

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Kubernetes control plane in a network namespace, for a node that is somewhere else.
+"""A Kubernetes control plane in a network namespace, for a node outside it.
 
     with Plane(programs, island=pid, folder=folder) as plane:
         plane.kubectl("apply", "-f", "daemonset.yaml")
 
-etcd, kube-apiserver, kube-controller-manager and kube-scheduler, each a process of its own with its
-files in `folder`; everybody with the token may do everything.  They end with this process.
+It runs etcd, kube-apiserver, kube-controller-manager and kube-scheduler as processes, with their
+files in `folder`.  The token gives every right.  The processes end with this one.
 
-It starts no node and knows no runtime.
+It starts no node and no container runtime.
 """
 
 import contextlib
@@ -46,8 +46,8 @@ class Plane:
 
     Args:
         programs: the folder with kube-apiserver and the others.
-        island: a process that holds a network namespace in which `lab.guest.machine.ROUTE` was run.
-        folder: where everything it writes goes.
+        island: a process in a network namespace in which `lab.guest.machine.ROUTE` was run.
+        folder: for everything that the programs write.
     """
 
     def __init__(self, programs: Path, *, island: int, folder: Path) -> None:
@@ -56,7 +56,7 @@ class Plane:
 
     @property
     def kubeconfig(self) -> Path:
-        """What a kubelet or kubectl needs to reach it."""
+        """The file with which kubelet and kubectl reach the API server."""
         return self._folder / "kubeconfig"
 
     def kubectl(self, *arguments: str | Path, check: bool = True, stdin: str = "") -> str:
@@ -77,7 +77,7 @@ class Plane:
         return done.stdout
 
     def start(self, *names: str) -> None:
-        """Start some of its programs, and wait until the API server answers if it is one."""
+        """Start some of the programs; if the API server is among them, wait until it is ready."""
         for name in names:
             with (self._folder / f"{name}.log").open("ab") as log:
                 self._running[name] = subprocess.Popen(
@@ -91,7 +91,7 @@ class Plane:
             self._wait_ready()
 
     def kill(self, *names: str) -> None:
-        """End some of its programs at once, as a crash would."""
+        """Kill some of the programs with SIGKILL, as in a crash."""
         for name in names:
             self._running[name].kill()
         for name in names:
@@ -130,7 +130,7 @@ class Plane:
         common = ("--kubeconfig=kubeconfig", "--leader-elect=false", "--bind-address=127.0.0.1")
         if name == "kube-scheduler":
             return (*common, "--cert-dir=pki-scheduler")
-        # A node under TCG may be silent for long, and is not to be drained for that.
+        # A guest under TCG may report late; the controllers must not evict its pods for that.
         patient = ("--node-monitor-grace-period=3600s", "--cert-dir=pki-controllers")
         return (*common, *patient, "--service-account-private-key-file=accounts.key")
 
@@ -143,7 +143,7 @@ class Plane:
             dead = [name for name, one in self._running.items() if one.poll() is not None]
             if dead or time.monotonic() > end:
                 log = (self._folder / f"{(dead or ['kube-apiserver'])[0]}.log").read_text()
-                raise AssertionError(f"expected an API server that answers, got: {log[-1000:]}")
+                raise AssertionError(f"the API server did not become ready: {log[-1000:]}")
             time.sleep(_LOOK_S)
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Kubernetes: a control plane, a bastion and nodes, in namespaces of this machine.
+"""A real Kubernetes cluster: a control plane, a bastion and nodes, in namespaces of this machine.
 
-`cluster` is the whole and `node` one of its nodes; `programs` is what they run, `texts` what they
-are configured with.
+`cluster` starts all of it and `node` is one of its nodes.  `programs` builds the programs from the
+pinned sources beside it (`build.sh`); `texts` makes configurations and manifests.
 """

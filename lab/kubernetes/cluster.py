@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Kubernetes of one's own: control plane, bastion and nodes, and nothing left afterwards.
+"""Start a private Kubernetes cluster (control plane, bastion, nodes) and remove it afterwards.
 
     with Cluster(("2", "1.7")) as cluster:
         cluster.apply(texts.daemonset("telemetry"))
 
 Rules:
 
-- The programs are those of `lab.kubernetes.programs`, which builds them when they are not there
-  yet; that takes minutes.
-- The control plane, the bastion and every node have a network namespace of their own, joined by a
-  bridge in one more; there is no route to anywhere else.  The machine's own network, sysctls,
-  `/run` and `/var` stay as they are.  Two clusters do not see each other.
-- Leaving the context ends the processes started here, the pods' own (by the nodes' cgroups), and
-  their shims (by the nodes' sockets); then cgroups, namespaces and files are gone.
+- The programs come from `lab.kubernetes.programs`, which builds them if they do not exist; that
+  takes minutes.
+- The control plane, the bastion and every node have their own network namespace.  A bridge in
+  another namespace joins them; there is no route to anywhere else.  The machine's own network,
+  sysctls, `/run` and `/var` stay as they are.  Two clusters do not see each other.
+- Leaving the context ends the processes that it started, the pods' processes (by the nodes'
+  cgroups) and their shims (by the nodes' sockets), and removes cgroups, namespaces and files.
 
-What cannot be had (no root, no Go) raises `LabUnavailable` with the reason.
+If something is missing (root rights, Go), `LabUnavailable` gives the reason.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ _LOOK_S = 0.2
 
 
 def why_not() -> str:
-    """Say why this machine cannot run a Kubernetes of the lab's own; empty when it may."""
+    """Return why this machine cannot run the lab's Kubernetes; empty when no reason is known."""
     if reason := netns.why_not():
         return reason
     hidden = [path for path in (programs.BUILD, Path(sys.prefix)) if shadows(path.resolve())]
@@ -57,7 +57,7 @@ def why_not() -> str:
 
 
 def _programs() -> Path:
-    """Return the folder with the programs, which nodes must be able to see."""
+    """Return the folder with the programs; raise `LabUnavailable` if a node could not see it."""
     if reason := why_not():
         raise LabUnavailable(reason)
     folder = programs.built()
@@ -68,7 +68,7 @@ def _programs() -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubePod:
-    """A pod of a DaemonSet, as the API server shows it; `restarts` is kubelet's word."""
+    """A pod of a DaemonSet, as the API server shows it; kubelet reports `restarts`."""
 
     uid: str
     name: str
@@ -78,11 +78,11 @@ class KubePod:
 
 
 class Cluster:
-    """A Kubernetes, from entering the context to leaving it.
+    """A Kubernetes cluster, from entering the context to leaving it.
 
     Args:
-        versions: containerd's, "2" or "1.7", one for each node.
-        backoff_s: the longest pause between two attempts of kubelet; its own 300 s when left out.
+        versions: the containerd version of each node, "2" or "1.7".
+        backoff_s: kubelet's longest back-off; its default of 300 s when left out.
         pids: kubelet's limit of processes for each pod; none when left out.
     """
 
@@ -136,7 +136,7 @@ class Cluster:
         """Run kubectl on the control plane and return its output.
 
         Raises:
-            subprocess.CalledProcessError: it failed.
+            subprocess.CalledProcessError: kubectl failed.
         """
         config = f"--kubeconfig={self._kubeconfig}"
         return subprocess.run(
@@ -150,22 +150,22 @@ class Cluster:
         ).stdout
 
     def apply(self, manifest: str) -> None:
-        """Apply a manifest, as soon as the API server takes it."""
-        until(lambda: self._takes(manifest), "the API server to take a manifest", READY_S)
+        """Apply a manifest; repeat until the API server accepts it."""
+        until(lambda: self._takes(manifest), "the API server to accept a manifest", READY_S)
 
     def pods(self, name: str) -> list[KubePod]:
-        """Return the pods of a DaemonSet that nobody has deleted, as the API server lists them."""
+        """Return the pods of a DaemonSet from the API server, without those being deleted."""
         chosen = ("-n", texts.NAMESPACE, "-l", f"app={name}")
         rows = json.loads(self.kubectl("get", "pods", *chosen, "-o", "json"))["items"]
         return [_pod(row) for row in rows if "deletionTimestamp" not in row["metadata"]]
 
     def delete(self, pod: KubePod) -> None:
-        """Delete a pod, without waiting for its end."""
+        """Delete a pod, without waiting until it is gone."""
         chosen = ("-n", texts.NAMESPACE, "--wait=false")
         self.kubectl("delete", "pod", pod.name, *chosen)
 
     def answers(self) -> bool:
-        """Whether the API server says that it is ready."""
+        """Return whether the API server reports that it is ready."""
         try:
             return self.kubectl("get", "--raw", "/readyz") == "ok"
         except subprocess.SubprocessError:
@@ -177,10 +177,10 @@ class Cluster:
         self.etcd.end(signal.SIGKILL)
 
     def bring_api_back(self) -> None:
-        """Start both again, wait until the API server is ready, and start its clients afresh.
+        """Start both again, wait until the API server is ready, and restart its clients.
 
-        On a real control plane those have ended with their leases; here they have none, and would
-        come back when their pauses are over.
+        On a real control plane the controller manager and the scheduler end when they lose their
+        leases.  Here they have no leases, and would reconnect only after their back-off.
         """
         self.etcd.start()
         self.apiserver.start()
@@ -224,7 +224,7 @@ class Cluster:
             )
 
     def _make_control_plane(self, stack: contextlib.ExitStack) -> None:
-        """Write what the control plane reads, and name its programs."""
+        """Write the control plane's files, and define its programs without starting them."""
         token, key = secrets.token_hex(16), self.folder / "accounts.pem"
         self._kubeconfig.write_text(texts.kubeconfig(CONTROL, token))
         (self.folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
@@ -284,22 +284,22 @@ class Cluster:
 
 
 def until(is_so: Callable[[], bool], what: str, limit_s: float) -> float:
-    """Wait until it is so; return how long that took, in seconds.
+    """Wait until `is_so` returns true; return how long that took, in seconds.
 
     Raises:
-        TimeoutError: the time is up.
+        TimeoutError: `limit_s` has passed.
     """
     began = time.monotonic()
     while not is_so():
         if time.monotonic() - began > limit_s:
-            msg = f"expected {what} within {limit_s:.0f} s, got nothing"
+            msg = f"timed out after {limit_s:.0f} s waiting for {what}"
             raise TimeoutError(msg)
         time.sleep(_LOOK_S)
     return time.monotonic() - began
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Name what is still there of a cluster that lived in `folder`; empty after a clean end."""
+    """Return what a cluster that used `folder` left behind; empty after a clean end."""
     found = [f"folder {folder}"] if folder.exists() else []
     for tree in leftovers.hierarchies():
         found += [f"cgroup {path}" for path in tree.glob(f"{folder.name}-*")]
@@ -325,7 +325,7 @@ def _pod(row: dict[str, Any]) -> KubePod:
 
 
 def _rsa_key() -> bytes:
-    """Return a new key for service accounts, as the control plane reads it."""
+    """Return a new private key for service accounts, in the PEM form that kube-apiserver reads."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return key.private_bytes(
         serialization.Encoding.PEM,

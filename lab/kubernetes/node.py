@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node of a lab's Kubernetes: containerd and kubelet in a network and a mount namespace.
+"""A node of the lab's Kubernetes: containerd and kubelet in a network and a mount namespace.
 
-The node has a `/run`, a `/var/lib` and a `/var/log` of its own, so that containerd, kubelet and
-breakglass-agent find what they find on a real node, and two nodes never meet.  Its socket answers
-at the usual place as well as at the lab's own path.  The namespaces live as long as the processes
-in them: when those are gone there is nothing to unmount.
+The node has its own `/run`, `/var/lib` and `/var/log`, so that containerd, kubelet and
+breakglass-agent find the same paths as on a real node, and two nodes share nothing.  containerd's
+socket can be reached at the usual path and at the lab's own path.  The namespaces end with the
+processes in them, so nothing must be unmounted.
 
-The witness's lines are read from the node's own folder, and what kubelet tried from the log of its
-containerd: neither needs the agent, the API server or a runtime that answers.
+The node's witness files show which code ran, and containerd's log shows what kubelet tried.
+Neither needs the agent, the API server or a runtime that answers.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ _FOLDERS = (
     "log/pods",
     "sysctl",
 )
-# Two ways to write the same: `&PodSandboxMetadata{Name:x,...}` in 1.7, `name:\"x\" ...` in 2.
+# containerd 1.7 logs `&PodSandboxMetadata{Name:x,...}`, and containerd 2 logs `name:\"x\" ...`.
 _NAMED = r'(?:&\w+\{Name:|name:\\")(?P<name>[^,}\\]+)'
 _LINE = re.compile(r'^time="(?P<at>[^"]+)" level=info msg="(?P<said>.*)"', re.MULTILINE)
 _SANDBOX = re.compile(rf"RunPodSandbox for {_NAMED}")
@@ -51,7 +51,7 @@ _START = re.compile(r'StartContainer for \\"(?P<container>[0-9a-f]+)\\"$')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """A line of a witness: code of its pod ran at this time (seconds since the epoch)."""
+    """A line that a witness wrote: its pod's code ran at this time (seconds since the epoch)."""
 
     at: float
     what: str
@@ -60,14 +60,14 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """Kubelet asked for a sandbox (`RunPodSandbox`) or a container's start (`StartContainer`)."""
+    """A request of kubelet: for a sandbox (`RunPodSandbox`) or a start (`StartContainer`)."""
 
     at: float
     what: str
 
 
 class KubeNode:
-    """One node; `lab.kubernetes.cluster` makes its namespaces and closes it."""
+    """One node; `lab.kubernetes.cluster` makes its namespaces and calls `close`."""
 
     def __init__(
         self, *, host: Host, number: int, version: str, folder: Path, built: Path, kubeconfig: Path
@@ -101,30 +101,30 @@ class KubeNode:
 
     @property
     def address(self) -> str:
-        """Its address on the wire to the others."""
+        """Its address in the cluster's network."""
         return self.host.address
 
     @property
     def socket(self) -> Path:
-        """The CRI socket; the same path inside and outside."""
+        """The CRI socket, at the same path in the node and outside."""
         return self.folder / "c.sock"
 
     @property
     def pod_logs(self) -> Path:
-        """The folder that the node knows as /var/log/pods."""
+        """The folder that is /var/log/pods on the node."""
         return self.folder / "log/pods"
 
     @property
     def cgroup_root(self) -> str:
-        """The cgroup below which its pods live, in every hierarchy."""
+        """The cgroup above all pods of this node, in every hierarchy."""
         return f"/{self.folder.parent.name}-{self.name}"
 
     def enter(self, *argv: str) -> list[str]:
-        """Return `argv` as a command that runs on this node; its process id is the program's."""
+        """Return `argv` as a command that runs on this node without forking."""
         return self.host.command(*argv)
 
     def daemon(self, name: str, *argv: str, environment: Mapping[str, str] | None = None) -> Daemon:
-        """Return a program of this node, not started yet; closing the node ends it."""
+        """Return a program of this node, not yet started; `close` ends it."""
         path = f"{self._programs}:{self._built}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         made = Daemon(
             self.enter(*argv),
@@ -137,14 +137,14 @@ class KubeNode:
     # --- coming and going ------------------------------------------------------------------
 
     def configure(self, *, backoff_s: int | None = None, pids: int | None = None) -> None:
-        """Write kubelet's configuration; one that runs must be restarted to read it."""
+        """Write kubelet's configuration, which kubelet reads at its next start."""
         text = texts.kubelet(
             socket=self.socket, cgroup=self.cgroup_root, backoff_s=backoff_s, pids=pids
         )
         (self.folder / "kubelet.json").write_text(text)
 
     def start_runtime(self, images: Path) -> None:
-        """Start containerd, wait until it answers, and give it the images."""
+        """Start containerd, wait until it answers, and import the images."""
         toml = texts.containerd(self.version, socket=self.socket, built=self._built)
         (self.folder / "config.toml").write_text(toml)
         network = texts.network(self.number)
@@ -158,8 +158,8 @@ class KubeNode:
         self.containerd.until(self._has_images)
 
     def close(self) -> None:
-        """End everything on this node, in the order in which nothing is started again."""
-        with contextlib.ExitStack() as steps:  # runs the last one first
+        """End everything on this node: daemons first, so that they restart nothing."""
+        with contextlib.ExitStack() as steps:  # runs the callback added last first
             steps.callback(leftovers.remove_cgroup, self.cgroup_root)
             steps.callback(leftovers.end_shims, self.socket)
             steps.callback(leftovers.end_cgroup, self.cgroup_root)
@@ -169,7 +169,7 @@ class KubeNode:
     # --- looking ---------------------------------------------------------------------------
 
     def answers(self) -> bool:
-        """Whether the runtime answers, and its CRI plugin too."""
+        """Return whether the runtime and its CRI plugin answer."""
         try:
             self._call("RuntimeService/Version")
         except grpc.RpcError:
@@ -177,17 +177,17 @@ class KubeNode:
         return True
 
     def sandboxes(self) -> list[cri.PodSandbox]:
-        """Return every pod sandbox, as the runtime lists them."""
+        """Return every pod sandbox that the runtime lists."""
         reply = self._call("RuntimeService/ListPodSandbox")
         return list(cri.ListPodSandboxResponse.FromString(reply).items)
 
     def containers(self) -> list[cri.Container]:
-        """Return every container, as the runtime lists them."""
+        """Return every container that the runtime lists."""
         reply = self._call("RuntimeService/ListContainers")
         return list(cri.ListContainersResponse.FromString(reply).containers)
 
     def running(self, name: str) -> list[cri.Container]:
-        """Return the containers of this name that the runtime calls running."""
+        """Return the containers of this name that the runtime reports as running."""
         return [
             one
             for one in self.containers()
@@ -199,7 +199,7 @@ class KubeNode:
         return leftovers.shims(self.socket)
 
     def ticks(self, name: str) -> list[Tick]:
-        """Return every line that witnesses of this DaemonSet have written, oldest first."""
+        """Return every line that this DaemonSet's witnesses have written, oldest first."""
         try:
             text = (self.folder / "lib/witness" / name).read_text()
         except FileNotFoundError:
@@ -208,7 +208,7 @@ class KubeNode:
         return [Tick(at=float(at), what=what, uid=uid) for at, what, uid in rows]
 
     def attempts(self, name: str, *, since: float = 0.0) -> list[Attempt]:
-        """Return what kubelet asked containerd to start for this DaemonSet, successes included."""
+        """Return kubelet's requests to start something for this DaemonSet, failed or not."""
         tried, names = [], dict[str, str]()
         for line in _LINE.finditer(self.containerd.log.read_text(errors="replace")):
             said, called = line["said"], ""
@@ -224,7 +224,7 @@ class KubeNode:
         return [one for one in tried if one.at >= since]
 
     def pod_groups(self) -> dict[str, list[Path]]:
-        """Return the pods' cgroups by UID, in every hierarchy, also of pods nobody knows."""
+        """Return the pods' cgroups by UID, in every hierarchy, orphaned ones included."""
         found: dict[str, list[Path]] = {}
         for tree in leftovers.hierarchies():
             for group in (tree / self.cgroup_root.strip("/") / "kubepods").rglob("pod*-*"):
@@ -233,7 +233,7 @@ class KubeNode:
         return found
 
     def limits(self, uid: str) -> dict[str, str]:
-        """Return what may be in a pod's cgroups: limits by the path of their file."""
+        """Return the limits of a pod's cgroups, each by the path of its file."""
         found = {}
         for group in self.pod_groups().get(uid, []):
             for name in ("pids.max", "cgroup.max.descendants"):
@@ -242,7 +242,7 @@ class KubeNode:
         return found
 
     def _has_images(self) -> bool:
-        # The reply is searched as bytes: names stand in it as they are, without a schema.
+        # This lab has no schema for the reply, so it searches the raw bytes for the names.
         listed = self._call("ImageService/ListImages")
         return all(name.encode() in listed for name in (texts.PAUSE, texts.WITNESS))
 
@@ -256,7 +256,7 @@ class KubeNode:
 
 
 def prepare(folder: Path) -> tuple[str, ...]:
-    """Make a node's folders; return the shell commands that put it into them."""
+    """Make a node's folders; return the shell commands that mount them in its namespace."""
     for name in _FOLDERS:
         (folder / name).mkdir(parents=True)
     (folder / "run/containerd/containerd.sock").symlink_to(folder / "c.sock")
@@ -270,12 +270,12 @@ def prepare(folder: Path) -> tuple[str, ...]:
 
 
 def shadows(path: Path) -> bool:
-    """Say whether a node cannot see `path`, because it has a folder of its own in its place."""
+    """Return whether a node's own folder (such as its `/run`) hides `path` from the node."""
     return any(path.is_relative_to(place) for place in _OWN)
 
 
 def make_cgroup(cgroup: str) -> None:
-    """Make a node's cgroup in every hierarchy, with the processors and memory of the root."""
+    """Make a node's cgroup in every hierarchy, with all CPUs and memory nodes of the root."""
     for tree in leftovers.hierarchies():
         made = tree / cgroup.strip("/")
         made.mkdir(exist_ok=True)

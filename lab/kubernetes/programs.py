@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs of a Kubernetes: what `tests/kubernetes/build.sh` builds from pinned sources.
+"""Build the programs of a Kubernetes cluster from pinned sources, with `build.sh` beside this file.
 
-They are built once and kept outside the tree; building takes minutes.
+The build takes minutes.  It runs once, and its result is kept outside the repository.
 """
 
 import subprocess
@@ -9,21 +9,21 @@ from pathlib import Path
 
 from lab import LabUnavailable
 
-BUILD = Path(__file__).resolve().parents[2] / "tests/kubernetes/build.sh"
-_LACKING = 69  # what build.sh exits with where it cannot build
+BUILD = Path(__file__).resolve().parent / "build.sh"
+_LACKING = 69  # the exit status of build.sh on a machine that lacks something it needs
 
 
 def built() -> Path:
-    """Return the folder with the programs, built now if they are not there yet.
+    """Return the folder with the programs; build them first if they do not exist.
 
     Raises:
-        LabUnavailable: they cannot be built here.
+        LabUnavailable: this machine lacks something that the build needs.
         subprocess.CalledProcessError: the build failed.
     """
     done = subprocess.run(
         [str(BUILD)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode == _LACKING:
-        raise LabUnavailable("the programs of Kubernetes cannot be built here, see above")
+        raise LabUnavailable("cannot build Kubernetes on this machine, see above")
     done.check_returncode()
     return Path(done.stdout.strip())

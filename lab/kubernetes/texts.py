@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a lab's Kubernetes is told: configurations and manifests, as text.
+"""Make the configurations and manifests of the lab's Kubernetes, as text.
 
-A node sees a `/run`, a `/var/lib` and a `/var/log` of its own (`lab.kubernetes.node`), so nearly
-all paths are the usual ones of a real node.  Two are not: the runtime's socket, which tells the
-lab's shims from everybody else's, and the cgroup that a node's pods live in.
+A node has its own `/run`, `/var/lib` and `/var/log` (`lab.kubernetes.node`), so nearly all paths
+are those of a real node.  Two are not: the runtime's socket, by which the lab knows its own shims,
+and the cgroup above a node's pods.
 
-JSON is YAML, and needs no escaping; containerd wants TOML.
+Kubernetes reads JSON, which is valid YAML; containerd reads TOML.
 """
 
 import json
@@ -19,8 +19,9 @@ API_PORT = 6443
 SERVICES = "10.94.0.0/24"
 _PODS = "10.93.{number}.0/24"
 
-# The newest version of the format that each of them reads.  An OOM score below its own may not be
-# had everywhere, and the network namespaces of pods must not be the machine's to clean up.
+# Each text is in the newest format that its containerd reads.  restrict_oom_score_adj: this process
+# may not be allowed to lower an OOM score.  netns_mounts_under_state_dir: the pods' network
+# namespaces must end with the node's mount namespace.
 _CONTAINERD_2 = """version = 3
 [grpc]
   address = "{socket}"
@@ -62,8 +63,8 @@ _CONTAINERD_1_7 = """version = 2
       BinaryName = "{built}/bin/runc"
       SystemdCgroup = false
 """
-# What kubelet would write into the kernel of the whole machine: it is shown files that hold what
-# it wants already, and writes nothing.
+# kubelet sets these sysctls for the whole machine.  The lab bind-mounts files that already hold the
+# values that kubelet wants, so kubelet writes nothing.
 SYSCTLS = {
     "vm/overcommit_memory": 1,
     "vm/panic_on_oom": 0,
@@ -75,13 +76,13 @@ SYSCTLS = {
 
 
 def containerd(version: str, *, socket: Path, built: Path) -> str:
-    """Return config.toml for containerd "2" or "1.7"."""
+    """Return config.toml for containerd version "2" or "1.7"."""
     text = _CONTAINERD_1_7 if version == "1.7" else _CONTAINERD_2
     return text.format(socket=socket, built=built, pause=PAUSE)
 
 
 def network(number: int) -> str:
-    """Return the CNI configuration of the node with this number: one wire to each pod."""
+    """Return the CNI configuration of the node with this number: a veth pair to each pod."""
     addresses = {"type": "host-local", "subnet": _PODS.format(number=number)}
     wire = {"type": "ptp", "ipMasq": False, "ipam": addresses}
     return json.dumps({"cniVersion": "1.0.0", "name": "lab", "plugins": [wire]})
@@ -91,15 +92,15 @@ def kubelet(*, socket: Path, cgroup: str, backoff_s: int | None, pids: int | Non
     """Return kubelet's configuration.
 
     Args:
-        socket: the runtime's.
-        cgroup: below which it makes its pods' cgroups.
-        backoff_s: the longest pause between two attempts; kubelet's own 300 s when left out.
-        pids: the limit of processes that it writes into each new pod's cgroup; none when left out.
+        socket: the runtime's socket.
+        cgroup: the cgroup below which kubelet makes the pods' cgroups.
+        backoff_s: the longest back-off; kubelet's default of 300 s when left out.
+        pids: the limit of processes that kubelet sets on each new pod; none when left out.
     """
     document: dict[str, object] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        # a version 1 cgroup tree, whatever swap there is, and no room of its own to enforce
+        # accept cgroup v1 and swap, and enforce no node allocatable limits
         "failCgroupV1": False,
         "failSwapOn": False,
         "cgroupDriver": "cgroupfs",
@@ -109,7 +110,7 @@ def kubelet(*, socket: Path, cgroup: str, backoff_s: int | None, pids: int | Non
         "staticPodPath": "/var/lib/kubelet/manifests",
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         "resolvConf": "",
-        # what it may not or must not do here: iptables, OOM scores, evicting for a full disk
+        # do not write iptables rules or OOM scores, and do not evict pods for a full disk
         "localStorageCapacityIsolation": False,
         "makeIPTablesUtilChains": False,
         "oomScoreAdj": 0,
@@ -127,7 +128,7 @@ def kubelet(*, socket: Path, cgroup: str, backoff_s: int | None, pids: int | Non
 
 
 def kubeconfig(address: str, token: str) -> str:
-    """Return what every client of the API server at `address` is told."""
+    """Return the kubeconfig for all clients of the API server at `address`."""
     server = {"server": f"https://{address}:{API_PORT}", "insecure-skip-tls-verify": True}
     return json.dumps(
         {
@@ -144,13 +145,13 @@ def kubeconfig(address: str, token: str) -> str:
 def daemonset(name: str, *, release: int = 1, flood: str | None = None) -> str:
     """Return the namespace and a DaemonSet of witnesses, on the host's network.
 
-    Its pods are replaced when somebody deletes them (`OnDelete`), so that two revisions can be
-    looked at side by side.
+    The controller replaces a pod only when it is deleted (`OnDelete`), so that two revisions can
+    run side by side.
 
     Args:
-        name: its name, that of its container, and of the file that its pods write.
-        release: another number is another revision.
-        flood: the address of the API server that its pods flood; none when left out.
+        name: the name of the DaemonSet, of its container, and of the file that its pods write.
+        release: another number makes another revision.
+        flood: the address of the API server that the pods flood; no flood when left out.
     """
     container = {
         "name": name,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simulated nodes behind processes, made of what `breakglass.sim` simulates.
+"""Simulated nodes as processes, built from `breakglass.sim`.
 
-`node` is a node as a process and `agent` the agent on it, a second process; `remote` is the socket
-between the two, and `kernel` the agent's kernel port over that socket.
+`node` runs a node as a process, and `agent` runs the agent of that node as a second process.
+`remote` is the socket between the two; `kernel` is the agent's kernel port over that socket.
 """

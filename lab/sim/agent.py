@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent on a simulated node: `python -m lab.sim.agent SOCKET serve --config FILE`.
+"""Run the agent of a simulated node: `python -m lab.sim.agent SOCKET serve --config FILE`.
 
 It differs from `breakglass-agent serve` in one way: it limits and kills the control groups of the
 simulated node behind the socket.  That node sends no pod events, so the agent finds new pods by

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent's kernel ports over a simulated node's control groups.
+"""The agent's kernel ports over the control groups of a simulated node.
 
-It speaks to `Files`: the simulated kernel itself, in virtual time, or one in another process
-(`lab.sim.remote`).  It is not for real nodes: the paths are below a root that no machine has.
+They call `Files`: the simulated kernel itself, in virtual time, or one in another process
+(`lab.sim.remote`).  They are not for real nodes: the paths are below a root that no machine has.
 """
 
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ _OPEN = {Gate.DESCENDANTS: "max", Gate.PIDS: "max", Gate.PROPERTY: "infinity"}
 
 
 class Files(Protocol):
-    """What a simulated kernel can be asked."""
+    """The calls that a simulated kernel answers."""
 
     def groups(self) -> tuple[tuple[str, int], ...]:
-        """Return UIDs and inodes of the pods' groups."""
+        """Return UID and inode of each pod's group."""
         ...
 
     def leaves(self, uid: str) -> tuple[str, ...]:
-        """Return the ids of what runs in a pod."""
+        """Return the ids of the running containers of a pod, its sandbox included."""
         ...
 
     def group_of(self, pid: int) -> str:
@@ -43,7 +43,7 @@ class Files(Protocol):
         ...
 
     def probe(self, directory: str) -> None:
-        """Make a group and remove it."""
+        """Make a group below `directory` and remove it; raise OSError if a limit forbids it."""
         ...
 
     def pids(self, directory: str) -> tuple[int, ...]:
@@ -60,14 +60,14 @@ class Files(Protocol):
 
 
 class SimulatedKernel:
-    """The kernel ports of `breakglass.agent.kernel.port` on a simulated node, all three in one."""
+    """All three kernel ports of `breakglass.agent.kernel.port` on a simulated node."""
 
     def __init__(self, files: Files, host: Host) -> None:
         self._files = files
         self._host = host
 
     def leaf_of(self, pid: int, container_id: str) -> Leaf | None:
-        """Return the group of a container by a process of it."""
+        """Return the group of a container, found through one of its processes."""
         directory = self._files.group_of(pid) if pid else ""
         if not directory.endswith(f"/{self._host.leaf(container_id)}"):
             return None
@@ -86,13 +86,13 @@ class SimulatedKernel:
         return tuple(self._pod_group(uid, inode) for uid, inode in self._files.groups())
 
     def pod_group(self, uid: str, hint: str = "") -> PodGroup | None:
-        """Return one pod's group; a hint that is another's is refused."""
+        """Return one pod's group; raise `GateFailed` if the hint names another group."""
         if hint and hint != f"/{self._host.path(uid)}":
-            raise GateFailed(f"expected a group of pod {uid}, got {hint}", code="cgroup-mismatch")
+            raise GateFailed(f"{hint} is not the group of pod {uid}", code="cgroup-mismatch")
         return next((one for one in self.pod_groups() if one.uid == uid), None)
 
     def leaves(self, group: PodGroup) -> tuple[Leaf, ...]:
-        """Return the groups of what runs in a pod."""
+        """Return the groups of a pod's running containers."""
         parent = group.trees[0][1]
         return tuple(
             Leaf(directory=parent / self._host.leaf(one), container_id=one)
@@ -100,11 +100,11 @@ class SimulatedKernel:
         )
 
     def ports(self) -> Kernel:
-        """Return it as the three ports that an agent takes."""
+        """Return this object as the three ports that an agent takes."""
         return Kernel(groups=self, limits=self, killer=self)
 
     def current(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
-        """Return the limits that would hold this pod, or the early ones, with their values now."""
+        """Return the limits that can hold this pod (or the early ones) with their values now."""
         found = []
         for belt in choose_limits(group.layout, is_slice=group.is_slice, oci=oci):
             place = _place(group, belt.kind)
@@ -126,20 +126,22 @@ class SimulatedKernel:
         return gate_of(group.layout, is_slice=group.is_slice, oci=oci, standing=kinds)
 
     def changed(self, group: PodGroup, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
-        """Return the limits that somebody else has changed."""
+        """Return the limits that another process has changed."""
         del group
         return tuple(
             one for one in limits if self._value(one.place) not in {None, _CLOSED[one.kind]}
         )
 
     def lift(self, group: PodGroup, limit: Limit) -> None:
-        """Put one limit's old value back and read it back."""
+        """Restore one limit's old value and read it back."""
         self._put(group, limit, limit.old)
 
     def kill(self, leaf: Leaf) -> None:
         """Kill all processes of a container."""
         if leaf.directory.name != self._host.leaf(leaf.container_id):
-            raise GateFailed(f"expected a container, got {leaf.directory}", code="kill-refused")
+            raise GateFailed(
+                f"{leaf.directory} is not the group of a container", code="kill-refused"
+            )
         with _failing("kill-failed"):
             self._files.kill(str(leaf.directory))
 
@@ -164,8 +166,8 @@ class SimulatedKernel:
 
     def _put(self, group: PodGroup, limit: Limit, value: str) -> None:
         if limit.place != _place(group, limit.kind):
-            wanted = f"expected a limit of {group.path}, got {limit.place}"
-            raise GateFailed(wanted, code="cgroup-mismatch")
+            what = f"{limit.place} is not a limit of {group.path}"
+            raise GateFailed(what, code="cgroup-mismatch")
         with _failing("gate-unwritable"):
             try:
                 self._files.write(limit.place, value)
@@ -173,8 +175,8 @@ class SimulatedKernel:
                 return  # the pod is gone
             got = self._value(limit.place)
         if got not in {None, value}:
-            wanted = f"expected {value} in {limit.place}, got {got}"
-            raise GateFailed(wanted, code="gate-not-standing")
+            what = f"wrote {value} to {limit.place} and read back {got}"
+            raise GateFailed(what, code="gate-not-standing")
 
     def _stands(self, limit: Limit) -> bool:
         if limit.kind is not Gate.DESCENDANTS:
@@ -204,4 +206,4 @@ def _failing(code: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise GateFailed(f"expected the kernel to do it, got {error}", code=code) from error
+        raise GateFailed(f"the kernel refused: {error}", code=code) from error

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated node as a process: `python -m lab.sim.node SOCKET NAMESPACE/DAEMONSET PODS SEED`.
+"""Run a simulated node: `python -m lab.sim.node SOCKET NAMESPACE/DAEMONSET PODS SEED`.
 
-It prints "ready" when its runtime answers, and runs until SIGTERM.  Its control groups are behind
-the socket beside the runtime's, `kernel_socket`, for `lab.sim.agent`.  Beside the DaemonSet it runs
-what stands beside one on a real node: another set with a similar name, a StatefulSet's pod, a bare
-pod and a kube-proxy.
+It prints "ready" when its runtime answers, and runs until SIGTERM.  `lab.sim.agent` reaches its
+control groups through a second socket, `kernel_socket`.  Beside the DaemonSet it runs pods that a
+command must not touch: a DaemonSet with a similar name, a StatefulSet's pod, a bare pod and a
+kube-proxy.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from lab.sim.remote import KernelServer
 
 
 def kernel_socket(socket: Path) -> Path:
-    """Return where the control groups of the node with this runtime are to be asked."""
+    """Return the socket for the control groups of the node with this runtime socket."""
     return socket.with_name("kernel.sock")
 
 
 def neighbours(namespace: str, name: str) -> tuple[WorkloadSpec, ...]:
-    """Return what must stay untouched."""
+    """Return the workloads that a command for this DaemonSet must not touch."""
     return (
         WorkloadSpec(namespace=namespace, name=f"{name}-agent"),
         WorkloadSpec(namespace=namespace, name=name, controller=Controller.STATEFULSET),

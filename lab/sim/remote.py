@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A simulated node's control groups, behind a socket of their own.
 
-On the socket a line is a call, `[name, argument ...]`, and the next line its answer:
-`{"value": ...}` or `{"errno": ..., "text": ...}`; one call for each connection.  `lab.sim.agent`
-is the agent on such a node.
+Each connection carries one call: a line `[name, argument ...]`, answered by a line
+`{"value": ...}` or `{"errno": ..., "text": ...}`.  `lab.sim.agent` runs the agent on such a node.
 """
 
 import asyncio
@@ -55,7 +54,7 @@ class KernelServer:
             host = self._kernel.host
             return {"value": [host.layout, host.systemd, host.oci]}
         if name not in _CALLS:
-            raise ValueError(f"expected a call of a kernel, got {name}")
+            raise ValueError(f"expected a call to the kernel, got {name}")
         try:
             return {"value": getattr(self._kernel, name)(*arguments)}
         except OSError as error:
@@ -63,22 +62,22 @@ class KernelServer:
 
 
 class RemoteFiles:
-    """A simulated kernel in another process."""
+    """The `Files` of `lab.sim.kernel` over a simulated kernel in another process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def host(self) -> Host:
-        """Return what kind of machine it is."""
+        """Return the node's cgroup layout, driver and OCI runtime."""
         layout, systemd, oci = self._ask("host")
         return Host(layout=Layout(layout), systemd=systemd, oci=Oci(oci))
 
     def groups(self) -> tuple[tuple[str, int], ...]:
-        """Return UIDs and inodes of the pods' groups."""
+        """Return UID and inode of each pod's group."""
         return tuple((uid, inode) for uid, inode in self._ask("groups"))
 
     def leaves(self, uid: str) -> tuple[str, ...]:
-        """Return the ids of what runs in a pod."""
+        """Return the ids of the running containers of a pod, its sandbox included."""
         return tuple(self._ask("leaves", uid))
 
     def group_of(self, pid: int) -> str:
@@ -94,7 +93,7 @@ class RemoteFiles:
         self._ask("write", place, value)
 
     def probe(self, directory: str) -> None:
-        """Make a group and remove it."""
+        """Make a group below `directory` and remove it; raise OSError if a limit forbids it."""
         self._ask("probe", directory)
 
     def pids(self, directory: str) -> tuple[int, ...]:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make test-v2`: holds on a node with pure cgroup v2, the systemd driver, runc and crun.
+"""Test holds on a node with pure cgroup v2, the systemd driver, runc and crun: `make test-v2`.
 
-Four DaemonSets are stopped with a hold by two approvals, and stay down through everything that a
-node goes through, while a real kubelet tries to start them; then each is let go in another way.
-The table near the end has a row for each act, the last line sums up in figures.
+Commands with two approvals stop and hold four DaemonSets.  They stay down while a real kubelet
+tries to start them and while kubelet, containerd, systemd, the agent and the node restart.  Then
+each is released in a different way.  The table near the end has a row for each act; the last line
+gives the figures.
 
-Exit status 0 when everything was as it should be, 1 when something was not, 2 where no guest can
-run.  Seconds are those of an emulated machine, several times as long as on a real one.
+Exit status 0 when every check passed, 1 when one failed, 2 when this machine cannot run a guest.
+Times are those of an emulated machine, several times as long as on a real one.
 """
 
 import sys
@@ -25,12 +26,12 @@ def play(stage: Stage) -> str:
     """Play the story; return its figures.
 
     Raises:
-        StoryFailed: something was not as it should be.
-        LabUnavailable: no guest can run here.
+        StoryFailed: a check failed.
+        LabUnavailable: this machine cannot run a guest.
     """
     folders = tempfile.TemporaryDirectory(prefix="bg-v2-", dir="/tmp")
     with folders as folder, world(Path(folder)) as made:
-        stage.say("the guest, its control plane and four DaemonSets are up")
+        stage.say("the guest, its control plane and four DaemonSets are running")
         story = GuestStory(made, stage)
         try:
             _play_acts(story, made)
@@ -38,7 +39,7 @@ def play(stage: Stage) -> str:
             stage.quote(made.guest.run(_WHY, check=False).stdout)
             raise
         finally:
-            _tell_table(story, stage)
+            _print_table(story, stage)
     attempts = sum(row.attempts for row in story.rows)
     return (
         f"{len(story.rows)} acts, {attempts} attempts of kubelet blocked,"
@@ -46,7 +47,7 @@ def play(stage: Stage) -> str:
     )
 
 
-def _tell_table(story: GuestStory, stage: Stage) -> None:
+def _print_table(story: GuestStory, stage: Stage) -> None:
     """Print the acts as the table of docs/cgroup-v2.md."""
     stage.act("All acts")
     stage.quote("| act | seconds | attempts blocked | user code |\n|---|---|---|---|")
@@ -63,7 +64,7 @@ def _play_acts(story: GuestStory, world: World) -> None:
     story.stays_down("kubelet tries", lambda: None, tries=3)
     servers = ("kube-apiserver", "etcd")
     kill = "systemctl kill --signal=KILL"
-    # With the API server dead a kubelet that starts knows of no pods, and would try nothing.
+    # This act needs the API server: without it a kubelet that starts knows no pods and tries none.
     story.stays_down("kubelet killed", partial(guest.run, f"{kill} kubelet"))
     story.stays_down("API server and etcd killed", lambda: plane.kill(*servers), tries=8)
     for act, command in (

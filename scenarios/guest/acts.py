@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The acts of `make test-v2`, which `python -m scenarios.guest` plays in their order.
+"""The acts of `make test-v2`, which `python -m scenarios.guest` plays in order.
 
-Each checks what it says: no line of user code, attempts of kubelet that prove the gate was needed,
-limits as they were set; the first thing that is not so raises `StoryFailed`.  The rows become the
-table of docs/cgroup-v2.md.
+Each act checks that no user code wrote a line, that kubelet tried (so the gate was tested), and
+that the limits are set.  The first failed check raises `StoryFailed`.  The rows are the table of
+docs/cgroup-v2.md.
 """
 
 import re
@@ -18,7 +18,7 @@ from scenarios.stage import Stage, require
 
 ALL = tuple(DAEMONSETS)
 FREE, SHUT = "max", "0"
-PIDS = "1000"  # podPidsLimit in kubelet.yaml: what TasksMax was before the hold
+PIDS = "1000"  # podPidsLimit in kubelet.yaml, and so TasksMax before the hold
 _TRIES_S = 400.0
 _BACK_S = 300.0
 _READY_S = 300.0
@@ -38,7 +38,7 @@ while read -r scope _; do systemctl show -P Slice $scope; done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One act of the story: what happened, how long it took, what was seen of user code."""
+    """One act: its title, its seconds, kubelet's attempts, and what user code did."""
 
     act: str
     seconds: float
@@ -48,14 +48,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """An act that has begun, and when on the monotonic clock."""
+    """An act in progress, and when it began on the monotonic clock."""
 
     act: str
     at: float
 
 
 class GuestStory:
-    """The acts, and what has been seen so far of four DaemonSets that are held."""
+    """The acts, and what is known so far of the four held DaemonSets."""
 
     def __init__(self, world: World, stage: Stage) -> None:
         self._world, self._stage = world, stage
@@ -65,25 +65,25 @@ class GuestStory:
         self._quiet: dict[str, int] = {}
         self.rows: list[Row] = []
 
-    # --- before ----------------------------------------------------------------------------
+    # --- before the hold -------------------------------------------------------------------
 
     def install_the_agent(self) -> None:
-        """The agent as a node has it: this project's own unit, ready when it says so."""
+        """Install the agent with the project's own systemd unit, which waits until it is ready."""
         self._stage.act("The agent is installed")
         self._guest.run(_INSTALL)
         self._stage.quote(self._guest.run(f"{PROGRAM} describe").stdout)
 
     def stop_without_hold(self) -> None:
-        """The control: what is only stopped comes back, so a kubelet is at work here."""
+        """Stop without a hold: kubelet restarts the pod, which proves that kubelet is working."""
         began = self._begin("a stop without hold: user code is back")
         self._submit("stop", ALL[0], "--hold", "0s", "--grace", "1s")
         back = self._world.wait_for_lines(ALL[:1], timeout_s=_BACK_S)[ALL[0]]
         self._end(began, seen=f"back after {back:.1f} s")
 
-    # --- held ------------------------------------------------------------------------------
+    # --- while held ------------------------------------------------------------------------
 
     def hold_all(self) -> None:
-        """Two approvals each; the first by mTLS, the others by ssh; nothing of them runs after."""
+        """Stop and hold each DaemonSet: deliver the first command by mTLS, the others by ssh."""
         for number, name in enumerate(ALL):
             command = self._world.signed("stop", name, "--hold", "6h", "--grace", "1s")
             road = "ssh" if number else "mTLS"
@@ -100,13 +100,16 @@ class GuestStory:
     def stays_down(
         self, act: str, cause: Callable[[], object], *, tries: int = 1, sandboxes: int = 0
     ) -> None:
-        """Cause something, and watch until kubelet has tried so often for each DaemonSet.
+        """Call `cause`, then watch until kubelet has tried often enough for each DaemonSet.
 
         Args:
-            act: its name.
-            cause: what happens.
-            tries: how often kubelet has to try.
-            sandboxes: how often it has to try to make a whole new sandbox.
+            act: the act's title.
+            cause: the event that the hold must survive.
+            tries: the number of attempts that kubelet must make.
+            sandboxes: the number of attempts to make a new sandbox.
+
+        Raises:
+            StoryFailed: user code ran, kubelet tried too seldom, or a pod has no gate.
         """
         began, before = self._begin(act), self._world.look()
         cause()
@@ -126,8 +129,8 @@ class GuestStory:
         self._end(began, attempts=sum(tried))
 
     def see_what_holds(self) -> None:
-        """The agent's own account: a hold for each workload, its gate, what it has blocked."""
-        self._stage.act("The agent's own account of its holds")
+        """Check what the agent reports: each workload's hold, gate and blocked attempts."""
+        self._stage.act("What the agent reports about its holds")
         holds = self._holds()
         found = {hold["workload"] for hold in holds}
         wanted = {f"{NAMESPACE}/{one}" for one in self._held}
@@ -142,11 +145,11 @@ class GuestStory:
             self._stage.say(f"{hold['workload']}: held by descendants, {blocked}")
 
     def see_what_crun_left(self) -> None:
-        """Failed scopes: the agent resets them now and then, and there are new ones."""
+        """Wait until crun has left failed scopes; the agent resets them from time to time."""
         self._stage.wait_until("failed scopes of crun", self._failed_scopes, _TRIES_S)
 
     def new_pods(self) -> None:
-        """Delete every pod; the controller makes new ones, gated at birth."""
+        """Delete every pod; the controller makes new ones, and the agent gates them at once."""
         old = self._uids()
         self._plane.kubectl("delete", "pods", "--all", f"-n{NAMESPACE}", "--wait", "--timeout=110s")
         self._stage.wait_until(
@@ -154,20 +157,20 @@ class GuestStory:
         )
 
     def reboot(self) -> None:
-        """Restart the node; what was held is held before its pods can start."""
-        self._stage.say(f"up again after {self._guest.reboot():.0f} s")
+        """Reboot the node; the agent must hold the pods again before they can start."""
+        self._stage.say(f"the node answers again after {self._guest.reboot():.0f} s")
         self._guest.wait_until(_ACTIVE, timeout_s=_READY_S)
 
-    # --- let go ----------------------------------------------------------------------------
+    # --- released --------------------------------------------------------------------------
 
     def release(self, name: str) -> None:
-        """Let one go by a signed release; the others stay down."""
+        """Release one DaemonSet by a signed command; the others must stay down."""
         began = self._begin(f"{name}: signed release")
         self._submit("release", name)
         self._require_back((name,), began)
 
     def by_shell(self) -> None:
-        """The way out that needs no agent: the runbook's own lines."""
+        """Open every gate with the runbook's shell commands, while the agent is stopped."""
         began = self._begin("the runbook's lines, agent stopped")
         self._guest.run("systemctl stop breakglass-agent")
         self._stage.quote(self._guest.run(_runbook_lines()).stdout)
@@ -176,7 +179,7 @@ class GuestStory:
         self._end(began, seen=f"back {back:.1f} s later")
 
     def again(self) -> None:
-        """The agent is started again: its leases still run, and hold again."""
+        """Start the agent again: its leases have not ended, so it holds the pods again."""
         began = self._begin("agent started again: its leases hold")
         self._guest.run("systemctl start breakglass-agent")
         self._free -= {one for name in self._held for one in self._world.slices(name)}
@@ -187,31 +190,31 @@ class GuestStory:
                 break
             quiet = now
             late = time.monotonic() - began.at > _READY_S
-            require(not late, f"expected no line of {self._held}, got {now.lines} after that")
+            require(not late, f"user code still runs {_READY_S:.0f} s after the start: {now.lines}")
         self._quiet = dict(now.lines)
         self._end(began, seen="down again")
 
     def release_all(self) -> None:
-        """The agent's own way out, with the agent stopped."""
+        """Run `breakglass-agent release-all`, while the agent is stopped."""
         began = self._begin("release-all, agent stopped")
         self._guest.run("systemctl stop breakglass-agent")
-        said = self._guest.run(f"{PROGRAM} release-all --config /etc/breakglass/agent.toml").stdout
-        self._stage.quote(said)
+        command = f"{PROGRAM} release-all --config /etc/breakglass/agent.toml"
+        self._stage.quote(self._guest.run(command).stdout)
         self._require_back(tuple(self._held), began)
         self._guest.run("systemctl start breakglass-agent")
 
     def nothing_is_left(self) -> None:
-        """Every pod runs, every limit is what it was, and systemd has nothing to complain of."""
+        """Check that every pod runs, limits are restored, and systemd reports no failed unit."""
         began = self._begin("after all: every pod runs, nothing is left")
         self._world.wait_for_lines(ALL, timeout_s=_BACK_S)
         gates = self._world.look().gates
         limits = {gate.descendants for gate in gates.values()}
-        require(limits == {FREE}, f"expected every limit gone, got {gates}")
+        require(limits == {FREE}, f"expected no limit on any pod, got {gates}")
         failed = self._failed_scopes()
-        require(not failed, f"expected no failed scope, got some of {failed}")
+        require(not failed, f"expected no failed scope, got some in {failed}")
         state = self._guest.run("systemctl is-system-running; systemctl --failed", check=False)
         running = state.stdout.partition("\n")[0] == "running"
-        require(running, f"expected a system that is running, got {state.stdout}")
+        require(running, f"expected the system state running, got {state.stdout}")
         holds = self._holds()
         require(not holds, f"expected no hold, got {holds}")
         self._end(began, seen="runs")
@@ -229,12 +232,12 @@ class GuestStory:
         return set(self._plane.kubectl(*words).split())
 
     def _require_quiet(self, act: str, now: Look) -> None:
-        """Raise `StoryFailed` when code of something held has run."""
+        """Raise `StoryFailed` when code of a held DaemonSet has run."""
         ran = {name: now.lines[name] - self._quiet[name] for name in self._held}
         require(not any(ran.values()), f"{act}: expected no user code, got these lines: {ran}")
 
     def _require_back(self, names: tuple[str, ...], began: Begun) -> None:
-        """Wait for the code of what was let go; its limits are then what they were."""
+        """Wait until released code runs; check that its pods' old limits are restored."""
         self._held = [name for name in self._held if name not in names]
         slices = [one for name in names for one in self._world.slices(name)]
         self._free |= set(slices)
@@ -246,14 +249,14 @@ class GuestStory:
             limit = self._guest.run(f"systemctl show -P TasksMax {one}").stdout.strip()
             found = (limit, gate.pids)
             require(found == (PIDS, PIDS), f"expected {PIDS} processes for {one}, got {found}")
-            # crun leaves one for each attempt: those of this pod are reset, not those of others.
+            # crun leaves a failed scope for each attempt.  The release resets this pod's only.
             failed = self._failed_scopes()
-            require(one not in failed, f"expected no failed scope of {one}, got some")
+            require(one not in failed, f"expected no failed scope in {one}, got some")
         self._require_quiet(began.act, look)
         self._end(began, seen=f"back {max(back.values()):.1f} s later")
 
     def _failed_scopes(self) -> list[str]:
-        """Return the slice of each failed scope of a container."""
+        """Return the slice of each container scope that systemd lists as failed."""
         return self._guest.run(_FAILED).stdout.split()
 
     def _begin(self, act: str) -> Begun:
@@ -267,7 +270,7 @@ class GuestStory:
 
 
 def _runbook_lines() -> str:
-    """Return the block of the runbook that opens every gate of a node."""
+    """Return the shell block of the runbook that opens every gate of a node."""
     text = (REPOSITORY / "docs/runbooks/let-go.md").read_text()
     (block,) = re.findall(r"```sh\n(find .*?)```", text, re.DOTALL)
     return str(block)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is counted in the guest, and by whom: never by the agent.
+"""Count what happened in the guest, without trusting the agent.
 
-User code is counted by the lines it wrote itself, attempts by kubelet's own log, gates by the
-kernel's files.  `SCRIPT` prints all of it, one line per fact, and `parse_look` reads that.
+The lines that user code wrote show that it ran; kubelet's log shows its attempts; the kernel's
+files show the gates.  `SCRIPT` prints one line for each fact, and `parse_look` parses its output.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ NAMESPACE = "monitoring"
 _PODS = "/sys/fs/cgroup/kubepods.slice/*/kubepods-*-pod*.slice"
 _FAILED = "(RunContainerError|CreatePodSandboxError)"
 _POD = rf"{NAMESPACE}\/([^\"]+)-[a-z0-9]{{5}}"
-# One line per fact: what a DaemonSet's code wrote, what kubelet failed to start, what a slice says.
+# Facts: lines written by a DaemonSet's code, failed starts in kubelet's log, limits of a pod.
 SCRIPT = rf"""
 cd /node-out && for file in *; do test -f $file && echo "lines $file $(wc -l <$file)"; done
 sed -nE 's/.*"Error syncing pod, skipping".* with {_FAILED}:.* pod="{_POD}".*/failed \2 \1/p' \
@@ -26,7 +26,7 @@ echo end
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """Two limits of a pod's cgroup, as the kernel tells them."""
+    """Two limits of a pod's cgroup, read from the kernel."""
 
     descendants: str
     pids: str
@@ -34,13 +34,13 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What was there at one moment, for each DaemonSet and each pod's slice.
+    """The counts at one moment.
 
     Attributes:
-        lines: what user code has written.
-        attempts: containers that kubelet could not start, and sandboxes that it could not make.
-        sandboxes: of those, the sandboxes.
-        gates: the limits of each slice.
+        lines: the number of lines that each DaemonSet's code has written.
+        attempts: kubelet's failed attempts for each DaemonSet, to start a container or a sandbox.
+        sandboxes: of those, the attempts to start a sandbox.
+        gates: the limits of each pod's slice.
     """
 
     lines: Mapping[str, int]
@@ -50,7 +50,7 @@ class Look:
 
 
 def parse_look(text: str) -> Look:
-    """Return what the script that looks has said."""
+    """Return the counts in the output of `SCRIPT`; raise AssertionError if it was cut off."""
     lines: dict[str, int] = {}
     attempts: Counter[str] = Counter()
     sandboxes: Counter[str] = Counter()

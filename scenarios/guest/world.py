@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that takes part in `make test-v2`: a control plane, people, one guest as the node.
+"""Start everything for `make test-v2`: a control plane, people, and one guest as the node.
 
     with world(folder) as made:
         made.look().lines["telemetry"]
 
-The guest has a real kubelet, containerd, runc and crun; the four DaemonSets are the same witness
-under each quality class that a DaemonSet has and each of the two runtimes.  A command reaches the
-guest by one of two roads: `run` over mTLS from the bastion, or `submit` over ssh.  Guest, control
-plane and bastion share a network namespace with no way out.
+The guest has a real kubelet, containerd, runc and crun.  The four DaemonSets run the same witness,
+in two QoS classes (BestEffort and Burstable) and with each of the two runtimes.  A command reaches
+the guest by `run` over mTLS from the bastion, or by `submit` over ssh.  Guest, control plane and
+bastion share a network namespace that has no route to the outside.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ NODE = "n1"
 PROGRAM = f"{drives.INSTALLED}/bin/breakglass-agent"
 REPOSITORY = Path(__file__).resolve().parents[2]
 INSTALL = Path(__file__).resolve().parent / "install"
-# Without limits a pod is BestEffort; with less requested than allowed it is Burstable.
+# A pod without requests and limits is BestEffort; one whose limit exceeds its request is Burstable.
 _FREE, _BURSTABLE = "{}", "{requests: {cpu: 10m}, limits: {cpu: 500m}}"
 DAEMONSETS: Mapping[str, tuple[str, str]] = {
     "telemetry": ("runc", _FREE),
@@ -59,23 +59,23 @@ _UP_S = 900.0
 
 
 class World:
-    """Everything that takes part, up and running."""
+    """The running control plane, guest and bastion."""
 
     def __init__(self, plane: Plane, guest: Guest, bastion: Bastion) -> None:
         self.plane, self.guest, self.bastion = plane, guest, bastion
         self._commands = 0
 
     def signed(self, verb: str, daemonset: str, *options: str) -> str:
-        """Return a command for a DaemonSet with enough approvals on it."""
+        """Return the path of a command for a DaemonSet, with enough approvals."""
         self._commands += 1
         name, workload = f"{self._commands}-{verb}.cmd", f"{NAMESPACE}/{daemonset}"
         return self.bastion.signed(name, *options, verb=verb, workload=workload)
 
     def submit(self, command: str) -> str:
-        """Deliver a command over ssh, to the agent's own program on the node.
+        """Deliver a command over ssh with `breakglass-agent submit`.
 
         Raises:
-            StoryFailed: the program ended with another status than 0.
+            StoryFailed: `submit` ended with another status than 0.
         """
         raw = Path(command).read_bytes()
         done = self.guest.run(f"{PROGRAM} submit", stdin=raw, check=False)
@@ -84,11 +84,11 @@ class World:
         return done.stdout
 
     def look(self) -> Look:
-        """Look at everything that is counted, in one go."""
+        """Return all counts, from one run of `SCRIPT`."""
         return parse_look(self.guest.run(SCRIPT).stdout)
 
     def slices(self, daemonset: str) -> tuple[str, ...]:
-        """Return the slices of a DaemonSet's pods, which the API server must still know."""
+        """Return the systemd slices of a DaemonSet's pods, as the API server lists the pods."""
         found = json.loads(
             self.plane.kubectl("get", "pods", f"-n{NAMESPACE}", f"-lapp={daemonset}", "-ojson")
         )
@@ -100,12 +100,12 @@ class World:
         )
 
     def wait_for_lines(self, names: Sequence[str], *, timeout_s: float) -> dict[str, float]:
-        """Return the seconds until user code of each DaemonSet has written one line more."""
+        """Return the seconds until the code of each DaemonSet has written one more line."""
         start, first = time.monotonic(), self.look().lines
         back: dict[str, float] = {}
         while len(back) < len(names):
             late = time.monotonic() - start > timeout_s
-            require(not late, f"expected user code of {names}, got only {sorted(back)}")
+            require(not late, f"expected running code of {names}, got only {sorted(back)}")
             now = self.look().lines
             for name in names:
                 if now.get(name, 0) > first.get(name, 0):
@@ -115,10 +115,10 @@ class World:
 
 @contextlib.contextmanager
 def world(folder: Path) -> Iterator[World]:
-    """Bring everything up in `folder`, whose path is short; take it down at the end.
+    """Start everything in `folder`, whose path must be short; end it with the context.
 
     Raises:
-        LabUnavailable: this machine lacks something.
+        LabUnavailable: this machine lacks something that it needs.
     """
     if reason := why_not() or drives.why_not() or netns.why_not():
         raise LabUnavailable(reason)
@@ -142,7 +142,7 @@ def world(folder: Path) -> Iterator[World]:
 
 
 def _bastion(folder: Path, island: int) -> Bastion:
-    """Return a bastion inside the island, with people, a home and the guest in its inventory."""
+    """Return a bastion in the namespace, with keys, a home and the guest in its inventory."""
     made = Bastion(folder, program=as_process(prefix=inside(island), timeout_s=_STEP_S))
     made.make_keys()
     made.init()

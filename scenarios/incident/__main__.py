@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The incident from end to end, on a real Kubernetes of two nodes: `make incident`.
+"""Play the incident on a real Kubernetes with two nodes: `make incident`.
 
-A DaemonSet floods the API server; the API server and etcd die; a signed stop with a hold keeps its
-pods down against kubelet, while agents, containerd and kubelet are killed and come back; the API
-returns; a pod is replaced, a fixed revision is rolled out beside the held one, and a signed release
-lets go.  It prints its timeline, and the last line sums up in figures.
+A DaemonSet floods the API server; the API server and etcd are killed; a signed stop with a hold
+keeps the pods down against kubelet, while agents, containerd and kubelet are killed and restarted.
+The API server returns; a pod is replaced; a fixed revision is rolled out beside the held one; a
+signed release ends the hold.  The story prints a timeline, and its last line gives the figures.
 
-Exit status 0 when everything was as it should be, 1 when something was not, 2 where a Kubernetes
-cannot run (no root, no Go) or the arguments are wrong.
+Exit status 0 when every check passed, 1 when one failed, 2 when this machine cannot run a
+Kubernetes (no root rights, no Go) or the arguments are wrong.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from scenarios.incident.acts import Incident
 from scenarios.incident.world import World
 from scenarios.stage import Stage, perform, require
 
-PIDS = 1024  # kubelet gives new pods a limit of its own, which a release must restore
-KUBELETS_BACKOFF_S = 300  # its longest pause between two attempts
+PIDS = 1024  # the limit that kubelet sets on new pods, and that a release must restore
+KUBELETS_BACKOFF_S = 300  # kubelet's default longest back-off
 _SPARE_S = 45.0
 _MOST_MINUTES = 60.0
 
@@ -31,8 +31,8 @@ def play(stage: Stage, minutes: float, backoff_s: int | None) -> str:
     """Play the incident; return its figures.
 
     Raises:
-        StoryFailed: something was not as it should be.
-        LabUnavailable: a Kubernetes cannot run here.
+        StoryFailed: a check failed.
+        LabUnavailable: this machine cannot run a Kubernetes.
     """
     with Cluster(backoff_s=backoff_s, pids=PIDS) as cluster:
         world = World(cluster, stage)
@@ -41,10 +41,10 @@ def play(stage: Stage, minutes: float, backoff_s: int | None) -> str:
         try:
             _play_acts(incident)
         except BaseException:
-            world.tell_logs()
+            world.print_logs()
             raise
     left = left_behind(cluster.folder)
-    require(not left, f"expected nothing left of it, got {', '.join(left)}")
+    require(not left, f"expected nothing left of the cluster, got {', '.join(left)}")
     return f"{incident.figures()}, nothing left"
 
 
@@ -63,18 +63,21 @@ def _play_acts(incident: Incident) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Play, and return the exit status."""
+    """Play the incident and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="incident", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument(
-        "--minutes", type=_minutes, default=5.0, help="of kubelet's attempts, at least (default: 5)"
+        "--minutes",
+        type=_minutes,
+        default=5.0,
+        help="how long kubelet tries against the hold, at least (default: 5)",
     )
     parser.add_argument(
         "--backoff",
         type=_seconds,
         metavar="SECONDS",
-        help="kubelet's longest pause between two attempts (default: its own, 300)",
+        help="kubelet's longest back-off between two attempts (default: kubelet's own, 300)",
     )
     chosen = parser.parse_args(arguments)
     return perform(
@@ -94,7 +97,7 @@ def _minutes(text: str) -> float:
 
 def _seconds(text: str) -> int:
     found = int(text)
-    if not 1 <= found <= KUBELETS_BACKOFF_S:  # what kubelet takes
+    if not 1 <= found <= KUBELETS_BACKOFF_S:  # the range that kubelet accepts
         raise argparse.ArgumentTypeError(f"expected 1 to {KUBELETS_BACKOFF_S} seconds, got {text}")
     return found
 

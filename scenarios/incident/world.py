@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that takes part in `make incident`: a Kubernetes, people, a bastion, agents.
+"""Start everything for `make incident`: a Kubernetes cluster, people, a bastion, agents.
 
-The bastion runs the CLI in a network namespace of its own and reaches the nodes by address; agents
-run in their nodes' namespaces, from the bundle as it was written.  Nothing here judges what
-happens: that is `scenarios.incident.acts` and `scenarios.incident.watch`.
+The bastion runs the CLI in its own network namespace and reaches the nodes by IP address.  Agents
+run in their nodes' namespaces, from unchanged bundles.  The checks are in `scenarios.incident.acts`
+and `scenarios.incident.watch`.
 """
 
 import signal
@@ -20,7 +20,7 @@ from scenarios.stage import Stage, StoryFailed, require
 
 FLOOD, BYSTANDER = "telemetry", "bystander"
 WORKLOAD = f"{texts.NAMESPACE}/{FLOOD}"
-_PORT = 7450  # every node has a network of its own
+_PORT = 7450  # the same on every node, because each has its own network namespace
 _STEP_S = 90.0
 _RATE_S = 3.0
 _LOG_LINES = 30
@@ -28,11 +28,11 @@ _NOTE = "   (ssh-keygen -Y sign)"
 
 
 class World:
-    """Everything that takes part.
+    """The cluster, the bastion and the agents.
 
     Args:
-        cluster: the Kubernetes, which is running.
-        stage: where the story is told.
+        cluster: the running cluster.
+        stage: the stage that prints the story.
     """
 
     def __init__(self, cluster: Cluster, stage: Stage) -> None:
@@ -48,8 +48,8 @@ class World:
         """The nodes, in the order of their names."""
         return self.cluster.nodes
 
-    def tell_logs(self) -> None:
-        """Print the ends of what the programs said; for a story that went wrong."""
+    def print_logs(self) -> None:
+        """Print the end of every program's log, after a failed story."""
         for node in self.nodes:
             for daemon in (node.containerd, node.kubelet, self.agents.get(node.name)):
                 if daemon is not None:
@@ -57,12 +57,12 @@ class World:
                     self.stage.say(f"--- {node.name}, {daemon.log.name}:")
                     self.stage.quote("\n".join(lines))
 
-    # --- commands and questions ------------------------------------------------------------
+    # --- commands and reads ----------------------------------------------------------------
 
     def deliver(
         self, verb: str, workload: str, *options: str, reason: str, expect: Sequence[int] = (0,)
     ) -> Delivered:
-        """Draft a command, have two people approve it with their keys, and carry it out."""
+        """Draft a command, add two people's approvals, and deliver it."""
         self._drafts += 1
         who = ("--requester", "luc", "--incident", "INC-1211", "--reason", reason)
         name = f"{self._drafts}-{verb}.cmd"
@@ -71,17 +71,17 @@ class World:
         return self.bastion.approve_and_run(file, "bo", note=_NOTE, expect=expect)
 
     def id_of(self, command: Delivered) -> str:
-        """Return the id of a command."""
+        """Return the id of a delivered command."""
         return str(self.bastion.json("show", command.file).json["id"])
 
     def expect_holds(self, count: int) -> None:
-        """Ask every agent for its holds; raise `StoryFailed` unless each has so many."""
+        """Raise `StoryFailed` unless every agent reports exactly `count` holds."""
         found = sorted(str(row["node"]) for row in self.bastion.rows("holds", of="holds"))
         wanted = sorted(node.name for node in self.nodes for _ in range(count))
-        require(found == wanted, f"expected {count} holds on every node, got them on {found}")
+        require(found == wanted, f"expected holds on the nodes {wanted}, got them on {found}")
 
     def handshakes_per_s(self) -> float:
-        """Return how many TLS handshakes a second clients leave at the API server."""
+        """Return the failed TLS handshakes a second, from the API server's own metrics."""
         before = self._handshakes()
         time.sleep(_RATE_S)
         return (self._handshakes() - before) / _RATE_S
@@ -94,7 +94,7 @@ class World:
         raise StoryFailed(f"expected a pod of {FLOOD} on {node.name}, got none")
 
     def has_new_pod(self, node: KubeNode, old: KubePod) -> bool:
-        """Whether the controller has made a successor of a pod."""
+        """Return whether the controller has replaced a pod on this node."""
         return any(pod.node == node.name and pod.uid != old.uid for pod in self.cluster.pods(FLOOD))
 
     def _handshakes(self) -> float:
@@ -102,10 +102,10 @@ class World:
         lines = self.cluster.kubectl("get", "--raw", "/metrics").splitlines()
         return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
-    # --- peacetime -------------------------------------------------------------------------
+    # --- preparation -----------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make the people's keys, the home, the nodes' bundles; start the agents."""
+        """Make the people's keys, the home and the nodes' bundles; start the agents."""
         self.bastion.make_keys()
         self.bastion.init()
         for node in self.nodes:
@@ -119,9 +119,9 @@ class World:
         self.stage.say(f"keys for {people}; breakglass-agent on {len(self.nodes)} nodes")
 
     def start_agent(self, node: KubeNode) -> None:
-        """Start a node's agent and wait until it says that it is ready."""
+        """Start a node's agent and wait until it logs "ready"."""
         start_agent(self.agents[node.name])
 
     def kill_agent(self, node: KubeNode) -> None:
-        """End a node's agent as a crash would."""
+        """Kill a node's agent with SIGKILL, as in a crash."""
         self.agents[node.name].end(signal.SIGKILL)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The incident without a Kubernetes: reasons not to play it, and what counts as code that ran.
+"""The incident without a Kubernetes: when it cannot be played, and what counts as code that ran.
 
-The story itself is `make incident`.
+`make incident` plays the story itself.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ HELD, OTHER = "0a0a", "0b0b"
 def test_an_incident_that_cannot_be_played_is_no_failure_and_no_success(
     tmp_path: Path,
 ) -> None:
-    """Exit 2, and the reason in plain words."""
+    """The exit status is 2, and stderr has the reason."""
     done = subprocess.run(
         [sys.executable, "-m", "scenarios.incident"],
         env=old_go(tmp_path),
@@ -39,14 +39,14 @@ def test_an_incident_that_cannot_be_played_is_no_failure_and_no_success(
     [["--minutes", "-1"], ["--minutes", "61"], ["--minutes", "soon"], ["--backoff", "0"], ["all"]],
 )
 def test_arguments_that_make_no_sense_are_refused(arguments: list[str]) -> None:
-    """Exit 2 before anything is started."""
+    """The exit status is 2, before anything is started."""
     with pytest.raises(SystemExit) as ended:
         incident.main(arguments)
     assert ended.value.code == 2
 
 
 def test_code_that_runs_after_its_pod_was_stopped_is_counted(tmp_path: Path) -> None:
-    """A restart before the stop was seen done is one, too; another revision's lines are not."""
+    """A restart before the stop was reported as done counts; another revision's lines do not."""
     node = node_of_files(tmp_path)
     written = f"1.0 tick {HELD}\n2.0 term {HELD}\n2.5 start {HELD}\n4.0 tick {OTHER}\n"
     (node.folder / "lib/witness/telemetry").write_text(written)
@@ -55,8 +55,8 @@ def test_code_that_runs_after_its_pod_was_stopped_is_counted(tmp_path: Path) -> 
     assert watch.leaked_ms() == TICK_S * 1000
 
 
-def test_code_until_the_stop_was_seen_is_counted_by_the_stop_alone(tmp_path: Path) -> None:
-    """A witness that is killed writes no last line: then the stop begins when it was seen done."""
+def test_without_a_term_line_the_stop_begins_when_it_was_reported(tmp_path: Path) -> None:
+    """A killed witness writes no "term" line, so its lines until that time do not count."""
     node = node_of_files(tmp_path)
     (node.folder / "lib/witness/telemetry").write_text(f"1.0 tick {HELD}\n2.9 tick {HELD}\n")
     watch = Watch(nodes=[node], approving=0.5, since=3.0)

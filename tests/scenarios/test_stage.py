@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a story ends, whatever becomes of it: one last line, and an exit status that agrees."""
+"""How every story ends: with one last line, and an exit status that agrees with it."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from scenarios.stage import Stage, StoryFailed, perform, require
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Undo what a story changes of its process."""
+    """Restore the signal handler and the variable that a story sets in its process."""
     monkeypatch.setenv("NO_COLOR", "1")
     handler = signal.getsignal(signal.SIGTERM)
     yield
@@ -25,7 +25,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def ending(error: Exception) -> Callable[[Stage], str]:
-    """Return a story that ends so."""
+    """Return a story that raises this error."""
 
     def play(_: Stage) -> str:
         raise error
@@ -36,7 +36,7 @@ def ending(error: Exception) -> Callable[[Stage], str]:
 def test_a_story_that_went_well_sums_up_in_its_last_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Its name, its figures, the seconds of the whole; exit 0."""
+    """The last line has name, figures and total seconds; the exit status is 0."""
 
     def play(stage: Stage) -> str:
         stage.act("An act")
@@ -45,14 +45,14 @@ def test_a_story_that_went_well_sums_up_in_its_last_line(
         return "3 nodes"
 
     assert perform("demo", play) == 0
-    told = capsys.readouterr()
-    assert told.out.startswith("\n== An act\na line\n  said\n  by a program\n")
-    assert re.fullmatch(r"demo ok: 3 nodes, \d+\.\d s in all", told.out.splitlines()[-1])
-    assert told.err == ""
+    printed = capsys.readouterr()
+    assert printed.out.startswith("\n== An act\na line\n  said\n  by a program\n")
+    assert re.fullmatch(r"demo ok: 3 nodes, \d+\.\d s in all", printed.out.splitlines()[-1])
+    assert printed.err == ""
 
 
-def test_a_timed_story_says_when(capsys: pytest.CaptureFixture[str]) -> None:
-    """What a program said stands below the line's text."""
+def test_a_timed_story_prints_the_time_of_each_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line begins with the elapsed seconds, and a program's output is aligned below it."""
     stage = Stage(timed=True)
     stage.say("a line")
     stage.quote("said")
@@ -71,22 +71,22 @@ def test_a_timed_story_says_when(capsys: pytest.CaptureFixture[str]) -> None:
         (LabUnavailable("needs root"), 2, "demo not played: needs root"),
     ],
 )
-def test_what_went_wrong_is_the_last_line(
+def test_the_last_line_says_what_went_wrong(
     error: Exception, status: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit 1 for what is not as it should be, 2 for what cannot be played here."""
+    """Exit 1 when a check failed, 2 when this machine cannot play the story."""
     assert perform("demo", ending(error), failures=(KeyError,)) == status
     assert capsys.readouterr() == ("", f"{line}\n")
 
 
-def test_a_mistake_in_a_story_is_not_a_failure_of_what_it_tells() -> None:
-    """It shows its traceback."""
+def test_a_mistake_in_a_story_shows_its_traceback() -> None:
+    """An exception that no failed check raises is passed on."""
     with pytest.raises(ZeroDivisionError):
         perform("demo", ending(ZeroDivisionError()))
 
 
-def test_a_terminated_story_leaves_by_the_usual_way_out() -> None:
-    """SIGTERM runs every `finally`: nothing that it started stays behind."""
+def test_sigterm_runs_every_finally_of_a_story() -> None:
+    """So a terminated story ends every process that it started."""
     ended: list[str] = []
 
     def play(stage: Stage) -> str:
@@ -103,10 +103,10 @@ def test_a_terminated_story_leaves_by_the_usual_way_out() -> None:
 
 
 def test_waiting_returns_the_answer_or_fails() -> None:
-    """The first answer that is true; after the limit the story has failed."""
+    """It returns the first true answer; after the limit it raises `StoryFailed`."""
     answers = iter((0, 0, 7))
     assert Stage().wait_until("seven", lambda: next(answers), 10.0) == 7
-    with pytest.raises(StoryFailed, match="expected seven within 0 s, got none"):
+    with pytest.raises(StoryFailed, match="timed out after 0 s waiting for seven"):
         Stage().wait_until("seven", lambda: 0, 0.0)
     require(1, "not raised")
 
@@ -114,7 +114,7 @@ def test_waiting_returns_the_answer_or_fails() -> None:
 def test_another_exit_status_than_expected_ends_the_story(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was run and said is on the stage, in short paths."""
+    """The stage shows the command and its output, with shortened paths."""
 
     def program(arguments: object) -> Ran:
         return Ran(exit=3, out=f"{arguments}\n", err=f"{tmp_path}/f: refused\n")
@@ -126,12 +126,12 @@ def test_another_exit_status_than_expected_ends_the_story(
     assert (shown[0], shown[-1]) == ("$ breakglass verify f", "  f: refused")
     assert bastion.breakglass("verify", "f", expect=(0, 3), show=False).startswith("['--home'")
     assert bastion.approve("f", "ana").exit == 3
-    with pytest.raises(StoryFailed, match="expected an approval of ana, got 3"):
+    with pytest.raises(StoryFailed, match="approve by ana failed with exit 3"):
         bastion.add_approval("f", "ana")
 
 
-def test_a_bundle_without_one_of_the_paths_is_no_bundle(tmp_path: Path) -> None:
-    """An agent of a story must never use the paths of a real node."""
+def test_a_bundle_without_one_of_the_paths_is_refused(tmp_path: Path) -> None:
+    """A story's agent must never use the paths of a real node."""
     config = tmp_path / "agent.toml"
     config.write_text('socket = "/run/breakglass/agent.sock"\n')
     with pytest.raises(StoryFailed, match="expected one directory in"):

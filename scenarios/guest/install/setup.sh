@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# In the guest, once, from the drive it sees: containerd, its images, kubelet.  The agent comes
-# after them, by the commands of README.
+# Run once in the guest: start containerd, import the images, start kubelet, all from the read-only
+# drive.  The agent is installed afterwards, by the commands of README.
 set -eu
 cd /stage/extra
 mkdir -p /etc/cni/net.d /node-out

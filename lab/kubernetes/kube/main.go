@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Five programs of Kubernetes in one, told apart by the name it is called by: they share nearly all
-// of their code, so one file is a quarter of the size and of the linking.
+// Five programs of Kubernetes in one file, which runs the one whose name it is called by.  They
+// share nearly all of their code, so one file has a quarter of the size and of the link time.
 package main
 
 import (

@@ -3,8 +3,8 @@
 # A whole Kubernetes node and control plane from pinned Go modules, kept outside the tree under a
 # hash of all that makes it.  Prints the folder, alone on stdout; the talk goes to stderr.
 #
-#   tests/kubernetes/build.sh          build unless it is there already
-#   tests/kubernetes/build.sh --where  only print where it belongs
+#   lab/kubernetes/build.sh          build unless it is there already
+#   lab/kubernetes/build.sh --where  only print where it belongs
 #
 #   bin/             kube (called as kubelet, kube-apiserver, kube-controller-manager,
 #                    kube-scheduler or kubectl), etcd, runc

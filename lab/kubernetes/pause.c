@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What holds a pod's namespaces: it waits, reaps, and ends when it is told to.
+// Holds a pod's namespaces: it waits, reaps its children, and ends on SIGTERM or SIGINT.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// A workload that cannot run unseen, and floods an API server while it does.
+// A workload that writes a line as soon as any of its code runs, and can flood an API server.
 //
 //   witness FILE [ADDRESS PORT]
 //
-// Its first act is to append "<time> start <POD_UID>" to FILE; then "tick" every 50 ms, and "term"
-// when it is told to end.  It makes no process, so a cgroup that allows no new ones hides nothing of
-// it: no line means that none of its code ran.  Time is wall-clock, in seconds with microseconds.
+// First it appends "<time> start <POD_UID>" to FILE, then "tick" every 50 ms, and "term" when it
+// gets SIGTERM.  It starts no process, so a cgroup that allows no new process does not keep it from
+// writing: no line means that none of its code ran.  Time is wall-clock, in seconds.
 //
-// The flood is a thread of its own that begins TLS handshakes and leaves them when the server has
-// done its costly half, the signature; 100 a second at the most.  Where the thread cannot be made,
-// or nobody answers, the lines go on.
+// The flood runs in its own thread.  It begins TLS handshakes and drops each one after the server
+// has computed its signature, the costly part; at most 100 a second.  If the thread cannot be made,
+// or the server does not answer, the lines continue.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 // A TLS 1.2 ClientHello: one record, one handshake message, no session.  The 32 random bytes are
-// zero: nobody is to be convinced.
+// zero, because no handshake is completed.
 static const unsigned char HELLO[] = {
     0x16, 3, 1, 0, 73,                                       // record: handshake, 73 bytes
     1, 0, 0, 69, 3, 3,                                       // ClientHello, 69 bytes, TLS 1.2
