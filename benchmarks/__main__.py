@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks [NAME]`: one JSON line per measurement on stdout, talk on stderr.
+"""Run benchmarks: `python -m benchmarks [NAME]` prints JSON lines on stdout, messages on stderr.
 
-Exit status 0 when everything asked for was measured, 2 when a name is unknown, belongs to a later
-release, or needs what this machine does not have.
+Exit status 0 when every requested measurement was made, 2 when a name is unknown, belongs to a
+later release, or needs something that this machine lacks.
 """
 
 import importlib
@@ -28,13 +28,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measure(name: str) -> int:
-    # Imported one by one: what one measurement loads must not be resident in another.
+    # Each module is imported only when it runs, so that it does not add memory to another.
     module = importlib.import_module(f"benchmarks.{name}")
     try:
         for row in module.measure():
             print(json.dumps(row), flush=True)
     except LabUnavailable as error:
-        return _say(f"{name}: not measured here: {error}")
+        return _say(f"{name}: this machine cannot measure it: {error}")
     return 0
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent costs while nothing happens: `rss` and `start`, beside a bare grpc.aio server.
+"""Measure the idle agent, `rss` and `start`, against a bare grpc.aio server.
 
-A start is timed from the creation of the process until its health check answers SERVING on its
-unix socket.  The resident memory is read right after that answer.  Both processes run the same
-interpreter with byte code already compiled, as an installed package has it.
+A start lasts from the creation of the process until its health check answers SERVING on its unix
+socket.  The resident memory is read right after that answer.  Both processes run the same
+interpreter with compiled byte code, as an installed package has.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ _LOOK_S = 0.001
 
 
 def measure() -> list[Row]:
-    """Return both rows; raise `lab.LabUnavailable` where no containerd can run."""
+    """Return both rows; raise `lab.LabUnavailable` if this machine cannot run containerd."""
     taken: dict[str, tuple[list[float], list[float]]] = {"rss": ([], []), "start": ([], [])}
     with tempfile.TemporaryDirectory(prefix="bg-bench-") as folder, Containerd() as containerd:
         agent = _agent_files(Path(folder) / "node", containerd.socket)
@@ -63,7 +63,7 @@ def _agent_files(folder: Path, runtime: Path) -> NodeFiles:
 
 
 def _start(argv: Sequence[str], path: Path) -> tuple[float, float]:
-    """Return the milliseconds to the first healthy answer, and the MiB resident then."""
+    """Return the milliseconds to the first SERVING answer, and the resident MiB at that time."""
     begun = time.perf_counter()
     with _running(argv) as process:
         _wait_healthy(path, process)
@@ -100,7 +100,7 @@ def _wait_healthy(path: Path, process: "subprocess.Popen[bytes]") -> None:
 
 def _go_on(process: "subprocess.Popen[bytes]", end: float) -> None:
     if process.poll() is not None or time.monotonic() > end:
-        msg = f"expected a healthy server within {PATIENCE_S:.0f} s, got {process.args!r}"
+        msg = f"{process.args!r} did not become healthy within {PATIENCE_S:.0f} s"
         raise RuntimeError(msg)
     time.sleep(_LOOK_S)
 
@@ -126,5 +126,5 @@ def _resident_mib(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
-    msg = f"expected VmRSS of process {pid}, got none"
+    msg = f"/proc/{pid}/status has no VmRSS"
     raise RuntimeError(msg)

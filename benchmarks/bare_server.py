@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The least server the agent can be compared with: grpc.aio and the standard health check.
+"""The reference for the agent: a minimal grpc.aio server with the standard health check.
 
 `python -m benchmarks.bare_server SOCKET` serves `grpc.health.v1.Health/Check` on a unix socket
-until it is told to end.
+until SIGTERM.
 """
 
 import asyncio

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the core costs over the arithmetic it cannot avoid, and what asking for help costs.
+"""Measure the core against the cryptography that it needs, and the start of `breakglass --help`.
 
-- `decide-3-signatures`: the whole decision on a command with three Ed25519 approvals, beside the
-  three bare signature verifications with their keys loaded before.
-- `append-durable`: one entry on disk with its checkpoint, beside write and fdatasync of as many
+- `decide-3-signatures`: the whole decision on a command with three Ed25519 approvals, against the
+  three bare signature verifications with keys loaded before.
+- `append-durable`: one entry and its checkpoint on disk, against write and fdatasync of as many
   bytes (see `core_append`).
-- `help-start`: `breakglass --help` beside `python -c pass`, both as whole processes.
+- `help-start`: `breakglass --help` against `python -c pass`, both as whole processes.
 """
 
 import os
@@ -72,7 +72,7 @@ def _decide_3_signatures() -> Row:
 
 
 def _microseconds(action: Callable[[], None]) -> float:
-    """Return what one of many runs of `action` took."""
+    """Return the mean microseconds of one run of `action`."""
     begun = time.perf_counter()
     for _ in range(DECISIONS):
         action()
@@ -90,7 +90,7 @@ def _help_start() -> Row:
 
 
 def _breakglass() -> list[str]:
-    """Return the installed program, or what its script would run where none is installed."""
+    """Return the installed program, or the equivalent `python -c` if it is not installed."""
     installed = Path(sys.executable).with_name("breakglass")
     if installed.exists():
         return [str(installed)]
@@ -98,7 +98,7 @@ def _breakglass() -> list[str]:
 
 
 def _whole_process(argv: Sequence[str]) -> float:
-    """Return the milliseconds from its start to its end."""
+    """Return the milliseconds from the start of a process to its end."""
     environment = os.environ.copy()
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # round 0 compiles, as an installer does
     begun = time.perf_counter()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a durable append costs beside a bare one.
+"""Measure a durable append to the audit log against a bare write.
 
 - `append-durable`: `AuditLog.append` of a 900-byte entry (leaf, root, signed checkpoint, frame, one
-  write, one sync) beside write and fdatasync of as many bytes to the end of a plain file, on the
+  write, one sync) against write and fdatasync of as many bytes to the end of a plain file on the
   same file system.
 """
 

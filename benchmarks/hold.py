@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a hold lets through, and what it costs.
+"""Measure how much user code runs during a hold, and what a hold costs.
 
-- `leak-naive`, `leak-watch`, `leak-gate`: milliseconds of user code per hour of hold.  A pod of a
-  real containerd is held, and its container is started again as kubelet does, at times that are no
-  multiple of anybody's interval.  What runs is timed by the runtime's own start and end.  The mean
-  of an attempt times kubelet's attempts in the first hour (after 1, 10, 20, 40, 80, 160, 300, 300
-  ... s) makes the hour.  naive: a loop that lists and stops every second; watch: our agent with a
-  kernel that offers no limits; gate: our agent.  The reference of all three is the watch.
-- `stop-wedged`: Submit to all pods seen down with the runtime stopped (SIGSTOP), over the agent's
-  own bound on a runtime that is silent.
+- `leak-naive`, `leak-watch`, `leak-gate`: milliseconds of user code per hour of hold.  It holds a
+  pod in a real containerd and starts its container again as kubelet does, at random times that
+  match no polling interval.  The runtime's start and end times give the run time.  The result is
+  the mean of one attempt times kubelet's attempts in the first hour (after 1, 10, 20, 40, 80, 160,
+  300, 300 ... s).  naive: a loop that lists and stops every second; watch: the agent with a kernel
+  that offers no limits; gate: the agent.  The reference of all three is the watch.
+- `stop-wedged`: from Submit until all pods are seen down, with the runtime stopped (SIGSTOP),
+  against the agent's own bound on a silent runtime.
 - `agent-cpu` and `agent-cpu-20`: CPU seconds per hour of the agent that holds 1 and 20 workloads
-  among 110 pods, over those of a loop that lists both lists at 4 Hz.  `agent-wakeups*`: the same
-  two in context switches that they asked for.
+  among 110 pods, against a loop that fetches both lists at 4 Hz.  `agent-wakeups*`: the voluntary
+  context switches of the same two.
 """
 
 import random
@@ -48,7 +48,7 @@ _WATCHING = ("-m", "benchmarks.watching_agent")
 
 
 def measure() -> Iterator[Row]:
-    """Yield all rows; raise `lab.LabUnavailable` where no containerd can run."""
+    """Yield all rows; raise `lab.LabUnavailable` if this machine cannot run containerd."""
     with Containerd() as containerd:
         watch = _leaked_by_agent(containerd, program=_WATCHING)
         naive = _leaked_by_loop(containerd)
@@ -65,7 +65,7 @@ def measure() -> Iterator[Row]:
 
 
 def attempts_in_the_first_hour() -> int:
-    """Return how often kubelet starts a container again that fails at once, in an hour."""
+    """Return how often in an hour kubelet restarts a container that always fails at once."""
     at, wait, count = 1, 10, 0
     while at <= HOLD_S:
         at, wait, count = at + wait, min(2 * wait, 300), count + 1
@@ -73,7 +73,7 @@ def attempts_in_the_first_hour() -> int:
 
 
 def _hour(bench: str, ours: list[float], reference: list[float]) -> Row:
-    """Return the row of two series of milliseconds for each attempt."""
+    """Return the row for two series of milliseconds, one value for each attempt."""
     each, other = (sum(side) / len(side) for side in (ours, reference))
     hour = attempts_in_the_first_hour()
     return {
@@ -111,7 +111,7 @@ def _leaked_by_loop(containerd: Containerd) -> list[float]:
 
 
 def _stop_for_ever(socket: Path, uid: str, over: threading.Event) -> None:
-    """List and stop every second, as people script it."""
+    """List and stop the pod's containers every second, as an operator's script would."""
     with grpc.insecure_channel(f"unix://{socket}", options=CHANNEL_OPTIONS) as channel:
         runtime = Runtime(channel)
         while not over.wait(NAIVE_EVERY_S):
@@ -122,7 +122,7 @@ def _stop_for_ever(socket: Path, uid: str, over: threading.Event) -> None:
 
 
 def _leaks(containerd: Containerd, pod: MadePod) -> list[float]:
-    """Return for how long each attempt ran user code, in milliseconds."""
+    """Return the milliseconds of user code in each attempt."""
     seeded = random.Random(1)
     leaked = []
     with grpc.insecure_channel(f"unix://{containerd.socket}", options=CHANNEL_OPTIONS) as channel:
@@ -133,7 +133,7 @@ def _leaks(containerd: Containerd, pod: MadePod) -> list[float]:
             end = time.monotonic() + ENDED_WITHIN_S
             while (status := runtime.status(started)).state != cri.CONTAINER_EXITED:
                 if time.monotonic() > end:
-                    msg = f"expected attempt {attempt} to end, it runs"
+                    msg = f"attempt {attempt} still runs after {ENDED_WITHIN_S:.0f} s"
                     raise RuntimeError(msg)
                 time.sleep(0.01)
             ran_ns = status.finished_at - status.started_at if status.started_at > 0 else 0
@@ -142,35 +142,35 @@ def _leaks(containerd: Containerd, pod: MadePod) -> list[float]:
 
 
 def _wedged(containerd: Containerd) -> float:
-    """Return the milliseconds from Submit to all pods seen down, with the runtime stopped."""
+    """Return the milliseconds from Submit until all pods are seen down, with a stopped runtime."""
     with ExitStack() as stack:
         agent, people = _agent(stack, containerd, None)
         pods = [
             make_pod(containerd.socket, namespace=NAMESPACE, daemonset=NAME)
             for _ in range(WEDGED_PODS)
         ]
-        with agent.local() as door:
+        with agent.local() as client:
             _wait_listed(agent.files.folder / "state/listing.json", [pod.uid for pod in pods])
             text = _command(people, pods=len(pods), hold_s=HOLD_S)
             containerd.pause()
             try:
                 begun = time.perf_counter()
-                told = door.submit(people.signed(text, "ana bo"))
+                progress = client.submit(people.signed(text, "ana bo"))
                 taken = time.perf_counter() - begun
             finally:
                 containerd.resume()
-        _verify_down(parse_entry(told[-1].finished.entry).body, len(pods))
+        _verify_down(parse_entry(progress[-1].finished.entry).body, len(pods))
         for pod in pods:
             remove_pod(containerd.socket, pod)
         return taken * 1e3
 
 
 def _wait_listed(listing: Path, uids: list[str]) -> None:
-    """Wait until the agent has noted the pods, as one that runs for longer always has."""
+    """Wait until the agent has saved a listing with these pods, as a longer running agent has."""
     end = time.monotonic() + LISTED_WITHIN_S
     while not (listing.exists() and all(uid in listing.read_text() for uid in uids)):
         if time.monotonic() > end:
-            msg = f"expected {len(uids)} pods in {listing}, got others"
+            msg = f"{listing} lacks some of {len(uids)} pods after {LISTED_WITHIN_S:.0f} s"
             raise RuntimeError(msg)
         time.sleep(0.1)
 
@@ -188,9 +188,10 @@ def _agent(
 
 
 def _stop(agent: AgentProcess, people: Organisation, *, pods: int, hold_s: int) -> None:
-    with agent.local() as door:
-        told = door.submit(people.signed(_command(people, pods=pods, hold_s=hold_s), "ana bo"))
-    _verify_down(parse_entry(told[-1].finished.entry).body, pods)
+    with agent.local() as client:
+        raw = people.signed(_command(people, pods=pods, hold_s=hold_s), "ana bo")
+        progress = client.submit(raw)
+    _verify_down(parse_entry(progress[-1].finished.entry).body, pods)
 
 
 def _command(people: Organisation, *, pods: int, hold_s: int) -> bytes:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keeping holds costs: CPU and wake-ups of the agent, over those of plain polling at 4 Hz.
+"""Measure CPU and wake-ups of an agent that keeps holds, against plain polling at 4 Hz.
 
-110 pods of a simulated runtime behind a socket, with real control groups beside it; the agent and
-the loop run at the same time, so that both meet the same machine.
+A simulated runtime serves 110 pods on a socket, and each pod has a real control group.  The agent
+and the polling loop run at the same time, under the same load of the machine.
 """
 
 import subprocess
@@ -62,7 +62,7 @@ def costs() -> Iterator[Row]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Spent:
-    """What a process has used: CPU seconds, and waits that it asked for."""
+    """What a process has used: CPU seconds and voluntary context switches."""
 
     cpu_s: float
     wakeups: float
@@ -79,7 +79,7 @@ class _Spent:
         return cls(cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S, wakeups=waits)
 
     def per_hour(self, before: "_Spent", seconds: float) -> "_Spent":
-        """Return what an hour of it would use."""
+        """Return the use in an hour, from the difference to `before` over `seconds`."""
         hours = seconds / 3_600
         return _Spent(
             cpu_s=(self.cpu_s - before.cpu_s) / hours,
@@ -116,9 +116,9 @@ def _hold(agent: AgentProcess, people: Organisation, name: str) -> None:
         max_pods_per_node=PODS,
         created=datetime.now(UTC).replace(microsecond=0),
     )
-    with agent.local() as door:
-        told = door.submit(people.signed(text, "ana bo"))
-    body = parse_entry(told[-1].finished.entry).body
+    with agent.local() as client:
+        progress = client.submit(people.signed(text, "ana bo"))
+    body = parse_entry(progress[-1].finished.entry).body
     if not isinstance(body, Finished) or not body.held:
         msg = f"expected pods of {name} held, got {body}"
         raise RuntimeError(msg)
@@ -126,14 +126,14 @@ def _hold(agent: AgentProcess, people: Organisation, name: str) -> None:
 
 @contextmanager
 def _child(module: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a module of ours until the end, from when it says that it is ready."""
+    """Start a module as a process, wait until it prints "ready", and end it with the context."""
     child = subprocess.Popen(
         [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True
     )
     try:
         assert child.stdout is not None
         if child.stdout.readline().strip() != "ready":
-            msg = f"expected {module} to get ready, it ended"
+            msg = f"{module} ended before it was ready"
             raise RuntimeError(msg)
         yield child
     finally:
@@ -143,7 +143,7 @@ def _child(module: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
 
 @contextmanager
 def _groups(socket: Path) -> Iterator[str]:
-    """Make the control groups of all pods, and of their containers, and remove them in the end."""
+    """Make the control groups of all pods; remove them with the context."""
     top = f"bg-bench-{uuid.uuid4().hex[:8]}"
     roots = [Path("/sys/fs/cgroup") / tree for tree in _TREES]
     with grpc.insecure_channel(f"unix://{socket}", options=CHANNEL_OPTIONS) as channel:

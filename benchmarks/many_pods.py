@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.many_pods SOCKET PODS SETS`: a simulated runtime full of pods.
+"""Run a simulated runtime with many pods: `python -m benchmarks.many_pods SOCKET PODS SETS`.
 
-SETS DaemonSets with one pod each and bare pods for the rest.  No kubelet runs: what is stopped
-stays stopped, so that only looking is measured.
+It has SETS DaemonSets with one pod each, and bare pods for the rest.  No kubelet runs and nothing
+restarts a stopped pod, so that a benchmark measures only the agent's looks.
 """
 
 import asyncio

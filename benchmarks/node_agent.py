@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent as a node has it: `python -m benchmarks.node_agent serve --config FILE`.
+"""Run the agent with a node's packages: `python -m benchmarks.node_agent serve --config FILE`.
 
-A node installs four packages; a developer's environment has more, and structlog takes rich along
-where it finds it.  What a node does not have is made unfindable here before the agent is imported.
+A node installs four packages.  A developer's environment has more, and structlog imports rich if it
+is installed.  So this program makes the import of those packages fail before it imports the agent.
 """
 
 import sys

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m benchmarks.poll_lists SOCKET`: both lists of a runtime, four times a second, for ever.
+"""Fetch both lists of a runtime four times a second: `python -m benchmarks.poll_lists SOCKET`.
 
-The agent's own client is used, so that the ratio says what holding adds to looking.
+It uses the agent's own client, so that the ratio shows what a hold adds to plain polling.
 """
 
 import asyncio

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One measurement: two samplers that take turns, and the row that is printed of their medians.
+"""Compare two samplers that alternate, and make the printed row from their medians.
 
-A sampler runs its side once and returns what it took, in the row's unit.  The side that begins
-changes every round, so neither always meets the caches the other has warmed.  Round 0 is thrown
-away.
+A sampler runs its side once and returns the result in the row's unit.  The first side changes every
+round, so that neither always runs with caches that the other has warmed.  Round 0 is discarded.
 """
 
 import statistics
@@ -14,7 +13,7 @@ Row = dict[str, str | int | float]
 
 
 def compare(bench: str, ours: Sampler, reference: Sampler, *, rounds: int, unit: str) -> Row:
-    """Run both sides `rounds` times in turn and return the row of their medians."""
+    """Run both sides alternately, `rounds` times each, and return the row of their medians."""
     taken: dict[Sampler, list[float]] = {ours: [], reference: []}
     for number in range(rounds + 1):
         for sampler in (ours, reference) if number % 2 else (reference, ours):
@@ -25,7 +24,7 @@ def compare(bench: str, ours: Sampler, reference: Sampler, *, rounds: int, unit:
 
 
 def row(bench: str, ours: list[float], reference: list[float], *, unit: str) -> Row:
-    """Return what is printed of two equally long series of samples."""
+    """Return the row to print for two equally long series of samples."""
     if len(ours) != len(reference):
         msg = f"expected two series of one length, got {len(ours)} and {len(reference)}"
         raise ValueError(msg)

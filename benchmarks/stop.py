@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a signed stop costs over the runtime's own: `stop-1-pod`, `stop-30-pods`.
+"""Measure a signed stop against plain calls to the runtime: `stop-1-pod`, `stop-30-pods`.
 
-Ours is one Submit of an approved command to a real agent process over a real containerd, until the
-stream says *finished*: decided, recorded, planned, stopped and seen down.  The reference is what
-anybody must do with the same pods: `StopContainer` on each, as many at a time, and one
-`ListContainers` to look.  Both sides get fresh identical pods whose process obeys TERM; making and
-removing them is not timed.
+Our side is one Submit of an approved command to a real agent process over a real containerd, until
+the stream says *finished*: decided, recorded, planned, stopped and seen down.  The reference is the
+least that stops the same pods: `StopContainer` on each, as many at a time, and one `ListContainers`
+to look.  Both sides get new identical pods whose process obeys TERM.  The time to make and remove
+them does not count.
 """
 
 import tempfile
@@ -33,7 +33,7 @@ ROUNDS = {1: 15, 30: 7}
 
 
 def measure() -> Iterator[Row]:
-    """Yield both rows; raise `lab.LabUnavailable` where no containerd can run."""
+    """Yield both rows; raise `lab.LabUnavailable` if this machine cannot run containerd."""
     with tempfile.TemporaryDirectory(prefix="bg-bench-") as folder, Containerd() as containerd:
         tls = Tls.make()
         organisation = Organisation(couriers=tls.pins)
@@ -42,9 +42,9 @@ def measure() -> Iterator[Row]:
         ).write()
         with AgentProcess(files) as agent:
             agent.wait_ready()
-            with agent.local() as door, ThreadPoolExecutor(WIDTH) as pool:
+            with agent.local() as client, ThreadPoolExecutor(WIDTH) as pool:
                 reference = _Runtime(containerd.socket, pool)
-                ours = _Agent(containerd.socket, pool, door, organisation)
+                ours = _Agent(containerd.socket, pool, client, organisation)
                 for count, rounds in ROUNDS.items():
                     yield compare(
                         f"stop-{count}-pod{'s' if count > 1 else ''}",
@@ -56,7 +56,7 @@ def measure() -> Iterator[Row]:
 
 
 class _Side:
-    """Fresh pods before, none after; only `_stop` is timed."""
+    """Makes new pods, times `_stop`, and removes the pods."""
 
     daemonset: str
 
@@ -82,10 +82,10 @@ class _Agent(_Side):
     daemonset = "telemetry"
 
     def __init__(
-        self, socket: Path, pool: ThreadPoolExecutor, door: Door, organisation: Organisation
+        self, socket: Path, pool: ThreadPoolExecutor, client: Door, organisation: Organisation
     ) -> None:
         super().__init__(socket, pool)
-        self._door = door
+        self._client = client
         self._organisation = organisation
 
     def _stop(self, pods: Sequence[MadePod]) -> float:
@@ -97,7 +97,7 @@ class _Agent(_Side):
         )
         raw = self._organisation.signed(text, "ana bo")
         begun = time.perf_counter()
-        progress = self._door.submit(raw)
+        progress = self._client.submit(raw)
         taken = time.perf_counter() - begun
         last = parse_entry(progress[-1].finished.entry).body
         if not isinstance(last, Finished) or (last.result, last.down) != ("done", len(pods)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`breakglass-agent serve` on a kernel that offers no limits: what the watch alone can do."""
+"""Run `breakglass-agent serve` on a kernel that offers no limits, to measure the watch alone."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ def main() -> None:
     from breakglass.core.gates import Limit, Oci  # noqa: PLC0415
 
     class NoLimits(HostLimits):
-        """No limit holds here, as on a node whose pods are virtual machines."""
+        """Offers no limit, as on a node whose pods are virtual machines."""
 
         def current(self, group: PodGroup, oci: Oci, *, early: bool = False) -> tuple[Limit, ...]:
             del group, oci, early

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs for those who work on breakglass; nothing of the product imports them."""
+"""Programs for developers of breakglass; the installed package does not import them."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hostile input for every parser: `python -m tools.fuzz --seconds N --seed N`.
+"""Give hostile input to every parser: `python -m tools.fuzz --seconds N --seed N`.
 
-Good inputs are mutated (bits, cuts, splices, repeated and foreign pieces) and given to the parser
-that would meet them.  One property for all: a value comes back, or the error that the parser names;
-anything else is printed with the bytes that made it, and the status is 1.
+The program mutates good inputs (flips bits, cuts, splices, repeats, inserts foreign pieces) and
+gives each to its parser.  Every parser must return a value or raise an error that its target names.
+The program prints any other exception with the input that caused it, and then exits with 1.
 """
 
 import argparse
@@ -94,7 +94,7 @@ def targets() -> tuple[Target, ...]:
 
 
 def kernel_targets() -> tuple[Target, ...]:
-    """Return the parsers of what kernel, kubelet and containers leave in files and folders."""
+    """Return the parsers of files and names that the kernel, kubelet and containers write."""
     uid = "12345678-1234-4123-8123-123456789abc"
     logs = f"kube-system_telemetry-x2b4z_{uid}".encode()
     groups = (f"pod{uid}", f"kubepods-burstable-pod{uid.replace('-', '_')}.slice")
@@ -126,7 +126,7 @@ def kernel_targets() -> tuple[Target, ...]:
 
 
 def mutant(chance: random.Random, seeds: tuple[bytes, ...]) -> bytes:
-    """Return a good input with a few things wrong."""
+    """Return a good input with one to four mutations."""
     raw = bytearray(chance.choice(seeds))
     for _ in range(chance.randint(1, 4)):
         place = chance.randrange(len(raw) + 1)
@@ -146,8 +146,8 @@ def mutant(chance: random.Random, seeds: tuple[bytes, ...]) -> bytes:
 
 
 def main() -> int:
-    """Fuzz for a time; sum up in figures."""
-    parser = argparse.ArgumentParser(description="hostile input for every parser")
+    """Fuzz for `--seconds` and print a summary; return the exit status."""
+    parser = argparse.ArgumentParser(description="give hostile input to every parser")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
@@ -163,12 +163,12 @@ def main() -> int:
             accepted += 1
         except target.errors:
             continue
-        except Exception as error:  # noqa: BLE001 - this is what is looked for
+        except Exception as error:  # noqa: BLE001 - any other exception is the defect to report
             broken += 1
             print(f"{target.name}: {type(error).__name__}: {error}: {raw[:MAX_SHOWN]!r}")
     print(
         f"fuzz {'ok' if not broken else 'failed'}: {len(found)} parsers, {tried} inputs,"
-        f" {accepted} accepted, {broken} neither value nor refusal, seed {chosen.seed}"
+        f" {accepted} accepted, {broken} unexpected exceptions, seed {chosen.seed}"
     )
     return int(bool(broken))
 

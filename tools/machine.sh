@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# What tests and demos need of the machine itself, from Debian's packages.  As root it installs what
-# is missing and says so; otherwise it says what will be skipped, and why.  Services that packages
-# bring are not started: tests start their own, in their own folders.
+# Install the Debian packages that tests and demos need.  As root it installs what is missing and
+# says so; otherwise it says what will be skipped, and why.  It starts no service of those packages:
+# tests start their own, in their own folders.
 #
 #   tools/machine.sh test | containerd | simulated | guest
 set -eu
@@ -21,12 +21,12 @@ need() {  # PACKAGE PURPOSE COMMAND-OR-FILE
 
 need openssh-client "approvals are made by the real ssh-keygen" ssh-keygen
 if [ "$1" = guest ]; then
-    need iproute2 "a network namespace of the guest's own" ip
+    need iproute2 "a network namespace for the guest" ip
     need qemu-system-x86 "the guest" qemu-system-x86_64
     need mmdebstrap "the guest's root" mmdebstrap
     need e2fsprogs "the guest's drives" mke2fs
-    need gcc "what the pods run" gcc
-    need libc6-dev "what the pods run" /usr/include/stdio.h
+    need gcc "the pods' programs" gcc
+    need libc6-dev "the pods' programs" /usr/include/stdio.h
 elif [ "$1" != simulated ]; then
     need containerd "pods in a real runtime" containerd
     need runc "pods in a real runtime" runc
@@ -34,32 +34,32 @@ elif [ "$1" != simulated ]; then
     need iproute2 "a network namespace without resolver and routes" ip
 fi
 if [ "$1" = test ]; then
-    need openssh-server "commands carried over ssh" sshd
-    need crun "pods whose containers another program makes" crun
+    need openssh-server "commands over ssh" sshd
+    need crun "pods with another OCI runtime" crun
     need gcc "the software security key for sk signatures" gcc
     need libc6-dev "the software security key for sk signatures" /usr/include/stdio.h
-    need strace "the proof that no name is resolved" strace
-    need systemd "the unit's check" systemd-analyze
-    need e2fsprogs "a small file system that fills up" mkfs.ext4
+    need strace "the test that no name is resolved" strace
+    need systemd "the check of the unit files" systemd-analyze
+    need e2fsprogs "a small file system for the full-disk tests" mkfs.ext4
     need mmdebstrap "a node with a real systemd" mmdebstrap
 fi
 
 if [ -z "$missing" ]; then
     if [ "$(id -u)" != 0 ] && [ "$1" = test ]; then
-        echo "machine: not root: tests with containerd, namespaces and systemd are skipped"
+        echo "machine: not root: tests with containerd, namespaces or systemd are skipped"
     fi
     exit 0
 fi
 if [ "$(id -u)" != 0 ]; then
-    echo "machine: not root, so nothing is installed; what needs these is skipped:$reasons"
+    echo "machine: not root, so it installs nothing; tests that need these are skipped:$reasons"
     exit 0
 fi
 if ! command -v apt-get >/dev/null; then
-    echo "machine: no apt-get here; what needs these is skipped:$reasons"
+    echo "machine: no apt-get, so it installs nothing; tests that need these are skipped:$reasons"
     exit 0
 fi
 
-echo "machine: installing from Debian's packages:$reasons"
+echo "machine: installing Debian packages:$reasons"
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -67,11 +67,11 @@ if [ ! -e "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq || echo "machine: apt-get update failed; going on with the lists that are here"
-# One by one when all together cannot be: one package that conflicts must not cost the others.
+apt-get update -qq || echo "machine: apt-get update failed; using the existing package lists"
+# If installing all of them fails, install one by one: one conflict must not block the others.
 # shellcheck disable=SC2086
 apt-get install -y -qq --no-install-recommends --no-upgrade $missing >/dev/null ||
     for package in $missing; do
         apt-get install -y -qq --no-install-recommends --no-upgrade "$package" >/dev/null ||
-            echo "machine: $package cannot be installed; what needs it is skipped"
+            echo "machine: cannot install $package; tests that need it are skipped"
     done

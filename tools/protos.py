@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make breakglass/_pb from proto/, or with --check say whether it is what proto/ makes.
+"""Generate breakglass/_pb from proto/, or with --check compare it with what proto/ generates.
 
     python tools/protos.py            rewrite breakglass/_pb
     python tools/protos.py --check    change nothing; exit 1 and name what differs
 
-Only messages are generated: the methods of our services are wired by hand, each from one table.
+It generates messages only; the code registers the methods of each service by hand, from one table.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def generate(into: Path) -> None:
 
 
 def differences(made: Path, committed: Path) -> list[str]:
-    """Return the relative paths that stand in one tree only, or differ."""
+    """Return the relative paths of files that differ or exist in one tree only."""
     names = {path.relative_to(tree) for tree in (made, committed) for path in _files(tree)}
     return sorted(str(name) for name in names if not _same(made / name, committed / name))
 
@@ -49,7 +49,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def main() -> int:
-    """Do what the arguments say; return the exit status."""
+    """Generate or compare, as the arguments say; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing, only compare")
     check = parser.parse_args().check
@@ -60,7 +60,7 @@ def main() -> int:
         if check:
             for name in differing:
                 sys.stderr.write(
-                    f"expected breakglass/_pb/{name} as proto/ makes it, got another\n"
+                    f"breakglass/_pb/{name} differs from what proto/ generates: run `make protos`\n"
                 )
             return 1 if differing else 0
         shutil.rmtree(PACKAGE, ignore_errors=True)

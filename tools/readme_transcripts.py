@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run what a page shows: `python -m tools.readme_transcripts README.md`.
+"""Run the commands of a page and compare their output: `python -m tools.readme_transcripts FILE`.
 
-Each fenced block marked `console` holds commands after "$ " and the output they must print, on
+Each fenced block marked `console` has commands after "$ " and the output that they must print, on
 stdout and stderr together; a line "..." stands for any lines.  All blocks of a page run in one
-shell, one after another, in an empty folder with the environment's programs first on PATH.  A
-command that fails is an error unless the page shows how it goes on (`|| echo`).
+shell, in order, in an empty folder with the environment's programs first on PATH.  A command that
+fails is an error, unless the page shows how to continue (`|| echo`).
 """
 
 import os
@@ -20,7 +20,7 @@ STEP_S = 120
 
 
 def commands(page: str) -> list[tuple[str, list[str]]]:
-    """Return each command of a page with the lines it must print."""
+    """Return each command of a page with the lines that it must print."""
     found: list[tuple[str, list[str]]] = []
     for block in BLOCK.findall(page):
         for line in block.splitlines():
@@ -32,7 +32,7 @@ def commands(page: str) -> list[tuple[str, list[str]]]:
 
 
 def fits(expected: list[str], got: list[str]) -> bool:
-    """Tell whether lines are those expected, where "..." stands for any."""
+    """Return whether lines match the expected ones, in which "..." stands for any lines."""
     if not expected:
         return not got
     if expected[0] == "...":
@@ -41,7 +41,7 @@ def fits(expected: list[str], got: list[str]) -> bool:
 
 
 def run(shown: list[tuple[str, list[str]]], folder: str) -> str:
-    """Run the commands in one shell; return all they printed, with a mark after each."""
+    """Run the commands in one shell; return all output, with a mark after each command."""
     script = "exec 2>&1 </dev/null\n" + "".join(
         f"{command}\necho '{MARK.format(number)}'$?\n" for number, (command, _) in enumerate(shown)
     )
@@ -61,7 +61,7 @@ def run(shown: list[tuple[str, list[str]]], folder: str) -> str:
 
 
 def main(page: Path) -> int:
-    """Run a page's transcripts; print what is not as shown and return 1, or return 0."""
+    """Run a page's commands; print each whose output differs and return 1, or return 0."""
     shown = commands(page.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory(prefix="bg-readme-") as folder:
         rest = run(shown, folder)
@@ -71,8 +71,8 @@ def main(page: Path) -> int:
         status, _, rest = rest.partition("\n")
         if status != "0" or not fits(expected, got.splitlines()):
             wrong += 1
-            print(f"{page}: not as shown (status {status or 'none'}): $ {command}\n{got}")
-    print(f"{page}: {len(shown)} commands run, {wrong} not as shown")
+            print(f"{page}: output differs (status {status or 'none'}): $ {command}\n{got}")
+    print(f"{page}: {len(shown)} commands run, {wrong} with other output than shown")
     return int(bool(wrong) or not shown)
 
 

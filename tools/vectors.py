@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the vectors of tests/vectors, or with --check say whether they are what their scripts make.
+"""Make the vectors of tests/vectors, or with --check compare them with what their scripts make.
 
     python -m tools.vectors            rewrite them
     python -m tools.vectors --check    change nothing; exit 1 and name what differs
 
-A script is a module `tests/vectors/build_*.py` with `FOLDER`, where its vectors stand, and
-`build(folder)`, which writes all of them below a folder.  A vector that no script makes again was
-recorded from another program, and says so in its `origin:`; one that names a script there and is
-not made by it is left over, and differs.
+A script is a module `tests/vectors/build_*.py` with `FOLDER`, the folder of its vectors, and
+`build(folder)`, which writes all of them below a folder.  A vector that no script makes was
+recorded from another program, and its `origin:` says so.  A vector whose `origin:` names a script
+that does not make it is obsolete, and counts as a difference.
 """
 
 import argparse
@@ -22,7 +22,7 @@ VECTORS = ROOT / "tests" / "vectors"
 
 
 def make(into: Path) -> None:
-    """Write every vector that has a script, laid out below `into` as below tests/vectors."""
+    """Write every vector that has a script below `into`, in the layout of tests/vectors."""
     for script in sorted(VECTORS.glob("build_*.py")):
         module = importlib.import_module(f"tests.vectors.{script.stem}")
         folder = into / Path(module.FOLDER).relative_to(VECTORS)
@@ -31,7 +31,7 @@ def make(into: Path) -> None:
 
 
 def differences(made: Path) -> list[str]:
-    """Return the relative paths of vectors that are not committed as they are made."""
+    """Return the relative paths of vectors that differ from what their scripts make."""
     paths = {path.relative_to(made): path for path in made.rglob("*.txt")}
     differing = [
         name
@@ -49,7 +49,7 @@ def _names_a_script(path: Path) -> bool:
 
 
 def main() -> int:
-    """Do what the arguments say; return the exit status."""
+    """Make or compare the vectors, as the arguments say; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing, only compare")
     check = parser.parse_args().check
@@ -60,9 +60,9 @@ def main() -> int:
             shutil.copytree(made, VECTORS, dirs_exist_ok=True)
         differing, count = differences(made), sum(1 for _ in made.rglob("*.txt"))
     for name in differing:
-        sys.stderr.write(f"expected tests/vectors/{name} as its script makes it, got another\n")
+        sys.stderr.write(f"tests/vectors/{name} differs from what its script makes\n")
     if not differing:
-        sys.stdout.write(f"vectors: {count} as their scripts make them\n")
+        sys.stdout.write(f"vectors: {count}, all as their scripts make them\n")
     return 1 if differing else 0
 
 
