@@ -27,7 +27,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Print the simulated worlds of a test below its failure."""
     report = yield
-    if report.failed and report.when == "call":
+    if report.failed:
         report.sections.extend(worlds.sections())
     if report.when == "teardown":
         worlds.forget()
