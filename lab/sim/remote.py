@@ -58,8 +58,8 @@ class KernelServer:
                 host = self._kernel.host
                 return {"value": [host.layout, host.systemd, host.oci]}
             case "wait":
-                born = await self._pod_events.wait(*arguments)
-                return {"value": [[one.uid, one.namespace, one.name] for one in born]}
+                events = await self._pod_events.wait(*arguments)
+                return {"value": [[one.uid, one.namespace, one.name] for one in events]}
             case "present":
                 there = self._pod_events.present()
                 return {"value": [[one.uid, one.namespace, one.name] for one in there]}

@@ -15,7 +15,7 @@ from tests.contract import rigs
 from tests.contract.rigs import Made, Rig
 
 TELEMETRY = Workload(namespace="default", name="telemetry")
-NOBODY = "ab" * 32
+UNKNOWN_ID = "ab" * 32
 
 
 async def find(runtime: CriRuntime, made: Made) -> Pod:
@@ -109,8 +109,8 @@ async def test_an_unknown_id_is_gone_and_nothing_else_happens(
 ) -> None:
     """Both OK and NOT_FOUND mean that the container is gone; other pods keep running."""
     made = await rig.pod()
-    await runtime.stop_container(NOBODY, timeout_s=0, deadline_s=10)
-    assert await runtime.container(NOBODY) is None
+    await runtime.stop_container(UNKNOWN_ID, timeout_s=0, deadline_s=10)
+    assert await runtime.container(UNKNOWN_ID) is None
     assert await state_of(runtime, made) is ContainerState.RUNNING
 
 
@@ -161,7 +161,7 @@ async def test_a_created_container_is_left_as_it_is(rig: Rig, runtime: CriRuntim
 async def test_a_deadline_within_the_grace_is_refused(rig: Rig, runtime: CriRuntime) -> None:
     """A call that ends before the grace period is over would leave the container running."""
     with pytest.raises(ValueError, match="deadline"):
-        await runtime.stop_container(NOBODY, timeout_s=5, deadline_s=5)
+        await runtime.stop_container(UNKNOWN_ID, timeout_s=5, deadline_s=5)
 
 
 async def test_a_stuck_runtime_costs_a_deadline_and_no_more(rig: Rig, runtime: CriRuntime) -> None:
@@ -212,7 +212,7 @@ async def test_a_runtime_that_returns_is_found_at_once(rig: Rig, runtime: CriRun
 
 async def test_a_missing_socket_is_an_error_at_once(rig: Rig) -> None:
     """A wrong path gives an error with a hint, without waiting for a timeout."""
-    client = CriRuntime(rig.socket.with_name("nobody.sock"))
+    client = CriRuntime(rig.socket.with_name("missing.sock"))
     begun = time.monotonic()
     with pytest.raises(RuntimeUnavailable) as caught:
         await client.version()

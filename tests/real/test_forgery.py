@@ -91,7 +91,7 @@ def _doubled_line(raw: bytes) -> bytes:
 
 FORGERIES: dict[str, tuple[str, Callable[[Scene], bytes]]] = {
     "too few": ("quorum-short", lambda s: s.signed(s.command(), "ana")),
-    "nobody": ("unsigned", lambda s: s.command()),
+    "no approval": ("unsigned", lambda s: s.command()),
     "one person, two keys": (
         "same-person",
         lambda s: (
@@ -200,7 +200,7 @@ def test_a_megabyte_is_refused_by_the_transport(scene: Scene) -> None:
     ("who", "code"),
     [
         ("revoked", "courier-unknown"),
-        ("nobody", "tls-no-certificate"),
+        ("no certificate", "tls-no-certificate"),
         ("foreign", "tls-untrusted"),
     ],
 )
@@ -209,7 +209,11 @@ def test_a_client_that_is_no_courier_is_refused_and_recorded(
 ) -> None:
     """A revoked courier's call is refused; without our CA's certificate the handshake fails."""
     foreign = make_courier(make_ca("example", now=TLS_NOW), "bastion", now=TLS_NOW)
-    identity = {"revoked": scene.tls.couriers["revoked"], "nobody": None, "foreign": foreign}[who]
+    identity = {
+        "revoked": scene.tls.couriers["revoked"],
+        "no certificate": None,
+        "foreign": foreign,
+    }[who]
     with scene.agent.remote(identity) as client, pytest.raises(grpc.RpcError) as caught:
         client.submit(scene.signed(scene.command()))
     wanted = grpc.StatusCode.PERMISSION_DENIED if who == "revoked" else grpc.StatusCode.UNAVAILABLE

@@ -156,17 +156,17 @@ def test_a_new_pod_is_gated_before_anything_starts(node: RealNode, oci: str) -> 
     """The new pod's log folder has its name, so even its sandbox fails at the gate."""
     old = node.kubelet.pod(handler=oci)
     node.stop()
-    born = node.kubelet.born(handler=oci)
-    until(lambda: "0" in born.limits, "a gate")
-    until(lambda: born.limits == SHUT, "the whole gate")
+    newborn = node.kubelet.born(handler=oci)
+    until(lambda: "0" in newborn.limits, "a gate")
+    until(lambda: newborn.limits == SHUT, "the whole gate")
     if oci == "runc":
-        node.kubelet.fails(node.kubelet.run_sandbox, born)
+        node.kubelet.fails(node.kubelet.run_sandbox, newborn)
     until(lambda: len(node.hold().pods) == 2, "both pods")
     assert node.release().result == "released"
-    assert (old.limits, born.limits) == (OPEN, OPEN)
-    node.kubelet.run_sandbox(born)
-    node.kubelet.start(born)
-    until(lambda: born.starts == 1, "the new pod's start")
+    assert (old.limits, newborn.limits) == (OPEN, OPEN)
+    node.kubelet.run_sandbox(newborn)
+    node.kubelet.start(newborn)
+    until(lambda: newborn.starts == 1, "the new pod's start")
 
 
 def test_a_held_revision_leaves_the_other_one_alone(node: RealNode) -> None:
@@ -190,11 +190,11 @@ def test_a_new_pod_without_a_log_folder_is_gated_before_its_container_starts(
 ) -> None:
     """With the logs elsewhere its control group is the only event; the sandbox has its name."""
     node.stop()
-    born = node.kubelet.born(logged=False)
-    node.kubelet.run_sandbox(born)
-    until(lambda: born.limits == SHUT, "a gate between sandbox and container")
-    node.kubelet.fails(node.kubelet.start, born)
-    assert not born.starts
+    newborn = node.kubelet.born(logged=False)
+    node.kubelet.run_sandbox(newborn)
+    until(lambda: newborn.limits == SHUT, "a gate between sandbox and container")
+    node.kubelet.fails(node.kubelet.start, newborn)
+    assert not newborn.starts
 
 
 def test_a_pod_whose_event_was_missed_is_stopped_by_the_watch(node: RealNode) -> None:
@@ -230,15 +230,15 @@ def test_a_killed_agent_leaves_the_gate_and_the_next_one_keeps_the_hold(node: Re
     node.agent.kill()
     node.kubelet.fails(node.kubelet.start, pod)
     (pod.directory("pids") / "pids.max").write_text(TASKS)
-    born = node.kubelet.born()
-    node.kubelet.run_sandbox(born)
+    newborn = node.kubelet.born()
+    node.kubelet.run_sandbox(newborn)
     node.start()
-    assert pod.limits == born.limits == SHUT  # without waiting: the agent has logged "ready"
+    assert pod.limits == newborn.limits == SHUT  # without waiting: the agent has logged "ready"
     node.kubelet.fails(node.kubelet.start, pod)
-    node.kubelet.fails(node.kubelet.start, born)
+    node.kubelet.fails(node.kubelet.start, newborn)
     assert node.hold().left_s > 3000
     node.release()
-    assert pod.limits == born.limits == OPEN
+    assert pod.limits == newborn.limits == OPEN
     node.checked_state()
 
 
@@ -326,9 +326,9 @@ def test_a_workload_without_pods_is_held_for_later_pods(node: RealNode) -> None:
     end = node.stop()
     assert (end.result, end.pods) == ("nothing", 0)
     assert end.note.startswith("0 pods now, held for 1h")
-    born = node.kubelet.born()
-    until(lambda: born.limits == SHUT, "a gate")
-    node.kubelet.fails(node.kubelet.run_sandbox, born)
+    newborn = node.kubelet.born()
+    until(lambda: newborn.limits == SHUT, "a gate")
+    node.kubelet.fails(node.kubelet.run_sandbox, newborn)
 
 
 def test_a_hold_longer_than_the_policy_allows_is_refused(node: RealNode) -> None:
