@@ -28,7 +28,7 @@ from lab import images, leftovers
 from lab.containerd import CHANNEL_OPTIONS, Containerd
 
 WITNESS = "localhost/witness:1"
-SOURCE = Path(__file__).parents[1] / "kubernetes" / "witness.c"
+SOURCE = Path(__file__).parents[2] / "lab" / "kubernetes" / "witness.c"
 REVISION = "fc555b4c5"
 TASKS = "1024"
 DESCENDANTS = "cgroup.max.descendants"
