@@ -381,7 +381,7 @@ def test_nobody_is_left_to_approve() -> None:
     verdict = refused(org.decide(org.command(requester="ana"), "ana"))
     assert (verdict.reason, verdict.have) == (Reason.REQUESTER_APPROVED, "0")
     verdict = refused(org.decide(org.command(requester="ana"), "bo"))
-    assert verdict.hint.endswith("still needs 1 of nobody left")
+    assert verdict.hint.endswith("still needs 1 of this group, but no other member may approve")
 
 
 def test_a_defect_is_the_most_telling_reason(org: Organisation) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entries have one spelling, and nothing but that spelling is read."""
+"""Entries have one canonical encoding, and `parse_entry` accepts no other."""
 
 import json
 from datetime import UTC, datetime
@@ -141,12 +141,12 @@ def test_an_entry_reads_back_as_it_was_written(body: Stopped) -> None:
     ("change", "message"),
     [
         ((b'"stopped"', b'"started-x"'), "known kind"),
-        ((b'"active":2', b'"active": 2'), "one spelling"),
+        ((b'"active":2', b'"active": 2'), "canonical encoding"),
         ((b'"active":2', b'"active":2,"more":1'), "no key"),
         ((b'"active":2', b'"active":"2"'), "an integer"),
         ((b'"active":2', b'"passive":2'), "the key active"),
-        ((b".789Z", b".78Z"), "another text"),
-        ((b"2026-11-21T", b"yesterday T"), "another text"),
+        ((b".789Z", b".78Z"), "UTC time in milliseconds"),
+        ((b"2026-11-21T", b"yesterday T"), "UTC time in milliseconds"),
         ((b"2026-11-21T", b"2026-11-31T"), "a time that exists"),
     ],
 )
@@ -166,7 +166,7 @@ def test_keys_have_one_order(body: Stopped) -> None:
         if isinstance(value, list) and value and isinstance(value[0], dict):
             others.append({**whole, key: [dict(reversed(value[0].items())), *value[1:]]})
     for other in others:
-        with pytest.raises(Malformed, match="keys in the one order") as refusal:
+        with pytest.raises(Malformed, match="keys in the schema's order") as refusal:
             parse_entry(json.dumps(other, separators=(",", ":")).encode())
         assert refusal.value.stable_code == "not-canonical"
 

@@ -152,7 +152,7 @@ def test_what_is_owed_is_known() -> None:
 def test_a_pod_has_one_outcome() -> None:
     """A second outcome of one pod, or one of a pod that was not planned, cannot follow."""
     state = after(accepted(), planned("a"), ended("a"))
-    with pytest.raises(LogTampered, match="a planned pod of one once"):
+    with pytest.raises(LogTampered, match="one outcome for each planned pod of one"):
         fold(state, Entry(stamp=STAMP, body=ended("a")))
 
 

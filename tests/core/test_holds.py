@@ -201,7 +201,7 @@ def test_the_last_count_may_follow_a_holds_end() -> None:
     state = fold(state, at(6_000, Enforced(id="one", attempts=1, stops=0, resets=0, leaked_ms=0)))
     assert the_hold(state).attempts == 1
     assert not the_hold(state).is_active
-    with pytest.raises(LogTampered, match="expected a hold, got an entry of never"):
+    with pytest.raises(LogTampered, match="expected a hold of command never, got none"):
         fold(state, at(7_000, Enforced(id="never", attempts=1, stops=0, resets=0, leaked_ms=0)))
 
 

@@ -81,7 +81,7 @@ def test_a_pod_with_nothing_live_needs_no_step() -> None:
     assert isinstance(planned, Plan)
     assert planned.steps == ()
     assert [(one.pod.name, one.reason) for one in planned.skipped] == [
-        ("telemetry-kwbrj", "nothing live")
+        ("telemetry-kwbrj", "no live container")
     ]
 
 
@@ -175,7 +175,7 @@ def test_a_pod_of_another_kind_beside_the_workloads_own_is_left_alone() -> None:
     ("changed", "note"),
     [
         ({"revision": "9c8d7f6b5"}, "telemetry-56hr6: "),
-        ({"image": f"sha256:{'1f' * 32}"}, "telemetry-56hr6: no container of that image"),
+        ({"image": f"sha256:{'1f' * 32}"}, "telemetry-56hr6: no container has that image"),
     ],
 )
 def test_what_a_condition_leaves_out_is_said(changed: dict[str, str], note: str) -> None:

@@ -110,7 +110,7 @@ def test_an_acceptance_that_people_did_not_sign_is_found() -> None:
 def test_an_acceptance_with_other_fields_is_found() -> None:
     """Summary, digest and approvals must be those of the signed text."""
     lied = dataclasses.replace(accepted(), summary="STOP nothing")
-    assert "own fields" in messages(trust_taken(), lied)[0]
+    assert "fields of the accepted command's text" in messages(trust_taken(), lied)[0]
     fewer = dataclasses.replace(accepted(), approvals=accepted().approvals[:1])
     assert "approvals that the signatures prove" in messages(trust_taken(), fewer)[0]
 
@@ -129,7 +129,7 @@ def test_the_trust_is_the_pinned_one_and_the_only_one() -> None:
     assert "pinned trust" in messages(trust_taken(OTHER), pin=ORG.trust.sha256)[0]
     assert "a second" in messages(trust_taken(), trust_taken(OTHER))[0]
     named = dataclasses.replace(trust_taken(), version=2)
-    assert "own version" in messages(named)[0]
+    assert "version and digest of the trust's text" in messages(named)[0]
     broken = dataclasses.replace(trust_taken(), text=to_lines(edited(ORG.trust_text, "people", [])))
     assert messages(broken)
 
@@ -288,7 +288,7 @@ def test_a_hold_that_nobody_asked_for_is_found(drafted: dict[str, Any]) -> None:
     """A command without a hold, one that stops nothing, and a dry run hold nothing."""
     command = accepted(**drafted)
     (message,) = found((1, command), (2, begun(command)))
-    assert "which asks for none" in message
+    assert "whose command asks for none" in message
 
 
 def test_a_hold_of_a_command_that_was_not_proven_is_found() -> None:
@@ -304,8 +304,8 @@ def test_a_hold_of_a_command_that_was_not_proven_is_found() -> None:
         ({"verb": "stop"}, "an approved release"),
         ({"verb": "extend"}, "an approved release"),
         ({"verb": "release", "mode": "dry-run"}, "an approved release"),
-        ({"verb": "release", "workload": "monitoring/other"}, "that means the hold"),
-        ({"verb": "release", "revision": "5d4f8c"}, "that means the hold"),
+        ({"verb": "release", "workload": "monitoring/other"}, "that selects the hold"),
+        ({"verb": "release", "revision": "5d4f8c"}, "that selects the hold"),
     ],
 )
 def test_a_release_that_people_did_not_sign_is_found(drafted: dict[str, Any], message: str) -> None:
@@ -332,5 +332,5 @@ def test_a_hold_that_ended_too_soon_is_found() -> None:
     start = ((1, stop), (2, begun(stop)))
     early = HoldEnded(id=stop.id, why="expired", by="")
     assert found(*start, (60_002, early)) == []
-    assert "over 1 ms before" in found(*start, (60_001, early))[0]
+    assert "got 1 ms early" in found(*start, (60_001, early))[0]
     assert "a known end" in found(*start, (3, HoldEnded(id=stop.id, why="tired", by="")))[0]

@@ -189,7 +189,7 @@ def test_only_an_uncompressed_point_on_the_curve_is_a_key() -> None:
     for other in (compressed, hybrid, b"\0", b""):
         assert "uncompressed" in refusal(p256_blob(other)).message
     for other in (point[:-1] + bytes([point[-1] ^ 1]), point[:-1], point + b"\0", b"\x04"):
-        assert "a point of nistp256" in refusal(p256_blob(other)).message
+        assert "a point on nistp256" in refusal(p256_blob(other)).message
 
 
 def test_the_curve_is_the_one_of_the_type() -> None:
