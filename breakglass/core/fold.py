@@ -174,10 +174,10 @@ def fold(state: State, entry: Entry) -> State:
         case Finished() as body:
             return _finish(state, body, index, after)
         case _:
-            return _held(state, entry, after)
+            return _fold_hold_entry(state, entry, after)
 
 
-def _held(state: State, entry: Entry, after: _After) -> State:
+def _fold_hold_entry(state: State, entry: Entry, after: _After) -> State:
     """Return the state after an entry about holds or gates; other entries change nothing more."""
     match entry.body:
         case HoldBegun() as body:

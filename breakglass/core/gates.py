@@ -65,14 +65,14 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Belt:
+class LimitChoice:
     """One limit of a pod's gate before its file is found: its kind, and when it is set."""
 
     kind: Gate
     early: bool
 
 
-def choose_limits(layout: Layout, *, is_slice: bool, oci: Oci) -> tuple[Belt, ...]:
+def choose_limits(layout: Layout, *, is_slice: bool, oci: Oci) -> tuple[LimitChoice, ...]:
     """Return the limits of a pod's gate, in the order in which to set them; () for no gate.
 
     Args:
@@ -84,14 +84,14 @@ def choose_limits(layout: Layout, *, is_slice: bool, oci: Oci) -> tuple[Belt, ..
         return ()
     task_limit = Gate.PROPERTY if is_slice else Gate.PIDS
     if layout is Layout.LEGACY:
-        pids = Belt(kind=Gate.PIDS, early=True)
-        return (Belt(kind=Gate.PROPERTY, early=True), pids) if is_slice else (pids,)
+        pids = LimitChoice(kind=Gate.PIDS, early=True)
+        return (LimitChoice(kind=Gate.PROPERTY, early=True), pids) if is_slice else (pids,)
     # With the cgroupfs driver on a hybrid host runc ignores the unified tree.  Only the limit on
     # tasks blocks it, so that limit is set early.
     is_needed = layout is Layout.HYBRID and not is_slice
     return (
-        Belt(kind=Gate.DESCENDANTS, early=True),
-        Belt(kind=task_limit, early=is_needed),
+        LimitChoice(kind=Gate.DESCENDANTS, early=True),
+        LimitChoice(kind=task_limit, early=is_needed),
     )
 
 

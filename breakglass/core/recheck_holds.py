@@ -37,14 +37,14 @@ def verify_hold(entry: Entry, before: State, after: State, commands: Mapping[str
         case HoldBegun() as body:
             _verify_begun(body, commands[body.id])  # `fold` requires its acceptance
         case HoldExtended() as body:
-            command = _verify_meant(body.id, body.by, Verb.EXTEND, before, commands)
+            command = _verify_selects(body.id, body.by, Verb.EXTEND, before, commands)
             if body.hold_s != command.action.hold_s:
                 raise LogTampered(
                     f"expected an extension by {command.action.hold_s} s as signed,"
                     f" got one by {body.hold_s} s"
                 )
         case HoldEnded(why="released") as body:
-            _verify_meant(body.id, body.by, Verb.RELEASE, before, commands)
+            _verify_selects(body.id, body.by, Verb.RELEASE, before, commands)
         case HoldEnded(why="expired") as body:
             early_ms = after.holds[body.id].unused_ms
             if early_ms:
@@ -84,7 +84,7 @@ def _verify_gate(body: GateIntended, before: State) -> None:
         )
 
 
-def _verify_meant(
+def _verify_selects(
     held: str, by: str, verb: Verb, before: State, commands: Mapping[str, Command]
 ) -> Command:
     """Return the command that changes a hold; raise unless it is approved and selects the hold."""
@@ -92,7 +92,7 @@ def _verify_meant(
     if command is None or command.action.verb is not verb or command.mode is Mode.DRY_RUN:
         raise LogTampered(f"expected an approved {verb} for the hold of {held}, got none")
     hold = before.holds.get(held)
-    meant = workload_of(command.action), command.action.holds_of
-    if hold is None or not hold.is_meant(*meant):
+    selector = workload_of(command.action), command.action.holds_of
+    if hold is None or not hold.is_meant(*selector):
         raise LogTampered(f"expected a {verb} that selects the hold of {held}, got another")
     return command

@@ -37,8 +37,8 @@ def verify_sound(
     """Raise `Malformed` unless a trust of these parts is sound."""
     if (version == 1) != (previous_sha256 == NO_PREVIOUS):
         raise Malformed(
-            "expected zeros as previous_sha256 in version 1 only, got version "
-            f"{version} with {quoted(previous_sha256)}",
+            "expected zeros as previous_sha256 in version 1 and in no other, got version"
+            f" {version} with {quoted(previous_sha256)}",
             code="trust-first-version",
         )
     _verify_people(people)

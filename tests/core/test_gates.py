@@ -5,9 +5,9 @@ import itertools
 
 import pytest
 
-from breakglass.core.gates import Belt, Gate, Layout, Oci, choose_limits, gate_of
+from breakglass.core.gates import Gate, Layout, LimitChoice, Oci, choose_limits, gate_of
 
-DESCENDANTS = Belt(kind=Gate.DESCENDANTS, early=True)
+DESCENDANTS = LimitChoice(kind=Gate.DESCENDANTS, early=True)
 CONTAINERS = [Oci.RUNC, Oci.CRUN, Oci.UNKNOWN]
 
 
@@ -24,20 +24,20 @@ def test_a_virtual_machine_has_no_gate_anywhere() -> None:
 @pytest.mark.parametrize(
     ("layout", "is_slice", "belts"),
     [
-        (Layout.UNIFIED, False, (DESCENDANTS, Belt(kind=Gate.PIDS, early=False))),
-        (Layout.UNIFIED, True, (DESCENDANTS, Belt(kind=Gate.PROPERTY, early=False))),
-        (Layout.HYBRID, False, (DESCENDANTS, Belt(kind=Gate.PIDS, early=True))),
-        (Layout.HYBRID, True, (DESCENDANTS, Belt(kind=Gate.PROPERTY, early=False))),
-        (Layout.LEGACY, False, (Belt(kind=Gate.PIDS, early=True),)),
+        (Layout.UNIFIED, False, (DESCENDANTS, LimitChoice(kind=Gate.PIDS, early=False))),
+        (Layout.UNIFIED, True, (DESCENDANTS, LimitChoice(kind=Gate.PROPERTY, early=False))),
+        (Layout.HYBRID, False, (DESCENDANTS, LimitChoice(kind=Gate.PIDS, early=True))),
+        (Layout.HYBRID, True, (DESCENDANTS, LimitChoice(kind=Gate.PROPERTY, early=False))),
+        (Layout.LEGACY, False, (LimitChoice(kind=Gate.PIDS, early=True),)),
         (
             Layout.LEGACY,
             True,
-            (Belt(kind=Gate.PROPERTY, early=True), Belt(kind=Gate.PIDS, early=True)),
+            (LimitChoice(kind=Gate.PROPERTY, early=True), LimitChoice(kind=Gate.PIDS, early=True)),
         ),
     ],
 )
 def test_each_kind_of_host_has_its_limits_in_their_order(
-    layout: Layout, oci: Oci, belts: tuple[Belt, ...], *, is_slice: bool
+    layout: Layout, oci: Oci, belts: tuple[LimitChoice, ...], *, is_slice: bool
 ) -> None:
     """The host decides alone; at least one limit is set before any container is stopped."""
     assert choose_limits(layout, is_slice=is_slice, oci=oci) == belts
