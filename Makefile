@@ -62,7 +62,7 @@ quick-each:
 machine:
 	@sh tools/machine.sh test
 
-# In parallel; tests that share the machine stay in one worker (tests/conftest.py).
+# In parallel; tests that share the machine stay in one worker (tests/support/machine_group.py).
 test: $(READY) machine
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
 

@@ -8,21 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.support import worlds
+from tests.support.machine_group import MachineGroup
 
 _THREADS = Path(f"/proc/{os.getpid()}/task")
 
 
-_TESTS = Path(__file__).parent
-# Their tests start runtimes, namespaces and units of this machine: one test at a time.
-_ON_THE_MACHINE = ("real", "lab", "scenarios")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that share this machine in one worker of pytest-xdist (`--dist loadgroup`)."""
-    for item in items:
-        shares = any(item.path.is_relative_to(_TESTS / folder) for folder in _ON_THE_MACHINE)
-        if shares or item.get_closest_marker("real"):
-            item.add_marker(pytest.mark.xdist_group("machine"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> MachineGroup | None:
+    """Run the tests that share this machine one after the other (`--dist loadgroup`)."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    return MachineGroup(config)
 
 
 @pytest.hookimpl(wrapper=True)
