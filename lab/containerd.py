@@ -276,7 +276,7 @@ class Containerd:
         self._wait_listed(names)
 
     def _wait_listed(self, references: Sequence[str]) -> None:
-        """Wait until the CRI plugin lists the images; an event tells it of an import."""
+        """Wait until the CRI plugin lists the images, which it learns by an event."""
         end = time.monotonic() + READY_S
         with grpc.insecure_channel(self.endpoint, options=CHANNEL_OPTIONS) as channel:
             images_of: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(

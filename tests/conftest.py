@@ -35,28 +35,28 @@ def pytest_runtest_makereport(
 
 
 def _living_children() -> set[int]:
-    """Return the pids of our direct children that still run; a zombie does not."""
+    """Return the pids of running direct children of this process, without zombies."""
     lists = (_read(thread / "children") for thread in _THREADS.iterdir())
     return {int(pid) for text in lists for pid in text.split() if _runs(pid)}
 
 
 def _runs(pid: str) -> bool:
-    # proc(5): the state is the first field after the name, which stands in parentheses.
+    # proc(5): the state is the first field after the name, which is in parentheses.
     return _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[:1] not in ([], ["Z"])
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # it ended meanwhile
+    except OSError:  # the process ended meanwhile
         return ""
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_process_is_left() -> Iterator[None]:
-    """Fail when a process is left: it would go on holding ports, mounts and pods of this machine.
+    """Fail if a process is left, because it would keep ports, mounts and pods of this machine.
 
-    It is set up first and torn down last, so runtimes that several tests share have ended by then.
+    This fixture is set up first and torn down last, so that shared runtimes have ended by then.
     """
     before = _living_children()
     yield

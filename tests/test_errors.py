@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors carry what scripts and people need: message, stable code, hint, exit status."""
+"""Every error has a message, a stable code, a hint and an exit status."""
 
 from breakglass.errors import BreakglassError, Defect, Exit, Malformed, UsageError
 
 
-def test_an_error_has_its_classs_code_and_hint_unless_told_otherwise() -> None:
-    """A narrower code and a better hint may be given; the exit status is the family's."""
+def test_an_error_has_its_classs_code_and_hint_by_default() -> None:
+    """A caller may give a narrower code and another hint; the class sets the exit status."""
     plain = UsageError("expected a file, got none")
     assert (plain.stable_code, plain.hint) == ("usage", "see --help")
     assert plain.exit_status is Exit.INPUT
@@ -18,8 +18,8 @@ def test_an_error_has_its_classs_code_and_hint_unless_told_otherwise() -> None:
     assert str(narrow) == "expected LF, got CR"
 
 
-def test_a_defect_is_its_own_exit() -> None:
-    """Scripts can tell our faults from theirs."""
+def test_a_defect_has_its_own_exit_status() -> None:
+    """Scripts can tell a defect of breakglass from wrong input."""
     assert Defect("expected nothing, got it").exit_status is Exit.DEFECT
     assert BreakglassError.exit_status is Exit.DEFECT
     assert [int(one) for one in Exit] == [0, 2, 3, 4, 5, 6, 70, 130]

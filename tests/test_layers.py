@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The map of who may import what, with the reason of each ban, read from the code's own imports."""
+"""Which part of the code may import which, with the reason of each ban, read from its imports."""
 
 import ast
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "breakglass"
 NO_IO = "core is pure: bytes and values in, values out"
 
-# Below each place: what must not be imported there, and why.
+# For each layer: what it must not import, and why.
 BANS: dict[str, dict[str, str]] = {
     "core": {
         "asyncio": NO_IO,
@@ -20,7 +20,7 @@ BANS: dict[str, dict[str, str]] = {
         "logging": NO_IO,
         "os": NO_IO,
         "pathlib": NO_IO,
-        "random": "core makes nothing up: entropy is an argument",
+        "random": "core is deterministic: entropy is an argument",
         "socket": NO_IO,
         "structlog": NO_IO,
         "subprocess": NO_IO,
@@ -32,51 +32,51 @@ BANS: dict[str, dict[str, str]] = {
         "breakglass._pb": "core's types do not travel: they are converted where bytes enter",
     },
     "agent": {
-        "breakglass.fleet": "node and bastion meet in core's types and in proto/",
-        "breakglass.sim": "a node is not simulated",
+        "breakglass.fleet": "node and bastion share only core's types and proto/",
+        "breakglass.sim": "the agent must not depend on the simulation",
         "breakglass.cli": "only cli prints, exits or reads argv",
         "click": "the agent installs four dependencies",
         "rich": "the agent installs four dependencies",
         "paramiko": "the agent installs four dependencies",
     },
     "fleet": {
-        "breakglass.agent": "node and bastion meet in core's types and in proto/",
-        "breakglass.sim": "the fleet reaches nodes by their roads only",
+        "breakglass.agent": "node and bastion share only core's types and proto/",
+        "breakglass.sim": "the fleet must not depend on the simulation",
         "breakglass.cli": "only cli prints, exits or reads argv",
         "click": "text for people comes from cli",
         "rich": "text for people comes from cli",
-        "structlog": "the fleet returns values; cli tells them",
+        "structlog": "the fleet returns values; cli prints them",
     },
     "sim": {
-        "breakglass.agent": "a simulated node knows no agent: they meet on the socket",
-        "breakglass.fleet": "a simulated node knows no bastion",
+        "breakglass.agent": "a simulated node and the agent share only the runtime's socket",
+        "breakglass.fleet": "a simulated node does not depend on the bastion",
         "breakglass.cli": "only cli prints, exits or reads argv",
     },
 }
-# What stands beside the installed package, and why nothing in that package may import it.
+# What a checkout has and the installed package lacks, and why the package must not import it.
 NOT_INSTALLED = {
     "breakglass.sim": "no wheel has sim (docs/adr/0022): only a checkout simulates nodes",
     "lab": "the lab is not installed",
-    "scenarios": "stories are not installed",
+    "scenarios": "scenarios are not installed",
     "tests": "tests are not installed",
     "benchmarks": "benchmarks are not installed",
     "tools": "the checkout's own tools are not installed",
 }
-# Below each room of the checkout: what must not be imported there, and why.
+# For each other folder of the checkout: what it must not import, and why.
 ROOMS: dict[str, dict[str, str]] = {
     "lab": {
-        "scenarios": "a machine knows none of the stories told on it",
-        "tests": "tests, stories and benchmarks share the lab: it depends on none of them",
-        "benchmarks": "tests, stories and benchmarks share the lab: it depends on none of them",
+        "scenarios": "the lab depends on none of its users",
+        "tests": "the lab depends on none of its users",
+        "benchmarks": "the lab depends on none of its users",
     },
     "scenarios": {
-        "breakglass.agent": "a story sees a node as people do: by the two programs",
-        "breakglass._pb": "a story sees a node as people do: by the two programs",
-        "tests": "tests import stories, so that both run the command line in one way",
-        "benchmarks": "a story measures what people wait for, and compares it with nothing",
+        "breakglass.agent": "a scenario uses a node as people do: by the two programs",
+        "breakglass._pb": "a scenario uses a node as people do: by the two programs",
+        "tests": "tests import scenarios, so that both run the command line in one way",
+        "benchmarks": "a scenario needs no benchmark",
     },
 }
-# Where each of these may be imported at all; elsewhere they are a leak through a layer.
+# The only modules that may import each of these libraries.
 HOMES: dict[str, tuple[str, ...]] = {
     "grpc": (
         "agent/runtime/cri.py",
@@ -105,41 +105,41 @@ HOMES: dict[str, tuple[str, ...]] = {
     "subprocess": ("agent/kernel/systemd.py", "cli/keygen.py"),
 }
 
-# The wings of a layer: which others each may import, and why no more.  All may import core.
+# The wings of each layer: which wings each may import, and why no others.  All may import core.
 BELOW_HOLD = ("stop", "pods", "log", "kernel", "runtime")
 WINGS: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     "agent": {
-        "kernel": ((), "control groups are found and changed without knowing who asks, or why"),
-        "runtime": ((), "the runtime's client knows no control groups and no commands"),
+        "kernel": ((), "it finds and changes control groups, and does not depend on its callers"),
+        "runtime": ((), "the runtime's client knows neither control groups nor commands"),
         "log": (("clock",), "the log keeps entries: it knows no pods, runtime or control groups"),
-        "pods": (("kernel", "runtime", "clock"), "finding pods changes nothing"),
-        "stop": (("kernel", "runtime", "clock"), "commands and holds both stop: it knows neither"),
-        "capture": (("log", "clock"), "a capture reads files; it needs nothing that may be stuck"),
-        "hold": ((*BELOW_HOLD, "clock"), "a hold outlives its command, and must not need one"),
+        "pods": (("kernel", "runtime", "clock"), "it finds pods and changes nothing"),
+        "stop": (("kernel", "runtime", "clock"), "commands and holds both use it"),
+        "capture": (("log", "clock"), "a capture reads files and needs nothing that may hang"),
+        "hold": ((*BELOW_HOLD, "clock"), "a hold outlives its command and must not need it"),
         "command": (
             ("hold", "capture", *BELOW_HOLD, "clock"),
-            "what a command does is the same on every way in",
+            "a command does the same, whichever listener received it",
         ),
         "serve": (
             ("command", "hold", "pods", "log", "runtime", "clock", "config"),
-            "the way in reads and delivers: it neither stops, nor holds, nor touches the kernel",
+            "it receives commands and reads; it neither stops nor holds nor uses the kernel",
         ),
     },
     "fleet": {
-        "home": ((), "what a bastion keeps is there without any node"),
+        "home": ((), "the bastion's home is usable without any node"),
         "roads": (("home",), "a road carries bytes and verifies nothing"),
-        "evidence": (("home", "roads"), "what is proven does not depend on what was asked for"),
-        "rollout": (("home", "roads", "evidence"), "the top of the bastion, below cli"),
+        "evidence": (("home", "roads"), "evidence is verified without knowing the rollout"),
+        "rollout": (("home", "roads", "evidence"), "it is the top of the fleet, below cli"),
     },
 }
 
-# The port through which limits are set, and who may have it.
+# The port that sets limits, and which modules may import it.
 LIMITS_PORT = "agent.kernel.port.GroupLimits"
 SETS_LIMITS = ("agent/hold/", "agent/release_all.py", "agent/kernel/")
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Yield the full name of each module that a file imports, at its top or inside."""
+    """Yield the full name of each module that a file imports, at the top or in a function."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (one.name for one in node.names)
@@ -155,13 +155,13 @@ def modules(place: str = "") -> list[Path]:
 
 
 def of(name: str, banned: str) -> bool:
-    """Tell whether a module is the banned one or below it."""
+    """Return whether a module is the banned one or below it."""
     return name == banned or name.startswith(f"{banned}.")
 
 
 @pytest.mark.parametrize("place", BANS)
 def test_no_layer_imports_what_it_must_not(place: str) -> None:
-    """Each ban holds, and its place is there."""
+    """No module of the layer imports a banned one, and the layer exists."""
     found = modules(place)
     assert found, f"{place} has vanished"
     for path in found:
@@ -209,7 +209,7 @@ def test_every_wing_is_on_the_map() -> None:
 
 
 def test_a_wings_init_says_what_it_is_for_and_exports_nothing() -> None:
-    """Its purpose, its one reason to change, what it may touch, what it promises; no code."""
+    """It says purpose, reason to change, what it may touch and its promises, and has no code."""
     for layer, wings in WINGS.items():
         for wing in wings:
             (docstring,) = ast.parse(
@@ -221,7 +221,7 @@ def test_a_wings_init_says_what_it_is_for_and_exports_nothing() -> None:
 
 
 def test_the_installed_package_imports_nothing_that_is_not_installed() -> None:
-    """Else the program would run in a checkout, and fail on a node or on a bastion."""
+    """Otherwise the program would run in a checkout and fail on a node or a bastion."""
     for path in modules():
         if path.relative_to(PACKAGE).parts[0] == "sim":
             continue
@@ -231,7 +231,7 @@ def test_the_installed_package_imports_nothing_that_is_not_installed() -> None:
 
 
 def test_a_simulated_node_needs_only_the_package() -> None:
-    """`sim` stands below the lab: it is what the lab's simulated nodes are made of."""
+    """`sim` is below the lab, which builds its simulated nodes from it."""
     for path in modules("sim"):
         for name in imports(path):
             for banned in NOT_INSTALLED.keys() - {"breakglass.sim"}:
@@ -240,7 +240,7 @@ def test_a_simulated_node_needs_only_the_package() -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_room_of_the_checkout_imports_what_it_must_not(room: str) -> None:
-    """`breakglass <- lab <- scenarios <- tests`: machines, stories told on them, checks of both."""
+    """The direction is `breakglass <- lab <- scenarios <- tests`."""
     found = sorted((ROOT / room).rglob("*.py"))
     assert found, f"{room} has vanished"
     for path in found:
@@ -250,16 +250,16 @@ def test_no_room_of_the_checkout_imports_what_it_must_not(room: str) -> None:
 
 
 @pytest.mark.parametrize("library", HOMES)
-def test_a_library_stays_where_it_is_at_home(library: str) -> None:
-    """What touches the outside is imported in few, named modules."""
+def test_only_the_named_modules_import_a_library(library: str) -> None:
+    """Libraries for I/O and cryptography are imported only in the modules of `HOMES`."""
     for path in modules():
         where = path.relative_to(PACKAGE).as_posix()
         if any(of(name, library) for name in imports(path)):
             assert where.startswith(HOMES[library]), f"{where} imports {library}"
 
 
-def test_every_module_that_the_map_names_is_there() -> None:
-    """A ban on what no longer exists would hold nothing."""
+def test_every_module_that_a_rule_names_exists() -> None:
+    """A ban on a module that no longer exists would check nothing."""
     for homes in (*HOMES.values(), SETS_LIMITS):
         for home in homes:
             assert (PACKAGE / home).exists(), home
@@ -273,6 +273,6 @@ def test_every_module_that_the_map_names_is_there() -> None:
 
 
 def test_the_agents_program_needs_no_more_than_the_agents_dependencies() -> None:
-    """`breakglass-agent` runs where neither click nor rich is installed."""
+    """`breakglass-agent` runs without click and rich."""
     for name in imports(PACKAGE / "cli" / "agent.py"):
         assert not any(of(name, one) for one in ("click", "rich", "breakglass.fleet")), name

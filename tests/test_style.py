@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Taste that a linter cannot hold: sizes, frozen values, one tree of errors, words of messages."""
+"""Style rules that a linter cannot check: sizes, frozen values, the error tree, messages."""
 
 import ast
 import dataclasses
@@ -19,7 +19,7 @@ from breakglass.errors import BreakglassError
 
 ROOT = Path(__file__).parent.parent
 MODULE_LINES, FUNCTION_LINES = 400, 50
-# Objects that change while they live; everything else that is data is frozen.
+# Dataclasses that may change after they are made; every other one must be frozen.
 MUTABLE = {
     "breakglass.agent.command.procedure._Running",
     "breakglass.agent.log.replay.Replay",
@@ -62,7 +62,7 @@ EITHER = {"BreakglassError", "RefusedError"}
 
 
 def sources(*places: str) -> list[Path]:
-    """Return our Python files below these places, generated ones left out."""
+    """Return our Python files below these places, without generated ones."""
     found = [path for place in places for path in sorted((ROOT / place).rglob("*.py"))]
     return [path for path in found if "_pb" not in path.parts]
 
@@ -79,8 +79,8 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_file_says_its_licence_and_what_it_is_for(path: Path) -> None:
-    """The SPDX line first, then a docstring; packages of tests may have none."""
+def test_a_file_has_its_licence_and_a_docstring(path: Path) -> None:
+    """The SPDX line comes first, then a docstring; only an `__init__.py` may have no docstring."""
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n")
     if path.name != "__init__.py":
@@ -98,7 +98,7 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
 
 
 def loaded() -> Iterator[object]:
-    """Yield every module of the product, imported."""
+    """Import every module of the product and yield it."""
     for found in pkgutil.walk_packages(breakglass.__path__, "breakglass."):
         if "._pb" not in found.name:
             yield importlib.import_module(found.name)
@@ -115,18 +115,18 @@ def dataclasses_of_ours() -> Iterator[tuple[str, type]]:
 
 
 def is_frozen(value: type) -> bool:
-    """Tell whether a dataclass can neither be changed nor given another attribute."""
+    """Return whether a dataclass's instances cannot change and cannot get another attribute."""
     return bool(value.__dataclass_params__.frozen and "__slots__" in vars(value))  # type: ignore[attr-defined]
 
 
 def test_values_are_frozen_and_slotted() -> None:
-    """A value cannot change once it is made; an exemption that nothing needs fails too."""
+    """Every dataclass is frozen and slotted unless it is exempted; an unused exemption fails."""
     mutable = {name for name, value in dataclasses_of_ours() if not is_frozen(value)}
     assert mutable == MUTABLE
 
 
 def definitions(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield each class, alias and constant of a module by its name, and what it is."""
+    """Yield the name and the meaning of each class, alias and constant of a module."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef):
             yield node.name, f"a class of {path}"
@@ -138,7 +138,7 @@ def definitions(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_a_name_has_one_meaning_in_the_whole_package() -> None:
-    """No two classes or type aliases of one name; no bound with two values (units tell a bound)."""
+    """No two classes or aliases share a name, and no bound has two values (its unit marks it)."""
     meanings: dict[str, set[str]] = {}
     for path in PRODUCT:
         for name, meaning in definitions(path):
@@ -153,7 +153,7 @@ def test_a_name_has_one_meaning_in_the_whole_package() -> None:
 
 
 def tree(of: type[BreakglassError], depth: int = 0) -> Iterator[tuple[int, str]]:
-    """Yield the error tree as it is defined in `errors`, in the order of definition."""
+    """Yield depth and name of each class of the error tree in `errors`, in definition order."""
     yield depth, of.__name__
     for child in of.__subclasses__():
         if child.__module__ == errors.__name__:
@@ -161,7 +161,7 @@ def tree(of: type[BreakglassError], depth: int = 0) -> Iterator[tuple[int, str]]
 
 
 def test_the_drawing_of_the_error_tree_is_the_tree() -> None:
-    """What the docstring draws is what the classes are."""
+    """The tree drawn in the docstring of `errors` equals the tree of the classes."""
     drawn = errors.__doc__ or ""
     branches = re.findall(r"^    ((?:[│ ]   )*)(├── |└── )?([A-Z]\w+)", drawn, re.MULTILINE)
     found = [(len(bars) // 4 + bool(branch), name) for bars, branch, name in branches]
@@ -169,8 +169,8 @@ def test_the_drawing_of_the_error_tree_is_the_tree() -> None:
     assert found == list(tree(BreakglassError))
 
 
-def test_error_codes_are_unique_and_say_their_exit() -> None:
-    """Scripts rely on codes: no two classes share one."""
+def test_error_codes_are_unique() -> None:
+    """Scripts rely on the codes, so no two classes share one."""
     classes = [getattr(errors, name) for _, name in tree(BreakglassError)]
     codes = [one.code for one in classes]
     assert len(set(codes)) == len(codes)
@@ -178,7 +178,7 @@ def test_error_codes_are_unique_and_say_their_exit() -> None:
 
 
 def test_every_reason_has_a_hint_in_lower_case() -> None:
-    """Advice is a sentence of its own, without a capital or a full stop."""
+    """A hint begins in lower case and has no full stop."""
     assert set(HINTS) == set(Reason)
     for hint in HINTS.values():
         assert hint[0].islower() or hint[0] in "`0123456789"
@@ -224,8 +224,8 @@ def test_every_error_is_a_check_or_a_statement() -> None:
     assert len(judged) == len(CHECKS) + len(STATEMENTS) + len(EITHER)
 
 
-def test_nothing_below_cli_prints_or_exits() -> None:
-    """Text for people comes from cli only."""
+def test_only_cli_prints_or_exits() -> None:
+    """Only `cli` writes text for people."""
     for path in PRODUCT:
         if "cli" in path.relative_to(ROOT).parts:
             continue

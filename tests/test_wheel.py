@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is installed: the wheel's contents, and that it runs with its locked dependencies alone.
+"""The wheel has the right contents, and runs with only the packages of its lock file.
 
-Each install is a virtual environment of its own, which sees the wheel and the packages of one lock
-file and nothing else: not this checkout, and not the packages that building and testing need.
+Each install is a new virtual environment with the wheel and the packages of one lock file.  It does
+not see this checkout or the packages for building and testing.
 """
 
 import json
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 
 class Install:
-    """The wheel in an environment of its own, with the packages of a lock file."""
+    """A new environment with the wheel and the packages of a lock file."""
 
     def __init__(self, folder: Path, wheel: Path, lock: str) -> None:
         self._folder = folder
@@ -50,7 +50,7 @@ class Install:
                 (packages / top).symlink_to(Path(str(found.locate_file(top))).resolve())
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run one of its programs, from a folder that is not the checkout's."""
+        """Run one of its programs in a folder outside the checkout."""
         return subprocess.run(
             [self._folder / "bin" / program, *arguments],
             cwd=self._folder,
@@ -64,7 +64,7 @@ class Install:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the wheel, built without a network."""
+    """Build the wheel without a network and return its path."""
     folder = tmp_path_factory.mktemp("wheel")
     make_own_wheel(folder)
     (built,) = folder.glob("*.whl")
@@ -73,18 +73,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Install:
-    """Return what a node installs."""
+    """Return an install as on a node."""
     return Install(tmp_path_factory.mktemp("node"), wheel, "agent")
 
 
 @pytest.fixture(scope="module")
 def bastion(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Install:
-    """Return what a bastion installs."""
+    """Return an install as on a bastion."""
     return Install(tmp_path_factory.mktemp("bastion"), wheel, "cli")
 
 
 def test_the_wheel_has_the_package_without_sim_and_nothing_else(wheel: Path) -> None:
-    """No test, lab, story or simulated node; and no folder of the package was forgotten."""
+    """It has no test, lab, scenario or simulated node, and every other module of the package."""
     paths = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]
     ours = {path.relative_to(ROOT).as_posix() for path in paths}
     wanted = {name for name in ours if not name.startswith("breakglass/sim/")}
@@ -95,7 +95,7 @@ def test_the_wheel_has_the_package_without_sim_and_nothing_else(wheel: Path) -> 
 
 
 def test_a_node_runs_the_agent_with_the_agents_packages(node: Install) -> None:
-    """Help, a setting that is read, and every module that the agent could import later."""
+    """`--help` and `check-config` work, and every module that the agent may import is there."""
     shown = node.run("breakglass-agent", "--help")
     assert (shown.returncode, "serve" in shown.stdout) == (0, True), shown.stderr
     checked = node.run("breakglass-agent", "check-config", "--config", "/nonexistent/agent.toml")
@@ -133,7 +133,7 @@ def test_breakglass_without_click_answers_a_program_in_json(node: Install) -> No
 
 
 def test_a_bastion_runs_the_command_line_with_its_packages(bastion: Install) -> None:
-    """Help, a home, and every module of the wheel."""
+    """`--help` and a read of the home work, and every module of the wheel can be imported."""
     shown = bastion.run("breakglass", "--help")
     assert (shown.returncode, "approve" in shown.stdout) == (0, True), shown.stderr
     away = bastion.run("breakglass", "--home", "nowhere", "holds")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decisions and formats, pure: values in, values out; no I/O, no clock, no asyncio, no gRPC."""
+"""The pure decisions and formats: no I/O, no clock, no asyncio, no gRPC."""

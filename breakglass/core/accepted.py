@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The signed file and the command that an entry of the log holds.
+"""Read the signed file and the command back from a log entry.
 
-The log keeps a delivered file as lines, and every part of the agent that acts on an accepted
-command reads it from there: nothing is kept beside the log.
+The log keeps a delivered file as lines.  Every part of the agent that carries out an accepted
+command reads it from the log: there is no other copy.
 """
 
 from breakglass.core.command import Command, parse_command
@@ -12,16 +12,16 @@ from breakglass.errors import Defect
 
 
 def file_of(body: Accepted | RefusedEntry) -> SignedFile:
-    """Return the file that was delivered; raise `Malformed` when it is no signed file."""
+    """Return the delivered signed file of an entry; raise `Malformed` if it is none."""
     return parse_signed_file(from_lines(body.file))
 
 
 def command_of(entry: Entry) -> tuple[Accepted, Command]:
-    """Return an acceptance and its command.
+    """Return the body and the command of an `Accepted` entry.
 
     Raises:
-        Defect: the entry is of another kind: the caller took it for an acceptance.
-        Malformed: its file or text is of no command; `decide` would have refused it.
+        Defect: the entry is of another kind; the caller passed the wrong entry.
+        Malformed: the file has no command in it, so `decide` cannot have approved it.
     """
     if not isinstance(entry.body, Accepted):
         raise Defect(f"expected an accepted entry, got one of kind {entry.kind}")

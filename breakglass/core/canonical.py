@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The canonical text of documents: the bytes that people read are the bytes that they sign.
+"""The canonical encoding of documents: the bytes that people read are the bytes that they sign.
 
-A document is one JSON object (RFC 8259) in one spelling: two-space indent, LF line ends, printable
-ASCII (also after unescaping), integers only, keys in the order of the schema, none twice, none
-unknown.  `parse_object` is strict about all that can be seen without a schema; the schema's module
-reads the values through `Fields` and then calls `verify_canonical`, which demands that rendering
-the value gives back the very bytes.  That one comparison refuses every other spelling.
+A document is one JSON object (RFC 8259) with exactly one valid encoding: two-space indent, LF line
+ends, printable ASCII (also after unescaping), integers only, keys in the order of the schema, no
+duplicate and no unknown keys.  `parse_object` checks what needs no schema.  The schema's module
+reads the values through `Fields` and then calls `verify_canonical`, which requires that rendering
+the value gives exactly the same bytes.  That one comparison refuses every other encoding.
 
-This module knows no document, and it never sees a signature: callers verify first, then parse.
+This module knows no schema and no signatures: callers verify signatures first, then parse.
 """
 
 import json
@@ -25,18 +25,18 @@ T = TypeVar("T")
 
 _BYTES = re.compile(rb"[\x20-\x7e\n]*")
 _TEXT = re.compile(r"[\x20-\x7e]*", re.ASCII)
-# Runs of anything but brackets, and strings, closed or not: what is left is the nesting.  Every
-# byte is consumed once, so an unclosed string costs no more than a closed one.
+# Everything but the brackets outside strings; a string may be unclosed.  What is left is the
+# nesting.  The match consumes every byte once, so hostile input takes linear time.
 _NOT_NESTING = re.compile(
     rb'[^"\[\]{}]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"?+[^"\[\]{}]*+)*+', re.DOTALL
 )
-# JSON in which every escape stands for a printable character: the backslash, a quote, a slash.
+# JSON whose only escapes are those of printable characters: the backslash, a quote, a slash.
 _PLAIN_ESCAPES = re.compile(rb'[^\\]*+(?:\\["\\/][^\\]*+)*+')
 _MAX_INTEGER_CHARS = len(str(-bounds.MAX_JSON_INTEGER))
 
 
 def render(document: Mapping[str, Json]) -> bytes:
-    """Return the canonical bytes of a document whose keys stand in the schema's order."""
+    """Return the canonical bytes of a document whose keys are in the schema's order."""
     return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False).encode() + b"\n"
 
 
@@ -61,7 +61,7 @@ def parse_object(raw: bytes, *, max_bytes: int) -> dict[str, Json]:
         ) from error
     if not isinstance(value, dict):
         raise Malformed("expected one JSON object, got another kind of value")
-    if not _PLAIN_ESCAPES.fullmatch(raw):  # or every string is as printable as the bytes are
+    if not _PLAIN_ESCAPES.fullmatch(raw):  # without other escapes all strings are printable ASCII
         _verify_strings(value)
     return value
 
@@ -75,18 +75,18 @@ def verify_canonical(raw: bytes, document: Mapping[str, Json]) -> None:
     line = next((number for number, (got, want) in enumerate(pairs, 1) if got != want), 0)
     where = f"line {line}" if line else "its end"
     raise Malformed(
-        f"expected the one canonical spelling, got another at {where}", code="not-canonical"
+        f"expected the canonical encoding, got another at {where}", code="not-canonical"
     )
 
 
 class Fields:
-    """A reader of one JSON object that accounts for every key.
+    """A reader of one JSON object that refuses keys that nothing read.
 
     Args:
         value: the object, as `parse_object` returned it or as part of that.
-        path: where it stands, for messages; "" for the document itself.
+        path: its place in the document, for messages; "" for the document itself.
 
-    Each reading method raises `Malformed` for an absent key or a value of another kind; `finish`
+    Each reading method raises `Malformed` for an absent key or a value of another type; `finish`
     raises it for a key that was not read.
     """
 
@@ -107,7 +107,7 @@ class Fields:
             ) from None
 
     def at(self, key: str) -> str:
-        """Return the place of `key`, for a message."""
+        """Return the path of `key`, for messages."""
         return f"{self._path}.{key}" if self._path else key
 
     def text(self, key: str, *, max_chars: int = bounds.MAX_TEXT_CHARS) -> str:
@@ -124,7 +124,7 @@ class Fields:
     def parsed(
         self, key: str, parse: Callable[[str], T], *, max_chars: int = bounds.MAX_TEXT_CHARS
     ) -> T:
-        """Return what `parse` makes of the text at `key`; its error tells the place."""
+        """Return the parsed text at `key`; an error of `parse` gets the key's path added."""
         text = self.text(key, max_chars=max_chars)
         try:
             return parse(text)
@@ -148,7 +148,7 @@ class Fields:
         return value
 
     def has(self, key: str) -> bool:
-        """Whether there is such a key: for settings that came later; documents say everything."""
+        """Whether the key is present.  For optional settings; documents have every key."""
         return key in self._value
 
     def fields(self, key: str) -> "Fields":
@@ -171,7 +171,7 @@ class Fields:
         return tuple(Fields(item, f"{self.at(key)}[{place}]") for place, item in enumerate(items))
 
     def texts(self, key: str, parse: Callable[[str], T], *, max_items: int) -> tuple[T, ...]:
-        """Return what `parse` makes of each text of the list at `key`; none may stand twice."""
+        """Return the parsed texts of the list at `key`; raise `Malformed` for a duplicate."""
         items = self._items(key, max_items)
         found: list[T] = []
         for place, item in enumerate(items):
@@ -184,7 +184,7 @@ class Fields:
         return tuple(found)
 
     def lines(self, key: str, *, max_items: int) -> tuple[str, ...]:
-        """Return the list of texts at `key` as it stands, repetitions included."""
+        """Return the list of texts at `key`, unchanged; duplicates are allowed."""
         items = self._items(key, max_items)
         lines = tuple(item for item in items if isinstance(item, str))
         if len(lines) < len(items):
@@ -193,7 +193,7 @@ class Fields:
         return lines
 
     def finish(self) -> None:
-        """Raise `Malformed` if a key has not been read."""
+        """Raise `Malformed` if a key was not read."""
         unread = self._value.keys() - self._read
         if unread:
             first = next(key for key in self._value if key in unread)
@@ -204,18 +204,18 @@ class Fields:
             )
 
     def finish_in_order(self, keys: tuple[str, ...]) -> None:
-        """Raise `Malformed` unless the keys are exactly these, in this order, all of them read."""
+        """Raise `Malformed` unless the keys are exactly these, in this order."""
         if tuple(self._value) != keys:
             self.finish()
             where = f" at {self._path}" if self._path else ""
             raise Malformed(
-                f"expected the keys in the one order{where}, got another", code="not-canonical"
+                f"expected the keys in the schema's order{where}, got another", code="not-canonical"
             )
 
 
 def _verify_depth(raw: bytes) -> None:
     if raw.count(b"[") + raw.count(b"{") <= bounds.MAX_JSON_DEPTH:
-        return  # whatever they are, they cannot be deeper
+        return  # so few brackets cannot nest deeper, in or outside strings
     depth = 0
     for bracket in _NOT_NESTING.sub(b"", raw):
         depth += 1 if bracket in b"[{" else -1
@@ -253,7 +253,7 @@ _DECODER = json.JSONDecoder(
 
 
 def _verify_strings(value: Json) -> None:
-    """Raise `Malformed` for a string that hides a control or foreign character behind an escape."""
+    """Raise `Malformed` for a string with an escaped control or non-ASCII character."""
     if isinstance(value, str):
         if not _TEXT.fullmatch(value):
             raise Malformed(f"expected printable ASCII text, got {quoted(value)}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: the size and root of a node's log, signed by the node.
+"""Checkpoints: the size and root hash of a node's log, signed by the node.
 
 The text is a C2SP tlog-checkpoint: origin, size in decimal, root in base64, one per line.  The
 envelope is a C2SP signed note (golang.org/x/mod/sumdb/note): the text, a blank line, and lines of
@@ -7,11 +7,11 @@ envelope is a C2SP signed note (golang.org/x/mod/sumdb/note): the text, a blank 
 the algorithm byte and the key.  We sign with Ed25519 (algorithm 0x01), and the key's name is the
 log's origin, "breakglass/DOMAIN/CLUSTER/NODE".
 
-Rules: a note is bounded and parsed strictly; signatures by unknown keys are ignored, as the note
-format demands, so that witnesses can be added later; a bad signature by the *known* key refuses the
-whole note, however many others there are.  Extension lines are refused: we write none.
+Rules: a note has a bounded size and is parsed strictly.  Signatures by unknown keys are ignored, as
+the note format requires, so that witnesses can be added later.  One bad signature by the *known*
+key refuses the whole note, even beside a good one.  Extension lines are refused: we write none.
 
-This module does not decide which key is a node's: the inventory does.
+The inventory says which key is a node's; this module does not.
 """
 
 import base64
@@ -41,9 +41,9 @@ _HEX_ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A log's state: `size` entries with the Merkle root `root`.
+    """The state of a log: `size` entries with the Merkle root `root`.
 
-    Making one proves a size from 0 up and a root of 32 bytes.
+    The constructor raises `ValueError` for a negative size or a root that is not 32 bytes.
     """
 
     origin: str
@@ -60,7 +60,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteSignature:
-    """One signature line of a note; nothing about it is verified."""
+    """One signature line of a note, not verified."""
 
     claimed_name: str
     claimed_key_id: bytes
@@ -69,7 +69,7 @@ class NoteSignature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A note's text, with its final line feed, and its signature lines; nothing is verified."""
+    """A note's text, with its final line feed, and its signature lines, not verified."""
 
     text: bytes
     signatures: tuple[NoteSignature, ...]
@@ -77,14 +77,14 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifierKey:
-    """An Ed25519 key that verifies notes, under its name."""
+    """A named Ed25519 public key that verifies notes."""
 
     name: str
     public: bytes
 
     @property
     def key_id(self) -> bytes:
-        """The four bytes that tell signature lines apart; a hint, never proof."""
+        """The four bytes that match a signature line to this key; they prove nothing."""
         text = self.name.encode() + b"\n" + bytes([ED25519]) + self.public
         return hashlib.sha256(text).digest()[:_KEY_ID_BYTES]
 
@@ -116,35 +116,35 @@ class LogSigner:
 
     @property
     def origin(self) -> str:
-        """The name of the log, and of the key."""
+        """The name of the log and of its key."""
         return self._key.name
 
     @property
     def vkey(self) -> str:
-        """The verifier key, as text."""
+        """The public key as text, for verifiers."""
         return self._key.text
 
     def sign(self, text: bytes) -> bytes:
-        """Return the note of `text`, which ends with a line feed."""
+        """Return the signed note of `text`, which must end with a line feed."""
         signed = base64.b64encode(self._key_id + self._private.sign(text))
         return text + b"\n" + f"{_MARK}{self.origin} ".encode() + signed + b"\n"
 
 
 def sign_checkpoint(checkpoint: Checkpoint, signer: LogSigner) -> bytes:
-    """Return the signed note of a checkpoint of the signer's own log."""
+    """Return a checkpoint of the signer's own log as a signed note."""
     if checkpoint.origin != signer.origin:
         raise ValueError("expected a checkpoint of the signer's own log")
     return signer.sign(render_checkpoint(checkpoint))
 
 
 def render_checkpoint(checkpoint: Checkpoint) -> bytes:
-    """Return the three lines that are signed."""
+    """Return the three lines of a checkpoint: the bytes that the node signs."""
     root = base64.b64encode(checkpoint.root).decode()
     return f"{checkpoint.origin}\n{checkpoint.size}\n{root}\n".encode()
 
 
 def parse_checkpoint(text: bytes) -> Checkpoint:
-    """Return the checkpoint in a note's text; raises `Malformed`."""
+    """Return the checkpoint in a note's text, or raise `Malformed`."""
     try:
         origin, size, encoded, end = _decoded(text).split("\n")
     except ValueError as error:
@@ -160,7 +160,7 @@ def parse_checkpoint(text: bytes) -> Checkpoint:
 
 
 def parse_note(note: bytes) -> Note:
-    """Return the parts of a signed note; raises `Malformed`."""
+    """Return the text and the signatures of a note, or raise `Malformed`."""
     if len(note) > bounds.MAX_NOTE_BYTES:
         raise Malformed(
             f"expected a note of at most {bounds.MAX_NOTE_BYTES} bytes, got {len(note)}"
@@ -178,7 +178,7 @@ def parse_note(note: bytes) -> Note:
 
 
 def parse_vkey(text: str) -> VerifierKey:
-    """Return the key in "name+hexid+base64"; raises `Malformed`, also for a wrong id."""
+    """Return the key in "name+hexid+base64"; raise `Malformed`, also for a wrong key id."""
     name, _, rest = text.partition("+")
     key_id, plus, encoded = rest.partition("+")
     if not plus or not _HEX_ID.fullmatch(key_id):
@@ -193,11 +193,11 @@ def parse_vkey(text: str) -> VerifierKey:
 
 
 def verify_note(note: bytes, key: VerifierKey) -> bytes:
-    """Return the text of `note` when `key` signed it.
+    """Return the text of `note` if `key` signed it.
 
     Raises:
         Malformed: it is not a note.
-        BadSignature: no line is by this key, or one that claims to be does not verify.
+        BadSignature: no signature line is by this key, or one in its name does not verify.
     """
     parsed = parse_note(note)
     ours = [
@@ -222,11 +222,11 @@ def verify_note(note: bytes, key: VerifierKey) -> bytes:
 
 
 def verify_checkpoint(note: bytes, vkey: str) -> Checkpoint:
-    """Return the checkpoint in `note` when the log that `vkey` belongs to signed it.
+    """Return the checkpoint in `note` if the log with the key `vkey` signed it.
 
     Raises:
-        Malformed: the note, the checkpoint in it or the key is not of its format.
-        BadSignature: the key did not sign it, or it is the checkpoint of another log.
+        Malformed: the note, the checkpoint in it or the key is not well formed.
+        BadSignature: the key did not sign the note, or the checkpoint is another log's.
     """
     key = parse_vkey(vkey)
     checkpoint = parse_checkpoint(verify_note(note, key))
@@ -269,7 +269,7 @@ def _parse_signature_line(line: str) -> NoteSignature:
 
 
 def _strict_base64(text: str) -> bytes:
-    """Return what `text` encodes; only the one canonical encoding is accepted (RFC 4648, 3.5)."""
+    """Return the decoded bytes; only the canonical encoding is accepted (RFC 4648, 3.5)."""
     try:
         raw = base64.b64decode(text.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:

@@ -3,14 +3,13 @@
 
 Rules:
 
-- One text per command and one command per text: `parse_command` refuses every other spelling, and
-  `summary` must be what `summary_of` makes of the other fields.  Nothing outside the text changes
-  what happens (P3).
-- Every field is present; "" and empty lists are said, not left out.
-- Making a `Command` or a part of one proves what holds between its fields; the spelling of each
-  text is proven by `parse_command`, through which every received or drafted command passes.
+- Each command has exactly one text: `parse_command` refuses every other encoding, and `summary`
+  must be equal to the result of `summary_of`.  Nothing outside the text changes what happens (P3).
+- Every field is present; "" and empty lists are written, not left out.
+- The constructors of `Command` and its parts check the rules between fields.  `parse_command`
+  checks the form of each text; every received or drafted command passes through it.
 
-It holds no signature and no authority: that is `decide`'s.
+A `Command` has no authority and no signatures: `decide` verifies those.
 """
 
 from collections.abc import Callable
@@ -48,7 +47,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Verb(StrEnum):
-    """What a command does."""
+    """What a command does to its workload's pods or holds."""
 
     STOP = "stop"
     EVICT = "evict"
@@ -57,12 +56,12 @@ class Verb(StrEnum):
 
     @property
     def stops(self) -> bool:
-        """Whether it stops pods; the others only change how long they stay stopped."""
+        """Whether it stops pods; the other verbs only change how long pods stay stopped."""
         return self in {Verb.STOP, Verb.EVICT}
 
 
 class Mode(StrEnum):
-    """How far a command goes."""
+    """Whether a command acts, only plans (dry run), or acts as a drill."""
 
     EXECUTE = "execute"
     DRY_RUN = "dry-run"
@@ -71,7 +70,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustPin:
-    """The one trust document that a command is to be decided by."""
+    """The trust document under which a command is decided."""
 
     version: int
     sha256: str
@@ -79,19 +78,19 @@ class TrustPin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """What to do; a verb has exactly its own fields, the others stay empty.
+    """What to do; a field that the verb does not have stays empty.
 
     Attributes:
-        verb: what is done.
+        verb: what to do to the workload.
         namespace, name: the DaemonSet.
-        revision: its revision's hash; "" for any.
-        image: a further condition of stop and evict: only pods with a container of this image, by
-            its digest "sha256:..."; "" for any.
-        grace_s: of stop and evict: whole seconds between SIGTERM and SIGKILL.
-        hold_s: of stop and evict: how long it stays down, 0 for a stop and no more; of extend: how
-            long from then on.
-        holds_of: of release and extend: the command whose hold is meant; "" for every hold of the
-            workload and revision.
+        revision: the DaemonSet revision's hash; "" for any.
+        image: stop and evict: only pods with a container of this image, by its digest
+            "sha256:..."; "" for any image.
+        grace_s: stop and evict: whole seconds between SIGTERM and SIGKILL.
+        hold_s: stop and evict: how long the workload is held, 0 for no hold; extend: how long
+            the hold lasts from the extension on.
+        holds_of: release and extend: the id of the command whose hold to change; "" for every hold
+            of the workload and revision.
     """
 
     verb: Verb
@@ -104,7 +103,7 @@ class Action:
     holds_of: str = ""
 
     def __post_init__(self) -> None:
-        """Raise `Malformed` for a verb with another one's fields, or without what it needs."""
+        """Raise `Malformed` for a field of another verb, or an extension by 0 s."""
         if self.verb.stops:
             wrong = bool(self.holds_of)
         else:
@@ -112,7 +111,7 @@ class Action:
         if wrong:
             raise Malformed(f"expected only the fields of {self.verb}, got another verb's")
         if self.verb is Verb.EXTEND and not self.hold_s:
-            raise Malformed("expected a time to extend by, got 0s")
+            raise Malformed("expected a time to extend the hold by, got 0s")
 
     @property
     def workload(self) -> str:
@@ -130,7 +129,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """How the bastion rolls the command out; nodes ignore it."""
+    """How the bastion rolls the command out; a node ignores it."""
 
     canary: int
     max_parallel: int
@@ -139,7 +138,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What should happen; equal commands have equal texts."""
+    """One command; equal commands have equal texts."""
 
     id: str
     domain: str
@@ -157,7 +156,7 @@ class Command:
     not_after: datetime
 
     def __post_init__(self) -> None:
-        """Raise `Malformed` for a window that is backwards, empty or too long, or no reason."""
+        """Raise `Malformed` without a reason, or for a reversed, empty or too long window."""
         if not self.reason.strip():
             raise Malformed("expected a reason, got none")
         if not self.created <= self.not_before < self.not_after:
@@ -168,15 +167,15 @@ class Command:
 
     @property
     def summary(self) -> str:
-        """One line that says what the command does, as it stands in the text."""
+        """The line in the text that says what the command does."""
         return summary_of(self)
 
 
 def parse_command(raw: bytes) -> Command:
-    """Return the command that `raw` is the text of.
+    """Return the command in `raw`.
 
     Raises:
-        Malformed: it is not the canonical text of a command; the code says which rule it breaks.
+        Malformed: `raw` is not the canonical text of a command; the code names the broken rule.
     """
     fields = Fields(canonical.parse_object(raw, max_bytes=bounds.MAX_COMMAND_BYTES))
     canonical_type = fields.text("type")
@@ -207,18 +206,18 @@ def parse_command(raw: bytes) -> Command:
         raise Malformed(
             f"expected the summary {names.quoted(command.summary)}, got {names.quoted(summary)}",
             code="summary-mismatch",
-            hint="the summary is not what the command does; find out who wrote it",
+            hint="the summary does not match the command; find out who wrote it",
         )
     return command
 
 
 def render_command(command: Command) -> bytes:
-    """Return the one text of a command: the bytes that people sign."""
+    """Return the canonical text of a command: the bytes that people sign."""
     return canonical.render(_document(command, summary_of(command)))
 
 
 def summary_of(command: Command) -> str:
-    """Return one line that says what the command does; long lists are cut, with their count."""
+    """Return one line that says what the command does; long lists are cut and counted."""
     action, caps = command.action, command.caps
     mark = {Mode.EXECUTE: "", Mode.DRY_RUN: "DRY RUN: ", Mode.DRILL: "DRILL: "}[command.mode]
     revision = f"revision {action.revision}" if action.revision else "any revision"
@@ -266,7 +265,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def parse_verb(text: str) -> Verb:
-    """Return a verb by its name."""
+    """Return the verb with this name, or raise `Malformed`."""
     return _choice(Verb, text)
 
 

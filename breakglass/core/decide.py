@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The decision: whether enough distinct people signed exactly this text, for this, now.
+"""Decide whether enough distinct people signed exactly this command, and whether it is valid now.
 
 `decide` is pure.  Its steps:
 
  (1) bounds: the size of the text, and one to `MAX_SIGNATURES` signatures
- (2) each signature on its own: parse it, find its key in the trust, verify it over the text.  A
-     defective one is kept as a reason and is never fatal: any bearer of the file can add one
- (3) without a valid one, the first defect is the reason: text without a trusted signature is not
-     parsed
- (4) the text: canonical, complete, nothing unknown, its summary true
- (5) the domain, and the one trust document that the command names
- (6) the window, with the tolerated skew of the clock
- (7) the policies: the first that governs, for each named cluster; every one found must be
-     satisfied, so that naming a lax cluster beside a strict one weakens nothing
+ (2) each signature by itself: parse it, find its key in the trust, verify it over the text.  A
+     defective one is kept as a defect and refuses nothing by itself, because anyone who carries the
+     file can add one
+ (3) if no signature is valid, refuse with the first defect: text without any valid approval is
+     never parsed
+ (4) the text: canonical, complete, no unknown key, its summary generated from the other fields
+ (5) the domain, and the trust document that the command names
+ (6) the validity window, with the tolerated clock skew
+ (7) the policies: for each named cluster, the first that governs.  All of them must be satisfied,
+     so that a cluster with a weak policy cannot be named to weaken that of another cluster
  (8) the policies' caps
- (9) the quorum: distinct people, the requester not among them unless the policy says so
+ (9) the quorum: distinct people, without the requester unless the policy allows it
 
-Only people have authority (P2), and only `decide` makes an `Approved`.  It knows no node: which
-cluster this is, what is protected and what was seen before come after it.
+Only people have authority (P2), and only `decide` makes an `Approved`.  It knows nothing of the
+node: the agent then checks the cluster, the protected workloads and repeated deliveries.
 """
 
 import hashlib
@@ -60,7 +61,7 @@ _MADE_BY_DECIDE = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """One valid signature of one person; flags and counter are a security key's own."""
+    """One valid signature of one person; `flags` and `counter` are None for ordinary keys."""
 
     person: str
     fingerprint: str
@@ -71,7 +72,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignatureDefect:
-    """One signature that does not count; `person` is "" if its key is not in the trust."""
+    """One signature that does not count; `person` is "" when the trust does not list its key."""
 
     reason: Reason
     person: str
@@ -80,7 +81,7 @@ class SignatureDefect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedSignatures:
-    """The valid approvals and the defects among a file's signatures, in the file's order."""
+    """The valid approvals and the defective signatures of a file, in the file's order."""
 
     approvals: tuple[Approval, ...]
     defects: tuple[SignatureDefect, ...]
@@ -93,10 +94,10 @@ class CheckedSignatures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approved:
-    """Enough people signed exactly this; nothing but `decide` can make one.
+    """A command with its quorum; only `decide` can make one.
 
     Attributes:
-        command: what to do.
+        command: the approved command.
         text: the bytes that were signed.
         sha256: their digest.
         approvals: one per person.
@@ -113,13 +114,13 @@ class Approved:
     proof: InitVar[object]
 
     def __post_init__(self, proof: object) -> None:
-        """Refuse to be made outside `decide`, and to be copied with changes."""
+        """Raise `TypeError` for a caller other than `decide`, and for a copy by `replace`."""
         if proof is not _MADE_BY_DECIDE:
             raise TypeError("only decide makes an Approved")
 
     def __bool__(self) -> NoReturn:
-        """Refuse to be a condition: `if verdict` would treat a refusal like an approval."""
-        raise TypeError("a verdict has no truth value; look at its type")
+        """Raise `TypeError`: `if verdict` would be true for a refusal too."""
+        raise TypeError("a verdict has no truth value; check its type")
 
 
 Verdict: TypeAlias = Approved | Refused
@@ -128,36 +129,36 @@ Verdict: TypeAlias = Approved | Refused
 def decide(
     text: bytes, armors: tuple[bytes, ...], trust: Trust, now: datetime, *, skew_s: int
 ) -> Verdict:
-    """Return whether enough people approved exactly `text`, and if not, why not.
+    """Return `Approved` when enough people signed exactly `text`, and otherwise why it is refused.
 
     Args:
         text: the command's bytes as received.
         armors: the signature blocks that came with it.
-        trust: the trust in force, from which every key is taken.
+        trust: the trust in force; every key is taken from it.
         now: one reading of the clock, in UTC.
-        skew_s: how far that clock may be off, in whole seconds.
+        skew_s: how wrong that clock may be, in whole seconds.
     """
     if not 0 <= skew_s <= bounds.MAX_SKEW_S:
         raise ValueError(f"expected a skew of 0 to {bounds.MAX_SKEW_S} s, got {skew_s}")
     refused = next(_beyond_bounds(text, armors), None)  # (1)
     if refused is not None:
         return refused
-    tally = count_people(text, armors, trust)  # (2)
-    if not tally.approvals:  # (3)
-        return _refused_by(tally.defects[0])
+    checked = count_people(text, armors, trust)  # (2)
+    if not checked.approvals:  # (3)
+        return _refused_by(checked.defects[0])
     try:
         command = parse_command(text)  # (4)
     except Malformed as error:
         return refused_as_malformed(error)
-    refused = next(objections(command, tally, trust, now, skew_s=skew_s), None)  # (5) to (9)
+    refused = next(objections(command, checked, trust, now, skew_s=skew_s), None)  # (5) to (9)
     if refused is not None:
         return refused
-    first = {one.person: one for one in reversed(tally.approvals)}
+    first = {one.person: one for one in reversed(checked.approvals)}
     return Approved(
         command=command,
         text=text,
         sha256=hashlib.sha256(text).hexdigest(),
-        approvals=tuple(first[person] for person in tally.people),
+        approvals=tuple(first[person] for person in checked.people),
         policies=tuple(policy.name for policy in _policies(command, trust)),
         decided_at=now,
         proof=_MADE_BY_DECIDE,
@@ -165,8 +166,8 @@ def decide(
 
 
 def count_people(text: bytes, armors: tuple[bytes, ...], trust: Trust) -> CheckedSignatures:
-    """Return which signatures over `text` are valid under `trust`; this decides nothing."""
-    found = tuple(_weigh(text, armor, trust) for armor in armors)
+    """Return the valid and the defective signatures over `text` under `trust`; decide nothing."""
+    found = tuple(_check(text, armor, trust) for armor in armors)
     return CheckedSignatures(
         approvals=tuple(one for one in found if isinstance(one, Approval)),
         defects=tuple(one for one in found if isinstance(one, SignatureDefect)),
@@ -174,9 +175,9 @@ def count_people(text: bytes, armors: tuple[bytes, ...], trust: Trust) -> Checke
 
 
 def objections(
-    command: Command, tally: CheckedSignatures, trust: Trust, now: datetime, *, skew_s: int
+    command: Command, checked: CheckedSignatures, trust: Trust, now: datetime, *, skew_s: int
 ) -> Iterator[Refused]:
-    """Yield every reason to refuse a command, in the order of the steps."""
+    """Yield every reason to refuse a command, in the order of steps (5) to (9)."""
     yield from _for_others(command, trust)  # (5)
     yield from _outside_window(command, now, timedelta(seconds=skew_s))  # (6)
     yield from _ungoverned(command, trust)  # (7)
@@ -184,7 +185,7 @@ def objections(
     for policy in policies:
         yield from _beyond_caps(command, policy)  # (8)
     for policy in policies:
-        yield from _short(command, policy, tally, trust)  # (9)
+        yield from _short(command, policy, checked, trust)  # (9)
 
 
 def _beyond_bounds(text: bytes, armors: tuple[bytes, ...]) -> Iterator[Refused]:
@@ -198,13 +199,13 @@ def _beyond_bounds(text: bytes, armors: tuple[bytes, ...]) -> Iterator[Refused]:
         yield Refused(reason=Reason.UNSIGNED, needed="signatures of people", have="none")
 
 
-def _weigh(text: bytes, armor: bytes, trust: Trust) -> Approval | SignatureDefect:
+def _check(text: bytes, armor: bytes, trust: Trust) -> Approval | SignatureDefect:
     try:
         signature = parse_armor(armor)
     except Malformed as error:
         return SignatureDefect(reason=Reason.SIGNATURE_MALFORMED, person="", message=error.message)
-    # The key inside a signature is the sender's claim.  It is only used to find the trusted key;
-    # type, algorithm and demands all come from there.
+    # The sender chooses the key inside a signature.  It is only used to find the trusted key, which
+    # gives the type, the algorithm and the requirements.
     owner = trust.person_of(signature.key_blob)
     if owner is None:
         message = f"expected a key that the trust lists, got {fingerprint(signature.key_blob)}"
@@ -262,7 +263,7 @@ def _outside_window(command: Command, now: datetime, skew: timedelta) -> Iterato
 
 
 def _policies(command: Command, trust: Trust) -> tuple[Policy, ...]:
-    """Return each policy that governs on one of the named clusters, once."""
+    """Return the policies that govern the command on its clusters, each once."""
     found = (_policy_on(cluster, command, trust) for cluster in command.targets.clusters)
     return tuple(dict.fromkeys(policy for policy in found if policy is not None))
 
@@ -298,32 +299,33 @@ def _beyond_caps(command: Command, policy: Policy) -> Iterator[Refused]:
 
 
 def _short(
-    command: Command, policy: Policy, tally: CheckedSignatures, trust: Trust
+    command: Command, policy: Policy, checked: CheckedSignatures, trust: Trust
 ) -> Iterator[Refused]:
     barred = "" if policy.requester_may_approve else command.requester
     for part in policy.quorum:
         members = trust.members(part.group)
-        counted = tuple(one for one in tally.people if one in members and one != barred)
+        counted = tuple(one for one in checked.people if one in members and one != barred)
         if len(counted) < part.approvals:
             able = [one for one in members if one not in counted and one != barred]
-            reason = _why_short(part, counted, tally, barred=barred if barred in members else "")
+            left = ", ".join(able) or "this group, but no other member may approve"
+            reason = _why_short(part, counted, checked, barred=barred if barred in members else "")
             yield Refused(
                 reason=reason,
                 needed=f"{part.approvals} of {part.group} ({', '.join(members)})",
                 have=f"{len(counted)} ({', '.join(counted)})" if counted else "0",
                 hint=f"{HINTS[reason]}; policy {policy.name} still needs"
-                f" {part.approvals - len(counted)} of {', '.join(able) or 'nobody left'}",
+                f" {part.approvals - len(counted)} of {left}",
             )
 
 
 def _why_short(
-    part: QuorumPart, counted: tuple[str, ...], tally: CheckedSignatures, *, barred: str
+    part: QuorumPart, counted: tuple[str, ...], checked: CheckedSignatures, *, barred: str
 ) -> Reason:
-    """Return the most telling reason why a group's approvals are too few."""
-    if tally.defects:
-        return tally.defects[0].reason
-    if sum(one.person in counted for one in tally.approvals) >= part.approvals:
+    """Return the most specific reason why a group has too few approvals."""
+    if checked.defects:
+        return checked.defects[0].reason
+    if sum(one.person in counted for one in checked.approvals) >= part.approvals:
         return Reason.SAME_PERSON
-    if barred in tally.people:
+    if barred in checked.people:
         return Reason.REQUESTER_APPROVED
     return Reason.QUORUM_SHORT

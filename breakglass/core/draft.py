@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what a person asks for to a command that may be shown to others.
+"""Make a command from an operator's request.
 
-A draft is refused here, with the word to change, where the same text would only be refused on the
-nodes: an empty or wild target, a window that no command may have.  Every draft goes through
-`parse_command`, so what comes out is what the nodes will read.
+An error that the nodes would refuse is found here and names the word to change: an empty target, a
+wildcard, a window that is too long.  Every draft passes through `parse_command`, so the nodes will
+accept its form.
 
-Nothing is signed, delivered or written here; the clock reading and the entropy are arguments.
+This module signs, delivers and writes nothing.  The clock reading and the entropy are arguments.
 """
 
 from dataclasses import dataclass
@@ -33,18 +33,18 @@ _WILD = frozenset("*?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftRequest:
-    """What a person asked for, in the person's own spelling.
+    """What an operator asked for, as typed.
 
     Attributes:
-        verb: what is to be done.
+        verb: what the command does.
         workload: "namespace/daemonset" or "namespace/daemonset@revision".
         clusters: their names, at least one.
-        nodes: patterns; with no pools either, every node of the clusters is meant.
+        nodes: patterns; without nodes and pools, every node of the clusters is a target.
         max_nodes: how many nodes the inventory has for these targets.
-        image: of stop and evict: only pods with a container of this image's digest.
-        grace: of stop and evict.
-        hold: of stop, evict and extend; "" for the usual time.  A release has none.
-        holds_of: of release and extend: the id of the command whose hold is meant.
+        image: stop and evict: only pods with a container that has this image digest.
+        grace: stop and evict.
+        hold: stop, evict and extend; "" for the default.  A release has none.
+        holds_of: release and extend: the id of the command whose hold to change.
     """
 
     verb: Verb
@@ -70,19 +70,19 @@ class DraftRequest:
 def draft_command(
     asked: DraftRequest, *, domain: str, trust: TrustPin, now: datetime, entropy: bytes
 ) -> Command:
-    """Return the command that does what was asked for.
+    """Return the command for a request.
 
     Args:
         asked: what to do, and where.
-        domain: whose nodes they are.
+        domain: the domain of the nodes.
         trust: the trust in force.
         now: one reading of the clock, in UTC; the window begins there.
         entropy: ten random bytes for the id.
 
     Raises:
-        UsageError: the target is empty ("empty-target") or wild ("wild-target"), the reason is
-            missing, or a hold is to be extended by nothing.
-        Malformed: a name, pattern or duration is not one.
+        UsageError: the target is empty (code "empty-target") or has a wildcard where none is
+            allowed ("wild-target"), the reason is missing, or a hold is to be extended by 0 s.
+        Malformed: a name, pattern or duration is not well formed.
     """
     _verify_targets(asked)
     if not asked.reason.strip():
@@ -106,7 +106,7 @@ def draft_command(
         rollout=Rollout(
             canary=0,
             max_parallel=asked.max_parallel,
-            max_failures=asked.max_nodes,  # a stop in an emergency is not halted by a bad node
+            max_failures=asked.max_nodes,  # failing nodes must not halt an emergency stop
         ),
         mode=asked.mode,
         incident=asked.incident,
@@ -137,7 +137,7 @@ def _verify_targets(asked: DraftRequest) -> None:
             raise UsageError(
                 f"expected an exact name, got {names.quoted(exact)}",
                 code="wild-target",
-                hint="workloads, clusters and pools are named exactly, one by one",
+                hint="name each workload, cluster and pool exactly; wildcards are only for nodes",
             )
     for pattern in asked.nodes:
         if set(pattern) <= _WILD:
@@ -176,5 +176,5 @@ def _action(asked: DraftRequest, workload: str, revision: str) -> Action:
 def _valid_s(text: str) -> int:
     valid_s = names.parse_duration(text, max_s=bounds.MAX_WINDOW_S)
     if not valid_s:
-        raise UsageError("expected a time to be valid for, got 0s", hint="give --valid, such as 1h")
+        raise UsageError("expected a validity above 0s, got 0s", hint="give --valid, such as 1h")
     return valid_s

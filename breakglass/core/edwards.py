@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether 32 bytes are a sound Ed25519 public key: what the library does not ask.
+"""Check that 32 bytes are a sound Ed25519 public key; the `cryptography` library does not.
 
-RFC 8032 verifiers, OpenSSH's and `cryptography`'s among them, accept points that no honest key
-generation makes.  For a point of small order signatures need no key; a point with a part
-of small order has twins that share its private key, so one key could stand twice in a trust.  The
-rule here is that of libsodium's `crypto_core_ed25519_is_valid_point`: canonical, on the curve, and
-in the group of prime order.  All of it is public, so nothing here takes constant time; one look
-costs about a millisecond, so keys are looked at when a trust is read and never per signature.
+RFC 8032 verifiers, those of OpenSSH and `cryptography` too, accept points that no honest key
+generation produces.  An attacker can forge a signature for a point of small order.  A point with a
+component of small order has variants with the same private key, so one private key could be in a
+trust twice.  The rule here is that of libsodium's `crypto_core_ed25519_is_valid_point`: canonical,
+on the curve, and in the group of prime order.
+
+The input is public, so nothing here needs constant time.  A check takes about a millisecond; keys
+are checked when a trust is read, never per signature.
 """
 
 from typing import TypeAlias
@@ -23,7 +25,7 @@ _NEUTRAL: _Point = (0, 1, 1, 0)
 
 
 def is_sound_point(raw: bytes) -> bool:
-    """Tell whether `raw` is a point of prime order in its one spelling."""
+    """Return whether `raw` is the canonical encoding of a point of prime order."""
     point = _decode(raw)
     return point is not None and not _is_neutral(point) and _is_neutral(_times(_ORDER, point))
 
@@ -34,7 +36,7 @@ def _decode(raw: bytes) -> _Point | None:
         return None
     coded = int.from_bytes(raw, "little")
     y, sign = coded % 2**255, coded >> 255
-    if y >= _P:  # the same point has a shorter spelling
+    if y >= _P:  # not canonical: y - p encodes the same point
         return None
     square = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
     x = pow(square, (_P + 3) // 8, _P)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The entries of a node's audit log: what each kind says, and its one spelling in bytes.
+"""The entries of a node's audit log: one class per kind, and their canonical encoding.
 
 An entry is one line of JSON with its keys in the order of the class below: `kind`, then the stamp
-(`time` in UTC milliseconds, `mono_ms` since boot, `boot`), then the body.  Texts of documents stand
-as lists of lines, so that people can read them with `jq`.  `parse_entry` is strict: it
-accepts exactly what `render_entry` writes.
+(`time` in UTC milliseconds, `mono_ms` since boot, `boot`), then the body.  The text of a document
+is a list of lines, so that `jq` shows it readably.  `parse_entry` is strict: it accepts exactly
+what `render_entry` writes.
 
-The classes are data only.  What they do to a node's state is in `fold`; whether their claims are
-true is in `recheck`.
+The classes are data only.  `fold` computes a node's state from them; `recheck` verifies their
+claims.
 """
 
 import json
@@ -28,6 +28,7 @@ from breakglass.core.hold_entries import (
     HoldEnded,
     HoldExtended,
 )
+from breakglass.core.names import quoted
 from breakglass.core.typed_fields import names_of, read_value, to_object
 from breakglass.errors import Malformed
 
@@ -37,7 +38,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """When an entry was written, by both clocks; `boot` is the kernel's boot id."""
+    """When an entry was written: wall clock, time since boot, and the kernel's boot id."""
 
     time: str
     mono_ms: int
@@ -46,7 +47,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalMade:
-    """One person's approval as it counted; `flags` and `counter` are -1 for a key without them."""
+    """One counted approval of a person; `flags` and `counter` are -1 for a key without them."""
 
     person: str
     key: str
@@ -57,9 +58,9 @@ class ApprovalMade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedPod:
-    """A pod that a command will stop, with the containers that were live at that moment.
+    """A pod that a command will stop, with the containers that were live when it was planned.
 
-    `gate` says which limits will hold it and on which group, "" where it is stopped without a hold.
+    `gate` names the limits to set and their control group; "" for a stop without a hold.
     """
 
     uid: str
@@ -72,7 +73,7 @@ class PlannedPod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenContainer:
-    """What became of one container: the rung that was reached, and what was seen after it."""
+    """One container's outcome: the last rung that was tried, and the state observed after it."""
 
     id: str
     name: str
@@ -85,7 +86,7 @@ class SeenContainer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenPod:
-    """What the last look of a command showed of one pod."""
+    """One pod's state at the end of a command."""
 
     uid: str
     name: str
@@ -107,14 +108,14 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """The agent was asked to stop; `active` commands are left for its next start."""
+    """The agent was told to stop; it resumes the `active` commands at its next start."""
 
     active: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustTaken:
-    """The trust in force from here on, as its whole text."""
+    """The trust in force from this entry on, with its whole text."""
 
     version: int
     sha256: str
@@ -123,7 +124,7 @@ class TrustTaken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """A command was approved and is durable: from here on the node owes its end."""
+    """A command was approved and recorded: the node must now carry it out and record its end."""
 
     id: str
     sha256: str
@@ -140,7 +141,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedEntry:
-    """A document was refused; `file` is its text if it was a signed file."""
+    """A document was refused; `file` is its text if it was a well-formed signed file."""
 
     sha256: str
     size: int
@@ -154,7 +155,7 @@ class RefusedEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suppressed:
-    """Refusals that came faster than they could be recorded one by one."""
+    """The number of refusals that were not recorded one by one, because they came too fast."""
 
     count: int
 
@@ -170,11 +171,10 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodEnded:
-    """One pod's outcome; `resumed` says that an earlier run of the agent had begun it.
+    """One pod's outcome; `resumed` says that the agent began it before a restart.
 
-    `gate` is what holds it down from here on, "" for a stop without a hold; `sandbox` is what an
-    eviction saw of its sandbox; `evidence` is the SHA-256 of the
-    pod's capture: the key is older than that word.
+    `gate` is the gate that keeps it down from now on, "" for a stop without a hold; `sandbox` is
+    the state of its sandbox after an eviction; `evidence` is the SHA-256 of the pod's capture.
     """
 
     id: str
@@ -198,7 +198,7 @@ class Finished:
     """A command's end.
 
     `result` is done, nothing, planned, released, extended, incomplete, refused or interrupted;
-    `held` is how many of its pods a gate keeps down.
+    `held` is the number of its pods that a gate keeps down.
     """
 
     id: str
@@ -216,7 +216,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockStepped:
-    """The wall clock stepped by `step_ms`, forward or (`back`) backward."""
+    """The node's wall clock was stepped by `step_ms`, backward if `back`, else forward."""
 
     back: bool
     step_ms: int
@@ -224,7 +224,7 @@ class ClockStepped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repaired:
-    """A torn last frame was found at start, kept aside in `copy`, and cut off."""
+    """The agent found a torn last frame at its start, copied it to `copy` and cut it off."""
 
     segment: str
     offset: int
@@ -274,7 +274,8 @@ KINDS: Mapping[str, type[Body]] = {
     "repaired": Repaired,
 }
 _NAMES = {body: kind for kind, body in KINDS.items()}
-# Entries that may use the log's reserve: outcomes of accepted commands, and entries they need.
+# The kinds that may use the log's reserved space on a full disk: outcomes, and the entries that
+# must be written before them.
 OWED: tuple[type[Body], ...] = (
     Planned,
     PodEnded,
@@ -294,14 +295,14 @@ OWED: tuple[type[Body], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One entry: when, and what."""
+    """One entry: its stamp and its body."""
 
     stamp: Stamp
     body: Body
 
     @property
     def kind(self) -> str:
-        """The entry's kind, as it stands in its bytes."""
+        """The value of `kind` in the entry's JSON."""
         return _NAMES[type(self.body)]
 
 
@@ -313,11 +314,11 @@ def render_instant(time: datetime) -> str:
 def parse_instant(text: str) -> datetime:
     """Return the time that `render_instant` wrote; raise `Malformed` for any other text."""
     if not _INSTANT.fullmatch(text):
-        raise Malformed("expected a UTC time in milliseconds, got another text")
+        raise Malformed(f"expected a UTC time in milliseconds, got {quoted(text)}")
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
-        raise Malformed("expected a time that exists, got another text") from error
+        raise Malformed(f"expected a time that exists, got {quoted(text)}") from error
 
 
 def to_lines(text: bytes) -> tuple[str, ...]:
@@ -326,12 +327,12 @@ def to_lines(text: bytes) -> tuple[str, ...]:
 
 
 def from_lines(lines: tuple[str, ...]) -> bytes:
-    """Return the bytes of a text from the lines that `to_lines` made."""
+    """Return the bytes of a text that `to_lines` split."""
     return "\n".join(lines).encode("ascii")
 
 
 def render_entry(entry: Entry) -> bytes:
-    """Return the entry's bytes; raise `Malformed` when they are more than one entry may have."""
+    """Return the entry's canonical bytes; raise `Malformed` above `bounds.MAX_ENTRY_BYTES`."""
     document = {"kind": entry.kind} | to_object(entry.stamp) | to_object(entry.body)
     raw = _ENCODER.encode(document).encode()
     if len(raw) > bounds.MAX_ENTRY_BYTES:
@@ -343,7 +344,7 @@ def render_entry(entry: Entry) -> bytes:
 
 
 def parse_entry(raw: bytes) -> Entry:
-    """Return the entry in `raw`; raise `Malformed` unless these are exactly its bytes."""
+    """Return the entry in `raw`; raise `Malformed` unless `raw` is its canonical encoding."""
     document = parse_object(raw, max_bytes=bounds.MAX_ENTRY_BYTES)
     fields = Fields(document)
     kind = fields.text("kind")
@@ -353,7 +354,7 @@ def parse_entry(raw: bytes) -> Entry:
     entry = Entry(stamp=read_value(Stamp, fields), body=read_value(of, fields))
     fields.finish_in_order(("kind", *names_of(Stamp), *names_of(of)))
     parse_instant(entry.stamp.time)
-    # With its keys in order, the document is what `render_entry` would make of the entry.
+    # The keys are in order, so `document` is the object that `render_entry` would encode.
     if _ENCODER.encode(document).encode() != raw:
-        raise Malformed("expected the one spelling of an entry, got another", code="not-canonical")
+        raise Malformed("expected an entry's canonical encoding, got another", code="not-canonical")
     return entry

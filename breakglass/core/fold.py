@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's state as a fold over its own log: `fold(state, entry) -> state`.
 
-There is no second store.  Commands, holds, the trust in force and the floor of time are computed
-from the entries.  So a restart is a replay, and state that disagrees with the log cannot exist.
-The life of a command is the table `LIFECYCLE`; an entry that the table does not
-allow raises `LogTampered` and changes nothing.
+There is no second store.  A node computes its commands, its holds, the trust in force and its time
+floor from the log's entries.  So a restart is a replay, and no state can disagree with the log.
+The table `LIFECYCLE` lists the phases of a command; an entry that it does not allow raises
+`LogTampered` and changes nothing.
 
-An entry costs the same however long the log is: the maps that grow with it share their memory
-between states (`immutable_map`), and nothing searches them.
+Folding one entry takes the same time in a short log and in a long one: the maps that grow with the
+log share memory between states (`immutable_map`), and no step searches them.
 
-The fold takes entries as true.  `recheck` checks whether a recorded decision was right.
+The fold trusts what entries say.  `recheck` verifies that the recorded decisions were right.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,13 +47,11 @@ from breakglass.errors import LogTampered
 
 INTERRUPTED = "interrupted"
 
-_After: TypeAlias = Callable[
-    ..., "State"
-]  # returns the state after an entry, with these fields changed
+_After: TypeAlias = Callable[..., "State"]  # takes the changed fields, returns the next state
 
 
 class Phase(StrEnum):
-    """How far a command has come on this node."""
+    """The phase of a command on this node."""
 
     UNSEEN = "unseen"
     ACCEPTED = "accepted"
@@ -63,7 +61,7 @@ class Phase(StrEnum):
 
 
 class CommandEvent(StrEnum):
-    """What an entry does to a command."""
+    """The event that an entry is for a command."""
 
     ACCEPT = "accept"
     PLAN = "plan"
@@ -76,10 +74,8 @@ LIFECYCLE: Mapping[tuple[Phase, CommandEvent], Phase] = MappingProxyType(
     {
         (Phase.UNSEEN, CommandEvent.ACCEPT): Phase.ACCEPTED,
         (Phase.ACCEPTED, CommandEvent.PLAN): Phase.PLANNED,
-        (
-            Phase.ACCEPTED,
-            CommandEvent.FINISH,
-        ): Phase.FINISHED,  # refused beyond the caps, or no runtime
+        # Without a plan: the command was beyond its caps, or the runtime did not answer.
+        (Phase.ACCEPTED, CommandEvent.FINISH): Phase.FINISHED,
         (Phase.ACCEPTED, CommandEvent.INTERRUPT): Phase.INTERRUPTED,
         (Phase.PLANNED, CommandEvent.POD): Phase.PLANNED,
         (Phase.PLANNED, CommandEvent.FINISH): Phase.FINISHED,
@@ -90,11 +86,11 @@ LIFECYCLE: Mapping[tuple[Phase, CommandEvent], Phase] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandState:
-    """One command, by its entries; an index is an entry's place in the log.
+    """One command's state; `accepted_at`, `finished_at` and the indexes are entry numbers.
 
     Attributes:
-        pods: the uid of each pod that has its outcome, and the outcome's index.
-        owed_uids: the uids of the planned pods that have none yet.
+        pods: the uid of each pod with a recorded outcome, and the index of that outcome.
+        owed_uids: the uids of the planned pods without an outcome.
     """
 
     id: str
@@ -110,20 +106,20 @@ class CommandState:
 
     @property
     def unresolved(self) -> tuple[PlannedPod, ...]:
-        """The planned pods that have no outcome yet."""
+        """The planned pods without an outcome."""
         return tuple(pod for pod in self.planned if pod.uid in self.owed_uids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a node knows; `size` is how many entries made it so.
+    """A node's state after `size` entries.
 
     Attributes:
-        commands, holds: all that this log ever had, by the command's id.
+        commands, holds: every one in the log, by the command's id.
         ids_by_sha256: the ids of the commands by the digests of their texts.
         unfinished_ids: the commands without an end, in the order of acceptance.
-        active_ids: the commands whose holds are active, in the order in which they began.
-        gates: the pods that are gated now, by UID.
+        active_ids: the commands whose holds are in force, in the order in which the holds began.
+        gates: the pods whose control groups carry our limits now, by uid.
     """
 
     size: int = 0
@@ -141,18 +137,18 @@ class State:
     gates: GatesByPod = field(default_factory=lambda: MappingProxyType({}))
 
     def by_sha256(self, sha256: str) -> CommandState | None:
-        """Return the command with exactly this text, if one was accepted here."""
+        """Return the accepted command with exactly this text, or None."""
         key = self.ids_by_sha256.get(sha256)
         return None if key is None else self.commands[key]
 
     @property
     def unfinished(self) -> tuple[CommandState, ...]:
-        """The commands that have no *finished* entry yet."""
+        """The accepted commands that this node has not finished."""
         return tuple(self.commands[key] for key in self.unfinished_ids)
 
     @property
     def active_holds(self) -> tuple[Hold, ...]:
-        """The active holds, in the order in which they began."""
+        """The holds in force, in the order in which they began."""
         return tuple(self.holds[key] for key in self.active_ids)
 
 
@@ -162,7 +158,7 @@ def fold(state: State, entry: Entry) -> State:
     if state.boot not in {"", stamp.boot}:
         holds = leases.rebase(state.holds, state.active_ids, state.mono_ms)
         state = replace(state, holds=holds)
-    # One copy per entry: the log is folded whole at each start.
+    # Copy the state only once per entry: each start of the agent folds the whole log.
     after: _After = partial(replace, state, size=index + 1, boot=stamp.boot, mono_ms=stamp.mono_ms)
     match entry.body:
         case Started():
@@ -178,11 +174,11 @@ def fold(state: State, entry: Entry) -> State:
         case Finished() as body:
             return _finish(state, body, index, after)
         case _:
-            return _held(state, entry, after)
+            return _fold_hold_entry(state, entry, after)
 
 
-def _held(state: State, entry: Entry, after: _After) -> State:
-    """Return the state after an entry about holds and gates, or the same after any other."""
+def _fold_hold_entry(state: State, entry: Entry, after: _After) -> State:
+    """Return the state after an entry about holds or gates; other entries change nothing more."""
     match entry.body:
         case HoldBegun() as body:
             _command(state, body.id)
@@ -208,7 +204,7 @@ def _held(state: State, entry: Entry, after: _After) -> State:
 
 def _accept(state: State, body: Accepted, index: int, after: _After) -> State:
     if body.id in state.commands:
-        raise LogTampered(f"expected command {body.id} to be accepted once, got it twice")
+        raise LogTampered(f"expected command {body.id} accepted once, got it accepted twice")
     command = CommandState(
         id=body.id,
         sha256=body.sha256,
@@ -238,7 +234,7 @@ def _end_pod(state: State, body: PodEnded, index: int, after: _After) -> State:
     before = _command(state, body.id)
     if body.uid not in before.owed_uids:
         raise LogTampered(
-            f"expected an outcome of a planned pod of {body.id} once, got one of {body.uid}"
+            f"expected one outcome for each planned pod of {body.id}, got another for {body.uid}"
         )
     before, phase = _advanced(state, body.id, CommandEvent.POD)
     pods, owed = (*before.pods, (body.uid, index)), before.owed_uids - {body.uid}
@@ -260,7 +256,7 @@ def _finish(state: State, body: Finished, index: int, after: _After) -> State:
 
 
 def _advanced(state: State, key: str, event: CommandEvent) -> tuple[CommandState, Phase]:
-    """Return a command and the phase it comes to; raise `LogTampered` for an illegal pair."""
+    """Return a command and its next phase; raise `LogTampered` for an illegal event."""
     before = _command(state, key)
     after = LIFECYCLE.get((before.phase, event))
     if after is None:
@@ -273,7 +269,7 @@ def _advanced(state: State, key: str, event: CommandEvent) -> tuple[CommandState
 def _command(state: State, key: str) -> CommandState:
     command = state.commands.get(key)
     if command is None:
-        raise LogTampered(f"expected an accepted command, got an entry of unknown {key}")
+        raise LogTampered(f"expected an accepted command, got an entry for unknown {key}")
     return command
 
 

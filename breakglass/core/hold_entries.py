@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The entries about holds and gates, as values.
+"""The log entries about holds and gates, as data classes.
 
-`entries` renders and parses them; `holds` folds them.
+`entries` encodes and decodes them; `holds` folds them into the node's state.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldBegun:
-    """A hold has begun: from here on every pod of the workload is kept down for `hold_s`."""
+    """A command's hold begins: every pod of the workload is kept down for `hold_s` seconds."""
 
     id: str
     mode: str
@@ -23,7 +23,7 @@ class HoldBegun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldExtended:
-    """The command `by` made hold `id` last `hold_s` from here on, if that is longer."""
+    """The command `by` extended hold `id` to `hold_s` from now, unless it lasts longer already."""
 
     id: str
     by: str
@@ -33,7 +33,7 @@ class HoldExtended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldEnded:
-    """A hold has ended: `why` is released (by the command `by`), expired, or let-go (by root)."""
+    """A hold ended: `why` is released (by the command `by`), expired, or let-go (by root)."""
 
     id: str
     why: str
@@ -42,7 +42,7 @@ class HoldEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateLimit:
-    """One limit of a gate, with the value that was there before it."""
+    """One limit of a gate, with the value from before."""
 
     kind: str
     place: str
@@ -52,7 +52,7 @@ class GateLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateIntended:
-    """These limits are about to be set on a pod's group for `hold`; the old values return."""
+    """The agent will set these limits on a pod's group for `hold`, and restore `old` at its end."""
 
     uid: str
     namespace: str
@@ -66,7 +66,7 @@ class GateIntended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateSeen:
-    """Which gate was proven to hold a pod; `note` says what is wrong with it."""
+    """The gate that was proven to be in force on a pod; `note` says what is wrong with it."""
 
     uid: str
     gate: str
@@ -75,7 +75,7 @@ class GateSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateLifted:
-    """A pod's limits are back as they were (`why` released), or its group is gone (gone)."""
+    """A pod's old limits were restored (`why` released), or its group was removed (gone)."""
 
     uid: str
     why: str
@@ -84,7 +84,7 @@ class GateLifted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enforced:
-    """The counts of a hold since the last such entry; times in milliseconds."""
+    """What enforcing a hold took since the last such entry; times in milliseconds."""
 
     id: str
     attempts: int

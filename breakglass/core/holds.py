@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holds: leases that keep workloads down on a node, and which pods they cover.
+"""Holds: the leases that keep a workload down on a node, and which pods they cover.
 
-A hold is the lease of one command, keyed by workload, revision and image, never by a pod: pods come
-and go under it.  Holds compose: a pod is held while any active hold covers it, and each ends by
-itself.
+A hold is the lease of one command.  Its key is a workload, revision and image, never a pod: pods
+are deleted and re-created during a hold.  Holds are independent: a pod is held while at least one
+active hold covers it, and each hold ends at its own time.
 
-A lease ends by time since boot, so a step of the wall clock neither ends nor prolongs it; the
-`until` in the log is for people.  The node cannot know how long it was off across a reboot.  So the
-time that was left at the last entry before the reboot counts from the boot on.  The lease is then
-never shorter than signed, and longer at most by the time off plus the time since that entry.  While
-anything is held, the log has an entry at least every ten minutes.
+A lease is measured in time since boot, so a change of the wall clock neither ends nor extends it;
+the `until` in the log is for people.  After a reboot a node cannot know how long it was off.  It
+gives each hold the time that was left at the last entry before the reboot.  So a hold is never
+shorter than was signed; it may be longer by the time off and by the time from that entry to the
+shutdown.  While a hold is active, the agent writes an entry at least every ten minutes.
 
-This module is pure: the agent acts on the holds.
+This module is pure.  The agent enforces the holds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ from breakglass.errors import LogTampered
 
 
 class Covers(StrEnum):
-    """Whether a hold covers a pod; `MAYBE` while the runtime has not shown enough of it."""
+    """Whether a hold covers a pod; `MAYBE` while the runtime has not reported enough about it."""
 
     YES = "yes"
     MAYBE = "maybe"
@@ -48,12 +48,12 @@ class Hold:
     """One command's lease.
 
     Attributes:
-        ends_mono_ms: its end in time since the boot that the state is in; 0 once it is over.
-        unused_ms: what was left of it when it was ended.
-        extended_by: the commands that have extended it, each once.
-        ended, ended_by: why it ended, "" while it is active, and by which command.
-        counted_to: the wall time of the newest counts; a later run of the agent counts only what
-            ended after it.
+        ends_mono_ms: when the hold ends, in milliseconds since the current boot; 0 after its end.
+        unused_ms: the time that was left when the hold was ended.
+        extended_by: the commands that extended it, each once.
+        ended, ended_by: why and by which command it was ended; "" while it is active.
+        counted_to: the wall time of the newest counts.  After a restart the agent counts only what
+            happened later.
     """
 
     id: str
@@ -75,31 +75,31 @@ class Hold:
 
     @property
     def is_active(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the hold is still in force."""
         return not self.ended
 
     def left_ms(self, mono_ms: int) -> int:
-        """Return how many milliseconds are left of it, 0 when it has ended."""
+        """Return the milliseconds that are left, 0 after the end."""
         return 0 if self.ended else max(0, self.ends_mono_ms - mono_ms)
 
     def covers(self, pod: Pod) -> Covers:
-        """Return whether it covers this pod, by what the runtime has shown of it."""
+        """Return whether the hold covers this pod, from what the runtime reports about it."""
         if pod.by_name:
             return self.covers_name(pod.namespace, pod.name)
         if not belongs(pod, self.workload).member:
             return Covers.NO
         if not self.image or any(one.is_of(self.image) for one in pod.containers):
             return Covers.YES
-        return Covers.MAYBE  # a container of that image may come later
+        return Covers.MAYBE  # a container with the image may be created later
 
     def covers_name(self, namespace: str, name: str) -> Covers:
-        """Return whether it covers a pod of which only the name is known."""
+        """Return whether the hold covers a pod of which only the name is known."""
         if namespace != self.workload.namespace or not name_fits(name, self.workload.name):
             return Covers.NO
         return Covers.MAYBE if self.workload.revision or self.image else Covers.YES
 
     def is_meant(self, workload: Workload, command_id: str) -> bool:
-        """Return whether a release or extension selects it, by workload or by command id."""
+        """Return whether a release or extension of this workload, or of one command, selects it."""
         return (
             self.is_active
             and (self.workload.namespace, self.workload.name) == (workload.namespace, workload.name)
@@ -110,11 +110,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatedPod:
-    """A pod whose control group has limits of a gate, with their old values.
+    """A pod whose control group carries our limits, with the values from before.
 
     Attributes:
-        gate: the gate that was proven last; "" between the intent and the first proof.
-        hold: the hold that it was gated for first.
+        gate: the gate that was last proven to be in force; "" before the first proof.
+        hold: the hold for which the pod was gated first.
     """
 
     uid: str
@@ -129,24 +129,24 @@ class GatedPod:
     note: str = ""
 
 
-HoldsById = ImmutableMap[str, Hold]  # all holds of this log, active and ended
-GatesByPod = Mapping[str, GatedPod]  # the pods that are gated now
+HoldsById = ImmutableMap[str, Hold]  # every hold in the log, ended ones too
+GatesByPod = Mapping[str, GatedPod]  # only the pods that are gated now
 
 
 def coverage(holds: Iterable[Hold], pod: Pod) -> tuple[Covers, tuple[Hold, ...]]:
-    """Return whether any active hold covers a pod, and which do."""
+    """Return whether any active hold covers a pod, and the holds that do."""
     return _best((hold, hold.covers(pod)) for hold in holds if hold.is_active)
 
 
 def coverage_of_name(
     holds: Iterable[Hold], namespace: str, name: str
 ) -> tuple[Covers, tuple[Hold, ...]]:
-    """Return whether any active hold covers a pod by its name alone, and which do."""
+    """Return whether any active hold covers a pod by its name alone, and the holds that do."""
     return _best((hold, hold.covers_name(namespace, name)) for hold in holds if hold.is_active)
 
 
 def begin(holds: HoldsById, body: HoldBegun, stamp: Stamp, index: int) -> HoldsById:
-    """Return the holds with a new one; raise `LogTampered` when its command has one already."""
+    """Return the holds with a new one; raise `LogTampered` if its command already has a hold."""
     if body.id in holds:
         raise LogTampered(f"expected one hold of command {body.id}, got a second")
     hold = Hold(
@@ -163,7 +163,11 @@ def begin(holds: HoldsById, body: HoldBegun, stamp: Stamp, index: int) -> HoldsB
 
 
 def extend(holds: HoldsById, body: HoldExtended, stamp: Stamp) -> HoldsById:
-    """Return the holds with a later end of one; an extension never shortens, and counts once."""
+    """Return the holds with one of them extended; an extension never shortens a hold.
+
+    Raises:
+        LogTampered: the hold is not active, or this command extended it before.
+    """
     hold = _active(holds, body.id)
     if body.by in hold.extended_by:
         raise LogTampered(f"expected one extension of {body.id} by {body.by}, got a second")
@@ -174,7 +178,7 @@ def extend(holds: HoldsById, body: HoldExtended, stamp: Stamp) -> HoldsById:
 
 
 def end(holds: HoldsById, body: HoldEnded, stamp: Stamp) -> HoldsById:
-    """Return the holds after one of them has ended."""
+    """Return the holds with one of them ended."""
     hold = _active(holds, body.id)
     left_ms = hold.left_ms(stamp.mono_ms)
     ended = replace(hold, ends_mono_ms=0, ended=body.why, ended_by=body.by, unused_ms=left_ms)
@@ -182,10 +186,10 @@ def end(holds: HoldsById, body: HoldEnded, stamp: Stamp) -> HoldsById:
 
 
 def count(holds: HoldsById, body: Enforced, stamp: Stamp) -> HoldsById:
-    """Return the holds with counts added to one; counts may follow its end."""
+    """Return the holds with new counts for one; the last counts may follow its end."""
     hold = holds.get(body.id)
     if hold is None:
-        raise LogTampered(f"expected a hold, got an entry of {body.id}")
+        raise LogTampered(f"expected a hold of command {body.id}, got none")
     counted = replace(
         hold,
         attempts=hold.attempts + body.attempts,
@@ -198,7 +202,7 @@ def count(holds: HoldsById, body: Enforced, stamp: Stamp) -> HoldsById:
 
 
 def rebase(holds: HoldsById, active_ids: Iterable[str], last_mono_ms: int) -> HoldsById:
-    """Return the holds in a new boot, when the last entry before it was at `last_mono_ms`."""
+    """Return the holds after a reboot; the last entry before it was at `last_mono_ms`."""
     for key in active_ids:
         hold = holds[key]
         holds = holds.with_item(key, replace(hold, ends_mono_ms=hold.left_ms(last_mono_ms)))
@@ -206,7 +210,7 @@ def rebase(holds: HoldsById, active_ids: Iterable[str], last_mono_ms: int) -> Ho
 
 
 def intend(gates: GatesByPod, body: GateIntended) -> GatesByPod:
-    """Return the gates with one that is about to be set, or set anew on a pod's new group."""
+    """Return the gates with one that is about to be set on a pod's group, or on its new group."""
     limits = tuple(
         Limit(kind=Gate(one.kind), place=one.place, old=one.old, early=one.early)
         for one in body.limits
@@ -225,13 +229,13 @@ def intend(gates: GatesByPod, body: GateIntended) -> GatesByPod:
 
 
 def prove(gates: GatesByPod, body: GateSeen) -> GatesByPod:
-    """Return the gates with the proven gate of one pod."""
+    """Return the gates with the newest proof for one pod."""
     pod = replace(_gated(gates, body.uid), gate=body.gate, note=body.note)
     return MappingProxyType({**gates, body.uid: pod})
 
 
 def lift(gates: GatesByPod, body: GateLifted) -> GatesByPod:
-    """Return the gates without one that was lifted or whose pod is gone."""
+    """Return the gates without one that was lifted or whose group is gone."""
     _gated(gates, body.uid)
     return MappingProxyType({key: pod for key, pod in gates.items() if key != body.uid})
 
@@ -248,11 +252,11 @@ def _best(found: Iterable[tuple[Hold, Covers]]) -> tuple[Covers, tuple[Hold, ...
 def _active(holds: HoldsById, key: str) -> Hold:
     hold = holds.get(key)
     if hold is None or not hold.is_active:
-        raise LogTampered(f"expected an active hold, got an entry of {key}")
+        raise LogTampered(f"expected an active hold of command {key}, got none")
     return hold
 
 
 def _gated(gates: GatesByPod, uid: str) -> GatedPod:
     if uid not in gates:
-        raise LogTampered(f"expected a gated pod, got an entry of {uid}")
+        raise LogTampered(f"expected a gated pod, got an entry for {uid}, which has no gate")
     return gates[uid]

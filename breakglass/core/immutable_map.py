@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An immutable map whose changed copies share its memory, for state that grows with the log.
+"""An immutable map whose changed copies share memory with the original.
 
-`with_item` returns a new map and leaves the old one as it is.  Copying a dict for that takes time
-in proportion to its size, so n additions would take n^2; here they take n log n.
+`with_item` returns a new map and leaves the old one unchanged.  With copies of a dict, n additions
+would take O(n^2) time; here they take O(n log n).
 
-The map is a few dicts, oldest first, each more than twice as long as the next; the newest that has
-a key gives its value.  An addition is a new dict of one item, merged with its neighbours until the
-lengths fit again (Bentley and Saxe, "Decomposable searching problems", 1980).  No dict is written
-to once it is part of a map, so old maps stay valid, may be extended too, and any thread may read.
+The map is a few dicts, oldest first, each more than twice as long as the next.  A lookup takes the
+value from the newest dict that has the key.  An addition appends a dict of one item and merges it
+with its neighbours until the lengths fit again (Bentley and Saxe, "Decomposable searching
+problems", 1980).  A dict in a map is never written to: old maps stay valid, they can be extended
+too, and any thread may read them.
 
-There is no removal: nothing that is kept in one ever goes.
+Items cannot be removed.
 """
 
 from collections.abc import ItemsView, Iterator, Mapping, ValuesView
@@ -20,7 +21,7 @@ V = TypeVar("V")
 
 
 class ImmutableMap(Mapping[K, V], Generic[K, V]):
-    """An immutable map; keys stand in the order in which they were first added, as in a dict."""
+    """An immutable map; it iterates in the order in which keys were first added, as a dict does."""
 
     __slots__ = ("_layers", "_size")
 
@@ -33,7 +34,7 @@ class ImmutableMap(Mapping[K, V], Generic[K, V]):
         self._size = 0
 
     def with_item(self, key: K, value: V) -> "ImmutableMap[K, V]":
-        """Return this map with `key` added, or with another value for it."""
+        """Return this map with `key` added, or with a new value for it."""
         layers = list(self._layers)
         newest = {key: value}
         while layers and len(layers[-1]) <= 2 * len(newest):

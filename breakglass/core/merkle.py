@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Merkle trees over log entries, as RFC 6962 hashes them and RFC 9162 proves them.
+"""Merkle trees over log entries: the hashes of RFC 6962, the proofs of RFC 9162.
 
 A leaf is SHA-256 of 0x00 and the entry, an inner node SHA-256 of 0x01 and its two children, so no
-entry can pose as a node.  A tree of n leaves splits at the largest power of two below n.
+entry has the hash of a node.  A tree of n leaves splits at the largest power of two below n.
 
-`verify_*` raise `BadProof` and return nothing; they check the exact number of hashes in a proof, so
-a proof with a missing or an extra hash is refused.  This module does not know what an
-entry is, and it does not sign: see `checkpoint`.
+The `verify_*` functions raise `BadProof` and return nothing.  They require the exact number of
+hashes, so a proof with surplus hashes is refused.  This module does not parse entries and does not
+sign: see `entries` and `checkpoint`.
 """
 
 import hashlib
@@ -29,14 +29,14 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class Tree:
-    """A growing tree with proofs of inclusion and consistency: 64 bytes of memory per leaf.
+    """An append-only tree that returns roots and proofs; it takes 64 bytes of memory per leaf.
 
-    It keeps the hash of every complete subtree, one flat array per height; a root or a proof of
-    any size it ever had takes a few hashes for each level.  The largest complete subtrees that the
-    tree of now consists of are also kept as a list: its root is asked for after every append.
+    It keeps the hash of every complete subtree, one flat array per height.  So a root or a proof
+    for any earlier size takes a few hashes per level.  The largest complete subtrees of the whole
+    tree are also kept as a list, because its root is read after every append.
 
     Args:
-        leaf_hashes: the leaves to begin with.
+        leaf_hashes: the first leaves.
     """
 
     def __init__(self, leaf_hashes: Iterable[bytes] = ()) -> None:
@@ -51,7 +51,7 @@ class Tree:
         return len(self._levels[0]) // HASH_BYTES
 
     def leaf(self, index: int) -> bytes:
-        """Return the hash of leaf `index`; `IndexError` when there is none."""
+        """Return the hash of leaf `index`; raise `IndexError` when there is none."""
         if not 0 <= index < self.size:
             raise IndexError(f"expected a leaf below {self.size}, got {index}")
         return self._node(0, index)
@@ -72,7 +72,7 @@ class Tree:
         self._subtrees.append(node)
 
     def truncate(self, size: int) -> None:
-        """Forget every leaf from `size` on: the append of those did not become durable."""
+        """Remove every leaf from `size` on, for entries that did not become durable."""
         self._verify_size(size)
         for height, level in enumerate(self._levels):
             del level[(size >> height) * HASH_BYTES :]
@@ -80,7 +80,7 @@ class Tree:
         self._subtrees = [self._node(one, (size >> one) - 1) for one in heights]
 
     def root(self, size: int | None = None) -> bytes:
-        """Return the root of the whole tree, or of the tree that it was at `size` leaves."""
+        """Return the root of the whole tree, or of its first `size` leaves."""
         if size is None:
             return self._newest_root()
         self._verify_size(size)
@@ -105,7 +105,7 @@ class Tree:
     def consistency_proof(self, old: int, new: int) -> tuple[bytes, ...]:
         """Return the proof that `new` leaves begin with the `old` ones (RFC 9162, 2.1.4.1).
 
-        From nothing, and between equal sizes, the proof is empty.
+        The proof is empty when `old` is 0 or equal to `new`.
         """
         self._verify_size(new)
         if not 0 <= old <= new:
@@ -138,7 +138,7 @@ class Tree:
         return bytes(self._levels[height][start : start + HASH_BYTES])
 
     def _range(self, low: int, high: int) -> bytes:
-        """Return the hash over leaves low..high, where `low` begins a subtree of the split rule."""
+        """Return the hash over leaves low..high; `low` must begin a subtree of the split rule."""
         width = high - low
         if width & (width - 1) == 0:
             height = width.bit_length() - 1
@@ -161,7 +161,7 @@ def verify_inclusion(
     first, last, node = index, size - 1, leaf
     for sibling in proof:
         if last == 0:
-            raise BadProof("expected a shorter proof, got hashes beyond the root")
+            raise BadProof("expected a shorter proof, got more hashes than the tree has levels")
         if first & 1 or first == last:
             node = node_hash(sibling, node)
             while not first & 1 and first:
@@ -170,7 +170,7 @@ def verify_inclusion(
             node = node_hash(node, sibling)
         first, last = first >> 1, last >> 1
     if last:
-        raise BadProof("expected a longer proof, got one that ends below the root")
+        raise BadProof("expected a longer proof, got too few hashes to reach the root")
     if node != root:
         raise BadProof(f"expected leaf {index} in the tree of size {size}, got another root")
 
@@ -185,7 +185,7 @@ def verify_consistency(
     if old in (0, new):
         _verify_trivial(old, proof, old_root, new_root if old else EMPTY_ROOT)
         return
-    # An old tree that is a complete subtree of the new one is not repeated in the proof.
+    # The proof leaves out the old root if the old tree is a complete subtree of the new one.
     path = list(proof) if old & (old - 1) else [old_root, *proof]
     if not path:
         raise BadProof("expected a proof, got none")
@@ -195,13 +195,13 @@ def verify_consistency(
 
 
 def _climb(first: int, last: int, path: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """Return the roots of both trees that a consistency path leads to (RFC 9162, 2.1.4.2)."""
+    """Return the old and the new root that a consistency path gives (RFC 9162, 2.1.4.2)."""
     while first & 1:
         first, last = first >> 1, last >> 1
     old_node = new_node = path[0]
     for sibling in path[1:]:
         if last == 0:
-            raise BadProof("expected a shorter proof, got hashes beyond the root")
+            raise BadProof("expected a shorter proof, got more hashes than the tree has levels")
         if first & 1 or first == last:
             old_node, new_node = node_hash(sibling, old_node), node_hash(sibling, new_node)
             while not first & 1 and first:
@@ -210,7 +210,7 @@ def _climb(first: int, last: int, path: Sequence[bytes]) -> tuple[bytes, bytes]:
             new_node = node_hash(new_node, sibling)
         first, last = first >> 1, last >> 1
     if last:
-        raise BadProof("expected a longer proof, got one that ends below the root")
+        raise BadProof("expected a longer proof, got too few hashes to reach the root")
     return old_node, new_node
 
 
@@ -218,7 +218,7 @@ def _verify_trivial(old: int, proof: Sequence[bytes], old_root: bytes, expected:
     if proof:
         raise BadProof("expected an empty proof, got hashes")
     if old_root != expected:
-        raise BadProof(f"expected one root for the size {old}, got two")
+        raise BadProof(f"expected one root for the size {old}, got two different ones")
 
 
 def _verify_hashes(*hashes: bytes) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small texts inside documents: names, durations, times, ids - one spelling each.
+"""Parse and render the values in documents: names, durations, times, ids.
 
-Every `parse_` takes the text exactly as it stands and raises `Malformed`, naming what was expected
-and what was got; every `render_` makes the only spelling that its `parse_` accepts.
+Each value has one canonical form.  A `parse_` function accepts only that form and raises
+`Malformed` for any other text; its `render_` function returns that form.
 """
 
 import re
@@ -30,13 +30,13 @@ _UUID_BYTES = 16
 
 
 def quoted(text: str) -> str:
-    """Return `text` in quotes, printable and bounded, for an error message."""
+    """Return `text` in quotes for a message, escaped and cut to a bounded length."""
     shown = ascii(text[:_QUOTED_CHARS])
     return shown + "..." if len(text) > _QUOTED_CHARS else shown
 
 
 def printable(text: str, *, max_chars: int = bounds.MAX_TEXT_CHARS) -> str:
-    """Return `text` as printable ASCII, everything else escaped, cut to `max_chars`.
+    """Return `text` as printable ASCII, other characters escaped, cut to `max_chars`.
 
     For text from outside (an error, a program's output) that goes into an entry or a message.
     """
@@ -50,7 +50,7 @@ def _matched(pattern: re.Pattern[str], text: str, expected: str) -> str:
 
 
 def parse_name(text: str) -> str:
-    """Return a name of a person, group, policy, courier, cluster, pool or node."""
+    """Return the name of a person, group, policy, courier, cluster, pool or node."""
     return _matched(_NAME, text, "a name of 1 to 63 of a-z 0-9 . _ - starting with a-z or 0-9")
 
 
@@ -60,7 +60,7 @@ def parse_namespace(text: str) -> str:
 
 
 def parse_workload(text: str) -> tuple[str, str]:
-    """Return (namespace, DaemonSet name) of "namespace/name"."""
+    """Return the namespace and the DaemonSet's name of "namespace/name"."""
     namespace, slash, name = text.partition("/")
     if not slash:
         raise Malformed(f"expected a workload as namespace/name, got {quoted(text)}")
@@ -70,7 +70,7 @@ def parse_workload(text: str) -> tuple[str, str]:
 
 
 def parse_revision(text: str) -> str:
-    """Return a DaemonSet revision hash: 1 to 10 of Kubernetes' safe digits."""
+    """Return a DaemonSet revision hash: 1 to 10 characters that Kubernetes uses in hashes."""
     return _matched(_REVISION, text, "a revision hash of 1 to 10 of 456789bcdf")
 
 
@@ -80,7 +80,7 @@ def parse_sha256(text: str) -> str:
 
 
 def parse_image(text: str) -> str:
-    """Return an image's digest as registries and runtimes write it: "sha256:" and 64 hex digits."""
+    """Return an image digest as registries and runtimes write it: "sha256:" and 64 hex digits."""
     return _matched(_IMAGE, text, "an image digest as sha256: and 64 lower-case hex digits")
 
 
@@ -90,7 +90,7 @@ def parse_id(text: str) -> str:
 
 
 def render_id(unix_ms: int, entropy: bytes) -> str:
-    """Return the UUIDv7 of a time in milliseconds and ten random bytes (RFC 9562, section 5.7)."""
+    """Return the UUIDv7 for a time in milliseconds and ten random bytes (RFC 9562, 5.7)."""
     raw = bytearray(unix_ms.to_bytes(6, "big") + entropy)
     if len(raw) != _UUID_BYTES:
         raise ValueError("expected ten bytes of entropy")
@@ -101,7 +101,7 @@ def render_id(unix_ms: int, entropy: bytes) -> str:
 
 
 def parse_duration(text: str, *, max_s: int) -> int:
-    """Return the seconds of "30s", "5m" or "2h"; only the shortest spelling is accepted."""
+    """Return the seconds of "30s", "5m" or "2h"; the largest unit that fits is required."""
     match = _DURATION.fullmatch(text)
     if not match:
         raise Malformed(f"expected a duration such as 30s, 5m or 2h, got {quoted(text)}")
@@ -114,7 +114,7 @@ def parse_duration(text: str, *, max_s: int) -> int:
 
 
 def render_duration(seconds: int) -> str:
-    """Return seconds as text, in the largest unit that divides them."""
+    """Return seconds as text, in the largest unit that divides them evenly."""
     for unit in ("h", "m"):
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{seconds // _SECONDS[unit]}{unit}"
@@ -122,7 +122,7 @@ def render_duration(seconds: int) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Return the UTC time of "2026-11-21T04:05:06Z"; no other spelling is accepted."""
+    """Return the UTC time of "2026-11-21T04:05:06Z"; no other form is accepted."""
     match = _TIME.fullmatch(text)
     if not match:
         raise Malformed(f"expected a UTC time such as 2026-11-21T04:05:06Z, got {quoted(text)}")

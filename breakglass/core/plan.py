@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan: which pods of a node a command stops, from the pods as they are.
+"""The plan: which pods of a node a command stops.
 
-This module is pure, and the only one that matches a command's workload with a node's pods.
+This module is pure and the only place that matches a command's workload with a node's pods.
 
-- A pod without a live container needs no step, unless it is to be held: kubelet starts it again
-  when its back-off is over.
-- More pods than the signed cap refuse the command on this node, and none is stopped.
-- A name that fits only pods of another kind (static pods, pods of other controllers) is refused
-  with the reason.
+- A pod without live containers needs no step, unless the command holds it: kubelet starts it again
+  after its back-off.
+- More pods than the signed limit refuse the whole command on this node.  It never stops only some
+  of them: the approvers did not expect so many.
+- A workload name that matches only pods of another kind (static pods, pods of other controllers) is
+  refused with the reason.
 - The caller refuses protected workloads before it plans.
-- Without the runtime a pod is known by its name alone.  If the command names a revision or an
-  image, nothing proves that such a pod has it, and the pod is skipped.
+
+Without the runtime a pod is known by its name only.  If the command has a revision or an image,
+such a pod is skipped, because neither can be proven.
 """
 
 import re
@@ -21,14 +23,14 @@ from breakglass.core.command import Action, Command
 from breakglass.core.pods import Container, Pod, Workload, belongs, identify, name_fits
 from breakglass.core.reasons import Reason, Refused
 
-# A bare pod; a StatefulSet's or indexed Job's; a Job's; a Deployment's with its template's hash.
+# The rest of a name: a bare pod's; a StatefulSet's or indexed Job's; a Job's or a Deployment's.
 _SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
 _OTHERS = re.compile(rf"|-[0-9]{{1,9}}|(-{_SAFE}{{1,10}})?-{_SAFE}{{5}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One pod to stop: which of its containers, and how long each may take to end by itself."""
+    """One pod to stop: its live containers, and their grace period in seconds."""
 
     pod: Pod
     containers: tuple[Container, ...]
@@ -45,14 +47,14 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a command does on a node: the steps, and the workload's pods that need none."""
+    """What a command does on a node: the steps, and the workload's pods that it skips."""
 
     steps: tuple[Step, ...]
     skipped: tuple[Skipped, ...] = ()
 
     @property
     def note(self) -> str:
-        """Why the other pods need no step; "" if there are none."""
+        """The skipped pods and why, as one text; "" when there are none."""
         return "; ".join(f"{one.pod.name}: {one.reason}" for one in self.skipped)
 
 
@@ -65,7 +67,7 @@ def workload_of(action: Action) -> Workload:
 
 
 def plan(command: Command, pods: tuple[Pod, ...]) -> Planning:
-    """Return the steps of a command on a node with these pods, or the refusal."""
+    """Return the steps of a command on a node with these pods, or why the node refuses it."""
     action = command.action
     steps: list[Step] = []
     skipped: list[Skipped] = []
@@ -96,7 +98,7 @@ def plan(command: Command, pods: tuple[Pod, ...]) -> Planning:
 
 
 def _is_of(pod: Pod, action: Action) -> bool:
-    """Return whether a pod is of the DaemonSet, whatever its revision."""
+    """Return whether a pod belongs to the DaemonSet, whatever its revision."""
     if pod.by_name:
         return pod.namespace == action.namespace and name_fits(pod.name, action.name)
     return belongs(pod, Workload(namespace=action.namespace, name=action.name)).member
@@ -110,14 +112,14 @@ def _why_no_step(pod: Pod, action: Action) -> str:
     if not member.member:
         return member.reason
     if not pod.live and not (action.hold_s and pod.ready):
-        return "nothing live"
+        return "no live container"
     if action.image and not any(one.is_of(action.image) for one in pod.containers):
-        return "no container of that image"
+        return "no container has that image"
     return ""
 
 
 def _of_another_kind(pods: tuple[Pod, ...], action: Action) -> Pod | None:
-    """Return a live pod that fits the command's name and is of another kind, or None."""
+    """Return a live pod that fits the command's workload name and belongs to no DaemonSet."""
     for pod in pods:
         in_namespace = pod.live and pod.namespace == action.namespace
         if in_namespace and _is_named_after(pod, action.name) and identify(pod).why_not:
@@ -126,7 +128,7 @@ def _of_another_kind(pods: tuple[Pod, ...], action: Action) -> Pod | None:
 
 
 def _is_named_after(pod: Pod, name: str) -> bool:
-    """Return whether a pod's name is the bare name, or one that another controller makes of it."""
+    """Return whether a pod's name is the name itself, or one that another controller generates."""
     if not pod.name.startswith(name):
         return False
     rest = pod.name[len(name) :]

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names that kubelet gives to a pod's log folder and control group.
+"""Parse the names that kubelet gives a pod's log directory and a pod's control group.
 
-Kubelet makes `<namespace>_<name>_<uid>` under its pod logs just before it asks for a sandbox
+Kubelet creates `<namespace>_<name>_<uid>` under its pod logs just before it asks for a sandbox
 (BuildPodLogsDirectory; "_" is illegal in all three parts), and a control group named
 `pod<uid>` (cgroupfs driver) or `...-pod<uid, its "-" as "_">.slice` (systemd driver).  The uid is a
 UUID, or 32 hex digits for a pod that comes from a file on the node.
 
-Both functions return None for a name of any other shape.  This module reads no folder.
+A name of any other form is not a pod's: the functions return None for it and raise nothing.
+This module reads no directory.
 """
 
 import re
@@ -26,12 +27,12 @@ _SLICE = re.compile(rf"[A-Za-z0-9_.\\-]+-pod({_ESCAPED}|{_HASH})\.slice", re.ASC
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodEvent:
-    """A log folder or control group of a pod, which may be a new pod.
+    """A sign of a pod on the node, perhaps of a new one.
 
     Attributes:
         uid: the pod's uid.
-        namespace: its namespace; "" for a control group, which tells only the UID.
-        name: its name; "" likewise.
+        namespace, name: those of the pod; "" if seen as a control group, whose name has only the
+            uid.
     """
 
     uid: str
@@ -40,7 +41,7 @@ class PodEvent:
 
 
 def parse_pod_log_name(text: str) -> PodEvent | None:
-    """Return the pod whose log folder has this name, or None if no pod's has it."""
+    """Return the pod whose log directory has this name, or None for another name."""
     match = _LOGS.fullmatch(text) if len(text) <= _FILE_CHARS else None
     if match is None or len(match[2]) > _NAME_CHARS:
         return None
@@ -48,7 +49,7 @@ def parse_pod_log_name(text: str) -> PodEvent | None:
 
 
 def uid_of_group_name(name: str) -> str | None:
-    """Return the UID of the pod whose control group has this name, or None if no pod's has it."""
+    """Return the uid of the pod whose control group has this name, or None for another name."""
     if len(name) > _FILE_CHARS:
         return None
     if match := _GROUP.fullmatch(name):

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods as the container runtime shows them, and which DaemonSet each is of.
+"""Pods as the container runtime reports them, and the DaemonSets that they belong to.
 
-Without the API server there is no owner reference.  A DaemonSet's pod is recognised from what
-kubelet wrote on its sandbox (containers carry no pod labels):
+The API server may be down, so a DaemonSet's pod is recognised from the labels and annotations that
+kubelet put on its sandbox (containers carry no pod labels):
 
 - it came from the API server (`kubernetes.io/config.source`), not from a file on the node;
 - its revision label has the shape that only the DaemonSet controller writes: the bare hash;
 - it has no label of another controller;
 - its name is `(daemonset + "-")[:58]` and five characters of Kubernetes' safe alphabet.
 
-That is strong evidence, not proof: a pod with such labels can pass for a DaemonSet's.  For a
-DaemonSet's name of 58 characters and more the name rule is necessary but not sufficient (two such
-sets of one namespace may share the first 58); `Belongs.exact` says so.
+This identifies a DaemonSet's pod but does not prove it: a client that may create pods with such
+labels can imitate one.  For a DaemonSet's name of 58 characters or more the name rule is necessary
+but not sufficient (two such sets of one namespace may share the first 58); `Belongs.exact` is then
+false.
 
-A pod is one UID.  Its newest sandbox stands for it and its containers are those of all its
-sandboxes: an application survives the death of an older sandbox's pause process.  This module
-never looks at a runtime and decides nothing about authority.
+A pod is one UID.  Its labels are those of its newest sandbox.  Its containers are those of all its
+sandboxes, because an application survives the death of an older sandbox's pause process.  This
+module makes no calls to a runtime and decides nothing about authority.
 """
 
 import re
@@ -28,7 +29,7 @@ from breakglass.core.targets import matches
 
 Pairs = tuple[tuple[str, str], ...]
 
-_BASE_CHARS = 58  # 63 characters of a DNS label less the five that the API server appends
+_BASE_CHARS = 58  # 63 characters of a DNS label, less the five that the API server appends
 _SUFFIX = re.compile(r"[bcdfghjklmnpqrstvwxz2456789]{5}", re.ASCII)
 _SUFFIX_CHARS = 5
 _REVISION = re.compile(r"[456789bcdf]{1,10}", re.ASCII)
@@ -42,12 +43,12 @@ _OTHER_CONTROLLERS = (
     ("job-name", "a Job"),
 )
 
-# The labels and annotations that `identify` reads; it reads no others.
+# The only labels and annotations that `identify` reads.
 TELLING = frozenset({_REVISION_LABEL, _SOURCE, *(label for label, _ in _OTHER_CONTROLLERS)})
 
 
 class ContainerState(StrEnum):
-    """What the runtime says a container is."""
+    """A container's state as the runtime reports it."""
 
     CREATED = "created"
     RUNNING = "running"
@@ -57,7 +58,7 @@ class ContainerState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """One container; `grace_s` is the pod's own grace period, None if the runtime has none."""
+    """One container; `grace_s` is the pod's own grace period, None where it is not recorded."""
 
     id: str
     name: str
@@ -70,11 +71,11 @@ class Container:
 
     @property
     def live(self) -> bool:
-        """Whether it runs, may run, or may yet start: everything but exited."""
+        """Whether it runs, may be running, or may still start: every state but exited."""
         return self.state is not ContainerState.EXITED
 
     def is_of(self, digest: str) -> bool:
-        """Whether its image has this digest ("sha256:..."), as an id or at the end of a name."""
+        """Whether its image has this digest ("sha256:..."), as its id or at the end of its name."""
         return any(
             text == digest or text.endswith(f"@{digest}") for text in (self.image, self.image_ref)
         )
@@ -84,8 +85,8 @@ class Container:
 class Pod:
     """One pod by its newest sandbox, with the containers of all its sandboxes.
 
-    `by_name` says that the runtime never showed it: nothing of it is known but its name and what
-    the kernel shows, so labels prove nothing for or against it.
+    `by_name` means that the runtime never listed the pod: only its name and its control group are
+    known, so the absence of labels proves nothing.
     """
 
     uid: str
@@ -102,12 +103,12 @@ class Pod:
 
     @classmethod
     def vanished(cls, *, uid: str, namespace: str, name: str, sandbox_id: str) -> "Pod":
-        """Return a pod that was known once and that the runtime no longer lists."""
+        """Return a pod that was known before and that the runtime no longer lists."""
         return cls(uid=uid, namespace=namespace, name=name, sandbox_id=sandbox_id)
 
     @classmethod
     def known_by_name(cls, *, uid: str, namespace: str = "", name: str = "") -> "Pod":
-        """Return a pod that the runtime never showed; "" for a name that is not known yet."""
+        """Return a pod that the runtime never listed; "" for a name that is not known yet."""
         return cls(uid=uid, namespace=namespace, name=name, sandbox_id="", by_name=True)
 
     @property
@@ -126,7 +127,7 @@ class Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedContainer:
-    """A container with the sandbox and pod that the runtime says it is of."""
+    """A container, with the sandbox and the pod that the runtime reports for it."""
 
     container: Container
     sandbox_id: str
@@ -146,14 +147,14 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonSetIdentity:
-    """Which DaemonSet a pod is of, by its sandbox.
+    """The DaemonSet that a pod belongs to, as its sandbox shows.
 
     Attributes:
-        daemonset: its name, or None when the pod is no DaemonSet's; the first 58 characters of it
-            when `exact` is false.
+        daemonset: the DaemonSet's name, or None when the pod belongs to no DaemonSet; only the
+            first 58 characters of the name when `exact` is false.
         revision: the revision's hash, or None.
-        exact: whether the pod's name gives the DaemonSet's whole name for certain.
-        why_not: why the pod is no DaemonSet's; "" when it is one's.
+        exact: whether the pod's name contains the DaemonSet's whole name.
+        why_not: why the pod belongs to no DaemonSet; "" when it belongs to one.
     """
 
     daemonset: str | None
@@ -164,19 +165,19 @@ class DaemonSetIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belongs:
-    """Whether a pod is of a workload, why, and whether its name alone proves it."""
+    """Whether a pod belongs to a workload, why, and whether its name contains the whole name."""
 
     member: bool
     exact: bool
     reason: str
 
     def __bool__(self) -> NoReturn:
-        """Refuse to be a condition; `member` is the answer."""
-        raise TypeError("a verdict has no truth value; look at its member")
+        """Raise `TypeError`: a caller must read `member`."""
+        raise TypeError("a verdict has no truth value; read its `member`")
 
 
 def identify(pod: Pod) -> DaemonSetIdentity:
-    """Return which DaemonSet a pod is of, by its sandbox."""
+    """Return the DaemonSet that a pod belongs to, from its sandbox's name and labels."""
     why_not = _why_no_daemonset(pod)
     if why_not:
         return DaemonSetIdentity(daemonset=None, revision=None, exact=False, why_not=why_not)
@@ -191,25 +192,25 @@ def identify(pod: Pod) -> DaemonSetIdentity:
 
 
 def belongs(pod: Pod, workload: Workload) -> Belongs:
-    """Return whether a pod is of a workload, by the rule of this module."""
+    """Return whether a pod belongs to a workload, by the rules in this module's docstring."""
     reason = _why_not_of(pod, workload)
     exact = len(workload.name) < _BASE_CHARS
     if reason:
         return Belongs(member=False, exact=exact, reason=reason)
-    return Belongs(member=True, exact=exact, reason="its labels and name say so")
+    return Belongs(member=True, exact=exact, reason="its labels and its name match")
 
 
 def name_fits(pod_name: str, daemonset: str) -> bool:
-    """Return whether a pod's name is one that the DaemonSet's controller would give."""
+    """Return whether a pod's name has the form that the DaemonSet's controller generates."""
     suffix = pod_name[-_SUFFIX_CHARS:]
     of = f"{daemonset}-"[:_BASE_CHARS]
     return pod_name[:-_SUFFIX_CHARS] == of and bool(_SUFFIX.fullmatch(suffix))
 
 
 def is_protected(workload: str, patterns: Iterable[str]) -> bool:
-    """Tell whether "namespace/name" fits one of the owner's patterns, each "pattern/pattern".
+    """Tell whether "namespace/name" matches one of the node owner's "pattern/pattern" pairs.
 
-    A star does not cross the slash, so "kube-system/*" is that namespace and no other.
+    A star does not match the slash, so "kube-system/*" is that namespace and no other.
     """
     namespace, _, name = workload.partition("/")
     for pattern in patterns:
@@ -224,8 +225,8 @@ def join_pods(sandboxes: Iterable[Pod], listed: Iterable[ListedContainer]) -> tu
 
     Args:
         sandboxes: each sandbox as a pod without containers.
-        listed: all containers.  One whose sandbox is in no list makes a pod of its own, without
-            labels: it runs, so it must be seen.
+        listed: all containers.  A container without a listed sandbox becomes a pod without labels:
+            it may be running, so it must not be missed.
     """
     newest: dict[tuple[str, str, str], Pod] = {}
     of_sandbox: dict[str, tuple[str, str, str]] = {}
@@ -269,9 +270,9 @@ def _why_no_daemonset(pod: Pod) -> str:
         return "of another controller: its revision label is not a bare hash"
     base = pod.name[:-_SUFFIX_CHARS]
     if len(base) > _BASE_CHARS or not _SUFFIX.fullmatch(pod.name[-_SUFFIX_CHARS:]):
-        return "its name does not end as a controller's does"
+        return "its name does not end in a controller's generated suffix"
     if len(base) < _BASE_CHARS and (not base.endswith("-") or base == "-"):
-        return "its name does not end as a controller's does"
+        return "its name does not end in a controller's generated suffix"
     return ""
 
 
@@ -283,7 +284,7 @@ def _why_not_of(pod: Pod, workload: Workload) -> str:
         return why_not
     # Never startswith: "telemetry" must not reach "telemetry-agent".
     if pod.name[:-_SUFFIX_CHARS] != f"{workload.name}-"[:_BASE_CHARS]:
-        return "of another DaemonSet by its name"
+        return "its name is another DaemonSet's"
     revision = pod.label(_REVISION_LABEL)
     if workload.revision is not None and revision != workload.revision:
         return f"of revision {revision}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a delivery reports of a command while it is carried out: one kind for every layer.
+"""The progress of a delivered command, as every layer passes it on.
 
 The values of `ProgressKind` are the names of the fields in `Progress` of proto/breakglass/v1.
 """
@@ -11,7 +11,7 @@ from breakglass.core.reasons import Refused
 
 
 class ProgressKind(StrEnum):
-    """Which step was taken and recorded."""
+    """The step of a command that was recorded."""
 
     REFUSED = "refused"
     ACCEPTED = "accepted"
@@ -24,10 +24,11 @@ class Progress:
     """One step of a delivery.
 
     Attributes:
-        kind: which step.
-        index: the entry that records it; None for a refusal that was only counted.
-        refused: why, where the file was refused.
-        repeated: it was delivered before; this is the first outcome and nothing was done again.
+        kind: the step.
+        index: the index of its log entry; None for a refusal that was only counted.
+        refused: why the file was refused; None otherwise.
+        repeated: the file was delivered before: this is the first outcome, and nothing was done
+            again.
     """
 
     kind: ProgressKind

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A receipt: one log entry, and the proof that a node's signed log holds it.
 
-It leaves the node with each reply, and verifies offline with the node's log key alone,
-years later.  It does not prove that the entry is true, nor that the log shows the same to others:
-for that, compare checkpoints (`merkle.verify_consistency`).
+A node returns receipts with each reply.  A receipt is verified offline with nothing but the node's
+log key, years later too.  It does not prove that the entry is true, nor that the node shows other
+readers the same log: to check the latter, compare checkpoints (`merkle.verify_consistency`).
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from breakglass.core.merkle import leaf_hash, verify_inclusion
 class Receipt:
     """Entry number `index` with its inclusion proof in the tree of the signed `checkpoint`.
 
-    Nothing is verified by making one: `verify_receipt` does.
+    The constructor verifies nothing; `verify_receipt` does.
     """
 
     entry: bytes
@@ -26,11 +26,11 @@ class Receipt:
 
 
 def verify_receipt(receipt: Receipt, vkey: str) -> Checkpoint:
-    """Return the verified checkpoint that holds the receipt's entry.
+    """Return the receipt's checkpoint after verifying it and the inclusion of the entry.
 
     Raises:
-        Malformed: the checkpoint or the key is not of its format.
-        BadSignature: the log that `vkey` belongs to did not sign the checkpoint.
+        Malformed: the checkpoint or the key is not well formed.
+        BadSignature: the log with the key `vkey` did not sign the checkpoint.
         BadProof: the entry is not at its index in that log.
     """
     checkpoint = verify_checkpoint(receipt.checkpoint, vkey)

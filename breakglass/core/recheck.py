@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decide again every decision that a log claims, from the trust and the signatures it holds.
+"""Verify every decision in a log by making it again, from the trust and the signatures in the log.
 
-A log with a whole tree may still have been forged from the start by the node.  So this module takes
-nothing from an entry that it can compute: an accepted command's text and signatures
-are given to `decide` under the trust that the log had in force and at the time the entry gives, and
-the answer must be the one recorded.  Holds must be those of such commands (`recheck_holds`).
-Refusals with their file are decided again too; one for a reason that only the node
-can know (which node it is, what it protects) is counted, not judged.  So is a hold that root ended.
+An attacker with the node's key can write false entries in a log whose tree is consistent.  So this
+module computes what it can instead of trusting the entry.  It passes the text and the signatures of
+an accepted command to `decide`, with the trust in force in the log and the time of the entry; the
+result must be the recorded one.  Holds must belong to such commands (`recheck_holds`).  Refusals
+that have their file are decided again too.  A refusal for a reason that only the node knows (which
+node it is, what it protects) is counted, not verified.  So is a hold that root let go.
 
-The tree, the checkpoint and the node's key are not looked at here: see `checkpoint` and `merkle`.
+`checkpoint` and `merkle` verify the tree, the checkpoint and the node's key; this module does not.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ from breakglass.errors import LogTampered, Malformed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One entry that does not hold, and why."""
+    """One entry that failed the recheck, and why."""
 
     index: int
     message: str
@@ -44,13 +44,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recheck:
-    """What deciding everything again showed.
+    """The result of rechecking a log: counts, and the entries that failed.
 
     Attributes:
-        unjudged: refusals for reasons that only the node can know.
-        unfinished: the commands that the node still owes an end.
+        unjudged: refusals that only the node could decide.
+        unfinished: the commands that the log does not finish.
         held: the commands whose holds are in force at the log's end.
-        let_go: the commands whose holds root on the node has ended, without an approval.
+        let_go: the commands whose holds root on the node ended without any approval.
     """
 
     entries: int = 0
@@ -64,11 +64,11 @@ class Recheck:
 
 
 def recheck_log(entries: Iterable[bytes], *, trust_sha256: str = "") -> Recheck:
-    """Return what deciding each decision of a whole log again shows.
+    """Return the result of deciding every decision of a whole log again.
 
     Args:
         entries: the raw entries from the first on.
-        trust_sha256: the pin of the trust that the log must have begun with; "" to take its word.
+        trust_sha256: the SHA-256 that the log's trust must have; "" to accept any trust.
     """
     state, trust, report = State(), None, Recheck()
     commands: dict[str, Command] = {}
@@ -97,9 +97,9 @@ def _trust_after(entry: Entry, trust: Trust | None, pin: str) -> Trust | None:
         return trust
     taken = parse_trust(from_lines(entry.body.text))
     if (taken.version, taken.sha256) != (entry.body.version, entry.body.sha256):
-        raise LogTampered("expected the trust's own version and digest, got others")
+        raise LogTampered("expected the version and digest of the trust's text, got others")
     if trust is not None and taken.sha256 != trust.sha256:
-        raise LogTampered("expected one trust, got a second that no rule of this version lets in")
+        raise LogTampered("expected one trust in the whole log, got a second one")
     if pin and taken.sha256 != pin:
         raise LogTampered(f"expected the pinned trust {pin}, got {taken.sha256}")
     return taken
@@ -108,7 +108,7 @@ def _trust_after(entry: Entry, trust: Trust | None, pin: str) -> Trust | None:
 def _decided_again(
     entry: Entry, trust: Trust | None, report: Recheck, commands: dict[str, Command]
 ) -> Recheck:
-    """Return the report after a decision; the command of a proven acceptance joins `commands`."""
+    """Return the report after an entry; add the command of a proven acceptance to `commands`."""
     match entry.body:
         case Accepted() as body:
             commands[body.id] = _verify_accepted(entry, body, trust)
@@ -134,7 +134,7 @@ def _verify_accepted(entry: Entry, body: Accepted, trust: Trust | None) -> Comma
     command = verdict.command
     found = (command.id, digest(file.text), str(command.mode), command.summary, verdict.policies)
     if recorded != found:
-        raise LogTampered("expected the accepted command's own fields, got others")
+        raise LogTampered("expected the fields of the accepted command's text, got others")
     people = tuple((one.person, one.fingerprint) for one in verdict.approvals)
     if people != tuple((one.person, one.key) for one in body.approvals):
         raise LogTampered("expected the approvals that the signatures prove, got others")

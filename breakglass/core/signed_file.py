@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A signed file: a document's text, followed by armored SSH signatures over exactly that text.
 
-It is plain ASCII, so it survives chat, mail, paper and a stick; two files with the same text merge
-by the union of their signatures.  Nothing may stand between or after the blocks: what is not signed
-must not travel with what is.  This module finds the parts; it verifies nothing.
+It is plain ASCII, so it survives chat, mail, paper and a USB stick.  Two files with the same text
+merge by the union of their signatures.  Nothing else may be between or after the blocks, because
+unsigned text must not be mistaken for signed text.  This module splits a file into its parts and
+verifies no signature.
 """
 
 import base64
@@ -25,18 +26,18 @@ _CODE_BYTES = 10  # 80 bits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedFile:
-    """A document's bytes, and the signature blocks that came with it, in their order."""
+    """A document's bytes and the signature blocks after it, in their order."""
 
     text: bytes
     armors: tuple[bytes, ...]
 
 
 def parse_signed_file(raw: bytes) -> SignedFile:
-    """Return the parts of a signed file, or of a text that nobody signed yet.
+    """Return the text and the signature blocks of a file; a text without signatures is allowed.
 
     Raises:
-        Malformed: it is too large, not printable ASCII, or holds too many blocks; a block has no
-            end; something other than blocks follows the text (code "trailing-text").
+        Malformed: the file is too large, not printable ASCII, or has too many blocks; a block has
+            no end; something other than blocks follows the text (code "trailing-text").
     """
     if len(raw) > bounds.MAX_SIGNED_FILE_BYTES:
         raise Malformed(
@@ -57,7 +58,7 @@ def parse_signed_file(raw: bytes) -> SignedFile:
             raise Malformed(
                 "expected nothing but signature blocks after the text, got something else",
                 code="trailing-text",
-                hint="cut off what stands between or after the signature blocks",
+                hint="delete what is between or after the signature blocks",
             )
         block, end, rest = rest.partition(END)
         if not end:
@@ -76,17 +77,17 @@ def render_signed_file(file: SignedFile) -> bytes:
 
 
 def merge_signed_files(one: SignedFile, other: SignedFile) -> SignedFile:
-    """Return the text with the signatures of both; each once, those of `one` first.
+    """Return the text with the signatures of both files, each once, those of `one` first.
 
     Raises:
-        Malformed: the texts differ (code "different-text"), a block is no signature, or together
-            they are more than a signed file may have.
+        Malformed: the texts differ (code "different-text"), a block is no signature, or the
+            result has too many blocks or bytes.
     """
     if one.text != other.text:
         raise Malformed(
             f"expected the same text in both files, got {code(one.text)} and {code(other.text)}",
             code="different-text",
-            hint="find out which text people mean to approve: compare the code of each",
+            hint="ask the approvers which text they approved: compare the codes aloud",
         )
     union: dict[bytes, bytes] = {}
     for armor in (*one.armors, *other.armors):
@@ -96,11 +97,11 @@ def merge_signed_files(one: SignedFile, other: SignedFile) -> SignedFile:
 
 
 def repair(raw: bytes) -> bytes:
-    """Undo what mail, chat and editors do to a file, where that is beyond doubt.
+    """Return a file without the changes that mail, chat and editors make.
 
-    Line ends become LF; a byte order mark, blank lines, blanks at the ends of lines and before the
-    first one go.  No canonical text and no signature holds any of these, so the result is the file
-    as it was, or it was broken before.  For people's machines only: nodes take bytes as they come.
+    Line ends become LF.  A byte order mark, blank lines, and blanks at line ends and before the
+    first line are removed.  No canonical text or signature contains these, so this cannot damage a
+    valid file.  Only for operators' machines: nodes take bytes unchanged.
     """
     lines = raw.removeprefix(_BOM).replace(b"\r", b"\n").split(b"\n")
     kept = [line.rstrip(_BLANKS) for line in lines if line.strip(_BLANKS)]
@@ -113,6 +114,6 @@ def digest(text: bytes) -> str:
 
 
 def code(text: bytes) -> str:
-    """Return what people read to each other: 80 bits of the SHA-256 as four groups of base32."""
+    """Return the code that people compare aloud: 80 bits of the SHA-256, in groups of base32."""
     letters = base64.b32encode(hashlib.sha256(text).digest()[:_CODE_BYTES]).decode().lower()
     return "-".join(letters[place : place + 4] for place in range(0, len(letters), 4))

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SSH public keys, parsed from their blobs and held to a strict profile.
+"""Parse SSH public keys under a strict profile, and verify signatures with them.
 
-`cryptography` can load OpenSSH keys, but drops what makes a security key one; so the blob is read
-here (RFC 4253 section 6.6, RFC 5656 section 3.1, RFC 8709 section 4, OpenSSH PROTOCOL.u2f) and only
-the arithmetic is the library's.  Refused: certificates, DSA, RSA below 3072 bits or with a small
-exponent, compressed points, unsound Ed25519 points (`edwards`), FIDO applications that do not start
-with `ssh:`, and every byte more than the key needs.
+`cryptography` can load OpenSSH keys, but drops the fields of a security key.  So this module parses
+the blob (RFC 4253 section 6.6, RFC 5656 section 3.1, RFC 8709 section 4, OpenSSH PROTOCOL.u2f) and
+uses the library for the arithmetic only.  Refused: certificates, DSA, RSA below 3072 bits or with a
+small exponent, compressed points, unsound Ed25519 points (`edwards`), FIDO applications that do not
+start with `ssh:`, and surplus bytes.
 """
 
 import base64
@@ -51,9 +51,10 @@ class SshKey:
     """A public key; only `parse_key_blob` makes one.
 
     Attributes:
-        kind: its type, as it stands in the blob.
-        blob: the exact bytes, by which keys are compared.
-        material: the raw key without type and application, the same for one key in two wrappings.
+        kind: its type, as in the blob.
+        blob: the exact bytes; keys are compared by them.
+        material: the raw key without type and application.  A key that is listed under two types
+            has one material.
         application: a security key's FIDO application, "" for others.
     """
 
@@ -65,22 +66,22 @@ class SshKey:
 
     @property
     def is_sk(self) -> bool:
-        """Whether it lives in a security key."""
+        """Whether the private key is in a security key."""
         return self.kind in SK_KINDS
 
     @property
     def line(self) -> str:
-        """The key as "type base64", as it stands in a trust."""
+        """The key as "type base64", as in a trust."""
         return f"{self.kind} {base64.b64encode(self.blob).decode()}"
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint that ssh-keygen shows."""
+        """The fingerprint that ssh-keygen prints."""
         return fingerprint(self.blob)
 
     @property
     def algorithms(self) -> frozenset[str]:
-        """The signature algorithms that this key may use; the sender has no say in it."""
+        """The signature algorithms that this key may use; the signature cannot choose others."""
         return RSA_ALGORITHMS if self.kind == RSA else frozenset({self.kind})
 
     def verify(self, algorithm: str, raw_signature: bytes, message: bytes) -> None:
@@ -89,7 +90,7 @@ class SshKey:
             self._verify(algorithm, raw_signature, message)
         except (InvalidSignature, Malformed, ValueError) as error:
             raise BadSignature(
-                f"expected a signature of {self.fingerprint}, got one that does not hold",
+                f"expected a valid signature of {self.fingerprint}, got one that does not verify",
                 code="signature-invalid",
             ) from error
 
@@ -99,7 +100,7 @@ class SshKey:
             public.verify(raw_signature, message)
         elif isinstance(public, rsa.RSAPublicKey):
             size = (public.key_size + 7) // 8
-            # Some agents leave leading zeros out, and OpenSSH puts them back (ssh-rsa.c).
+            # Some SSH agents omit leading zeros; OpenSSH restores them (ssh-rsa.c).
             padded = raw_signature.rjust(size, b"\0")
             public.verify(padded, message, padding.PKCS1v15(), _RSA_HASHES[algorithm])
         else:
@@ -116,18 +117,18 @@ def fingerprint(blob: bytes) -> str:
 
 
 def decode_base64(text: str) -> bytes:
-    """Return the bytes of canonical base64 (RFC 4648, section 4), or raise `Malformed`."""
+    """Return the bytes of canonical base64 (RFC 4648, section 4); raise `Malformed` for other."""
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise Malformed("expected base64, got something else") from error
     if base64.b64encode(raw).decode() != text:
-        raise Malformed("expected base64 in its one spelling, got another")
+        raise Malformed("expected canonical base64, got another encoding")
     return raw
 
 
 def parse_public_key(line: str) -> SshKey:
-    """Return the key of a line that is exactly "type base64"; raise `Malformed`."""
+    """Return the key of a line "type base64"; raise `Malformed` for anything else."""
     if len(line) > bounds.MAX_PUBLIC_KEY_BYTES:
         raise Malformed(
             f"expected a key of at most {bounds.MAX_PUBLIC_KEY_BYTES} characters, got more"
@@ -154,7 +155,7 @@ def parse_public_key_file(text: str) -> tuple[SshKey, str]:
 
 
 def parse_key_blob(blob: bytes) -> SshKey:
-    """Return the key of a blob; raise `Malformed` for a type or a value outside the profile."""
+    """Return the key of a blob; raise `Malformed` for a type or value outside the profile."""
     if len(blob) > bounds.MAX_PUBLIC_KEY_BYTES:
         raise Malformed(f"expected a key of at most {bounds.MAX_PUBLIC_KEY_BYTES} bytes, got more")
     reader = WireReader(blob, "a public key")
@@ -174,7 +175,7 @@ def parse_key_blob(blob: bytes) -> SshKey:
 
 
 def unsupported(kind: str) -> Malformed:
-    """Return the error that tells a person what is wrong with keys of another type."""
+    """Return the error for a key type that is not supported."""
     if _CERTIFICATE in kind:
         return Malformed(
             f"expected a plain key, got the certificate type {quoted(kind)}",
@@ -198,7 +199,7 @@ def _ed25519(raw: bytes) -> Ed25519PublicKey:
     if len(raw) != POINT_BYTES:
         raise Malformed(f"expected {POINT_BYTES} bytes of an Ed25519 key, got {len(raw)}")
     if not is_sound_point(raw):
-        raise Malformed("expected an Ed25519 key of prime order, got a weak or impossible one")
+        raise Malformed("expected an Ed25519 key of prime order, got a weak or invalid one")
     return Ed25519PublicKey.from_public_bytes(raw)
 
 
@@ -212,7 +213,7 @@ def _ecdsa(reader: WireReader, curve: str) -> tuple[bytes, ec.EllipticCurvePubli
     try:
         return point, ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[curve][0], point)
     except ValueError as error:
-        raise Malformed(f"expected a point of {curve}, got none") from error
+        raise Malformed(f"expected a point on {curve}, got one that is not") from error
 
 
 def _rsa(reader: WireReader) -> tuple[bytes, rsa.RSAPublicKey]:

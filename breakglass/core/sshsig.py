@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SSHSIG, the signatures of `ssh-keygen -Y sign` (OpenSSH PROTOCOL.sshsig), read strictly.
+"""Parse and verify SSHSIG, the signatures of `ssh-keygen -Y sign` (OpenSSH PROTOCOL.sshsig).
 
-What ssh-keygen tolerates and we refuse: another version, bytes in the reserved field, loose base64,
-text around the armor, a security key that was not touched.  The key and the algorithm come from the
-caller's trusted key, never from the signature; the key inside is only compared.
+ssh-keygen accepts, and this module refuses: another version, bytes in the reserved field, base64
+that is not canonical, text around the armor, a security key that was not touched.  The key and the
+algorithm come from the caller's trusted key, never from the signature; the key in the signature is
+only compared.
 
     signed = "SSHSIG" | namespace | reserved | hash name | H(message)
     blob   = "SSHSIG" | version 1 | public key | namespace | reserved | hash name | signature
@@ -28,22 +29,22 @@ from breakglass.errors import BadSignature, Malformed
 _MAGIC = b"SSHSIG"
 _BEGIN = "-----BEGIN SSH SIGNATURE-----"
 _END = "-----END SSH SIGNATURE-----"
-_MIN_LINES = 4  # begin, something, end, and what follows the last line feed
+_MIN_LINES = 4  # begin, one line of base64, end, and the empty text after the last line feed
 _HASHES = ("sha256", "sha512")
-_ALGORITHMS = KINDS | RSA_ALGORITHMS  # "ssh-rsa" among them: it is read, and no key may use it
+_ALGORITHMS = KINDS | RSA_ALGORITHMS  # with "ssh-rsa": it is parsed, but no key may use it
 _USER_PRESENT = 0x01
 _USER_VERIFIED = 0x04
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshSignature:
-    """A signature as its maker claims it; nothing of it is true before `verify_signature`.
+    """A parsed signature; `verify_signature` must verify it before any field is trusted.
 
     Attributes:
-        key_blob: which key the maker claims; it serves only to find the trusted one.
-        flags: a security key's 0x01 for touched and 0x04 for verified, None for other keys.
-        counter: a security key's, which may stay 0 for ever; recorded, not judged.
-        blob: all of it, by which two spellings of one signature are known as the same.
+        key_blob: the key that the sender claims; only used to find the trusted key.
+        flags: a security key's flags, 0x01 for touched and 0x04 for verified; None for other keys.
+        counter: a security key's counter; recorded but not checked, because it may always be 0.
+        blob: the whole signature, decoded; equal for one signature in two armors.
     """
 
     key_blob: bytes
@@ -57,7 +58,7 @@ class SshSignature:
 
 
 def parse_armor(armor: bytes) -> SshSignature:
-    """Return the signature in one armored block; raise `Malformed` for any looseness."""
+    """Return the signature in one armored block; raise `Malformed` for any deviation."""
     if len(armor) > bounds.MAX_ARMOR_BYTES:
         raise Malformed(
             f"expected a signature of at most {bounds.MAX_ARMOR_BYTES} bytes, got {len(armor)}"
@@ -74,7 +75,7 @@ def parse_armor(armor: bytes) -> SshSignature:
 
 
 def parse_blob(blob: bytes) -> SshSignature:
-    """Return the signature in a blob; raise `Malformed` when it is not exactly one."""
+    """Return the signature in a blob; raise `Malformed` unless the blob is exactly one."""
     reader = WireReader(blob, "a signature")
     if reader.take(len(_MAGIC)) != _MAGIC:
         raise Malformed("expected an SSH signature, got another magic")
@@ -111,7 +112,7 @@ def parse_blob(blob: bytes) -> SshSignature:
 
 
 def _key_blob(reader: WireReader) -> bytes:
-    """Return the key that the signature claims, once its type is one that we know."""
+    """Return the key blob in the signature; raise `Malformed` for an unsupported type."""
     blob = reader.string()
     kind = WireReader(blob, "a signature's key").name()
     if kind not in KINDS:
@@ -120,7 +121,7 @@ def _key_blob(reader: WireReader) -> bytes:
 
 
 def signed_bytes(namespace: str, hash_name: str, message: bytes) -> bytes:
-    """Return the bytes that an SSHSIG is a signature over."""
+    """Return the bytes that the key signs for `message`."""
     digest = hashlib.new(hash_name, message).digest()
     parts = (namespace.encode(), b"", hash_name.encode(), digest)
     return _MAGIC + b"".join(string(part) for part in parts)
@@ -137,11 +138,11 @@ def verify_signature(
     """Raise `BadSignature` unless this is `key`'s signature over `message` for `namespace`.
 
     Args:
-        signature: the claim.
-        key: the trusted key; type, algorithm and demands come from here.
+        signature: the parsed signature.
+        key: the trusted key; it gives the type and the algorithm.
         message: the exact bytes.
-        namespace: the only one that counts, so that a signature for another purpose never does.
-        verify_required: whether a security key must have asked for PIN or fingerprint.
+        namespace: the required namespace, so that a signature for another purpose never counts.
+        verify_required: whether the security key must have checked a PIN or fingerprint.
     """
     if signature.key_blob != key.blob:
         raise _bad("key", f"a signature of {key.fingerprint}", "one of another key")
@@ -163,9 +164,9 @@ def verify_signature(
     application = hashlib.sha256(key.application.encode()).digest()
     asserted = application + bytes([flags]) + counter + hashlib.sha256(signed).digest()
     key.verify(signature.algorithm, signature.raw_signature, asserted)
-    # The flags are judged after the arithmetic: only then does the security key say them.
+    # Check the flags after the signature: only a valid signature proves that they are the key's.
     if not flags & _USER_PRESENT:
-        raise _bad("presence", "a touched security key", "a signature that nobody touched")
+        raise _bad("presence", "a touched security key", "a signature without a touch")
     if verify_required and not flags & _USER_VERIFIED:
         raise _bad("verify-required", "a PIN or fingerprint at the security key", "none")
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which nodes a command is for, and the patterns that say so.
+"""The nodes that a command targets, and patterns of names.
 
-A pattern is a name in which `*` stands for any run of characters, `?` for one, and `[01-20]` for a
-number written with exactly that many digits.  Clusters are always named exactly; an empty selector
-selects nothing, so a document that selects nothing is malformed instead of meaning "all" (P8).
+In a pattern `*` matches any run of characters, `?` one character, and `[01-20]` a number with
+exactly that many digits.  Clusters are always named exactly.  An empty selector selects nothing; a
+document that selects nothing is malformed and never means "all" (P8).
 
-Patterns are matched in pieces of fixed width, so the work is at most length times length whatever
-a document says.  This module knows no inventory: it answers for one node at a time.
+Patterns are matched in pieces of fixed width, so a hostile pattern takes at most quadratic time.
+This module knows no inventory: it answers for one node at a time.
 """
 
 import re
@@ -33,7 +33,7 @@ class Targets:
         clusters: exact names, at least one.
         nodes: patterns of node names.
         pools: exact names of pools.
-        excepted: patterns of node names that are never meant, whatever the others say.
+        excepted: patterns of node names to leave out; they override the other selectors.
     """
 
     clusters: tuple[str, ...]
@@ -48,12 +48,10 @@ class Targets:
         if not self.nodes and not self.pools:
             raise Malformed("expected nodes or pools, got neither", code="empty-target")
         if EVERY_NODE in self.excepted:
-            raise Malformed(
-                "expected some node left to act on, got all excepted", code="empty-target"
-            )
+            raise Malformed("expected a node to act on, got all excepted", code="empty-target")
 
     def covers(self, cluster: str, node: str, pool: str) -> bool:
-        """Tell whether this node is meant; `pool` is "" for a node that is in none."""
+        """Return whether this node is a target; `pool` is "" for a node without a pool."""
         return (
             cluster in self.clusters
             and (pool in self.pools or any(matches(pattern, node) for pattern in self.nodes))
@@ -62,11 +60,11 @@ class Targets:
 
 
 def parse_pattern(text: str) -> str:
-    """Return a pattern of names, exactly as it stands.
+    """Return a valid pattern of names unchanged.
 
     Raises:
-        Malformed: it holds another character, two stars side by side, too many stars, or a range
-            whose ends differ in width or stand the wrong way round.
+        Malformed: it has another character, two stars in a row, too many stars, or a range whose
+            ends differ in width or are reversed.
     """
     if len(text) > bounds.MAX_PATTERN_CHARS:
         raise Malformed(f"expected a pattern of at most 128 characters, got {len(text)}")
@@ -82,7 +80,7 @@ def parse_pattern(text: str) -> str:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Tell whether a pattern that `parse_pattern` accepted stands for `name`."""
+    """Return whether `name` matches a pattern that `parse_pattern` accepted."""
     first, *between = _parts(pattern)
     at = _end_of_fit(first, name, 0)
     if at is None or not between:
@@ -99,13 +97,13 @@ def matches(pattern: str, name: str) -> bool:
 def _verify_range(low: str, high: str) -> None:
     if len(low) != len(high) or low > high:
         raise Malformed(
-            f"expected a range such as [01-20], low to high in one width, got [{low}-{high}]"
+            f"expected a range such as [01-20], low to high with equal widths, got [{low}-{high}]"
         )
 
 
 @lru_cache(maxsize=1024)
 def _parts(pattern: str) -> tuple[tuple[_Piece, ...], ...]:
-    """Return the pieces between the stars; each part matches one width only."""
+    """Return the parts between the stars, each as its pieces; a part has a fixed width."""
     return tuple(
         tuple((found[1], found[2]) if found[1] else found[0] for found in _PIECE.finditer(part))
         for part in pattern.split("*")
@@ -117,7 +115,7 @@ def _width(part: tuple[_Piece, ...]) -> int:
 
 
 def _end_of_fit(part: tuple[_Piece, ...], name: str, at: int) -> int | None:
-    """Return where `part` ends when it stands at `at`, or None when it does not stand there."""
+    """Return where `part` ends if it matches at `at`, or None."""
     for piece in part:
         if isinstance(piece, str):
             end = at + len(piece)
@@ -135,7 +133,7 @@ def _end_of_fit(part: tuple[_Piece, ...], name: str, at: int) -> int | None:
 
 
 def _end_of_search(part: tuple[_Piece, ...], name: str, at: int) -> int | None:
-    """Return where the first `part` at or after `at` ends, or None."""
+    """Return where the first match of `part` at or after `at` ends, or None."""
     for start in range(at, len(name) - _width(part) + 1):
         end = _end_of_fit(part, name, start)
         if end is not None:

@@ -3,13 +3,13 @@
 
 Rules:
 
-- Making a `Trust` proves it sound (`trust_lint`): a document with a shared key, an unreachable
-  quorum or an unknown group never becomes a value.
-- Policies are ordered; the first that matches decides; none matches = refused.
-- It does not expire: a root that lapses during an outage would lock everybody out.
+- The constructor of `Trust` verifies that it is sound (`trust_lint`): it refuses a shared key, an
+  unreachable quorum or an unknown group.
+- Policies are ordered and the first match decides.  Without a match the command is refused.
+- A trust does not expire: an expired root during an outage would lock all operators out.
 
-A trust's own signatures, and the step from version N to N+1, are not looked at here: version 1 is
-pinned by its digest on each node.
+This module does not verify a trust's own signatures or the step from version N to N+1: each node
+pins version 1 by its digest.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class Trust:
     """Who may approve what.
 
     Attributes:
-        sha256: the digest of the text, by which commands and nodes pin this very document.
+        sha256: the digest of the text; commands and nodes pin this document by it.
     """
 
     domain: str
@@ -59,7 +59,7 @@ class Trust:
     )
 
     def __post_init__(self) -> None:
-        """Raise `Malformed` unless the document is sound; index the keys."""
+        """Raise `Malformed` unless the trust is sound; index its keys."""
         verify_sound(
             version=self.version,
             previous_sha256=self.previous_sha256,
@@ -72,7 +72,7 @@ class Trust:
         object.__setattr__(self, "sha256", hashlib.sha256(render_trust(self)).hexdigest())
 
     def person_of(self, key_blob: bytes) -> tuple[Person, TrustedKey] | None:
-        """Return who owns the key with exactly this blob, and the key as the trust lists it."""
+        """Return the owner of the key with exactly this blob, and the trusted key, or None."""
         return self._owners.get(key_blob)
 
     def members(self, group: str) -> tuple[str, ...]:
@@ -86,10 +86,10 @@ class Trust:
 
 
 def parse_trust(raw: bytes) -> Trust:
-    """Return the trust that `raw` is the text of.
+    """Return the trust in `raw`.
 
     Raises:
-        Malformed: it is not the canonical text of a sound trust; the code names the broken rule.
+        Malformed: `raw` is not the canonical text of a sound trust; the code names the broken rule.
     """
     fields = Fields(canonical.parse_object(raw, max_bytes=bounds.MAX_TRUST_BYTES))
     kind = fields.text("type")
@@ -115,7 +115,7 @@ def parse_trust(raw: bytes) -> Trust:
 
 
 def render_trust(trust: Trust) -> bytes:
-    """Return the one text of a trust: the bytes that a pin is the digest of."""
+    """Return the canonical text of a trust; a pin is the digest of these bytes."""
     return canonical.render(_document(trust))
 
 

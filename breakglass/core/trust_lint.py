@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes a trust unsound although it is well written, each with its own code.
+"""Verify that a well-formed trust is sound; each rule has its own error code.
 
-A trust is signed once and then rules an emergency, so what would only show there is refused here:
-one key counted as two people, an unreachable quorum, one person filling two groups, a
-policy by which one person alone stops pods or keeps them down for longer.  This module reads
-values; spelling is `trust`'s.
+A trust is signed long before an emergency, so mistakes that would only show in one are refused
+here: one key of two people, a quorum that a group is too small for, a person in two groups of one
+quorum, a policy that lets one person stop pods or extend a hold alone.  `trust` parses the text.
 """
 
 from collections import Counter
@@ -35,10 +34,11 @@ def verify_sound(
     policies: tuple[Policy, ...],
     couriers: tuple[Courier, ...],
 ) -> None:
-    """Raise `Malformed` unless a trust of these parts can be relied on in an emergency."""
+    """Raise `Malformed` unless a trust of these parts is sound."""
     if (version == 1) != (previous_sha256 == NO_PREVIOUS):
         raise Malformed(
-            "expected version 1 and no other to have zeros as previous_sha256, got otherwise",
+            "expected zeros as previous_sha256 in version 1 and in no other, got version"
+            f" {version} with {quoted(previous_sha256)}",
             code="trust-first-version",
         )
     _verify_people(people)
@@ -63,8 +63,8 @@ def _verify_people(people: tuple[Person, ...]) -> None:
 
 
 def _verify_key(person: Person, trusted: TrustedKey, owner: dict[bytes, str]) -> None:
-    # The raw key, without a security key's application and type: one key under two names would be
-    # one person counted twice (python-tuf CVE-2020-6174, go-tuf GHSA-3633-5h82-39pq).
+    # Compare the raw key, without type and application: the same key listed for two people would
+    # count one person twice (python-tuf CVE-2020-6174, go-tuf GHSA-3633-5h82-39pq).
     material = trusted.key.material
     if material in owner:
         raise Malformed(

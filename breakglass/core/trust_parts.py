@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a trust is made of: people with their keys, policies with their quorums, couriers.
+"""The parts of a trust: people with their keys, policies with their quorums, couriers.
 
-Values only: how they are spelled is in `trust`, what makes them unsound together in `trust_lint`.
+Data classes only: `trust` parses and renders them, `trust_lint` verifies that they are sound.
 """
 
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from breakglass.core.command import Verb
 from breakglass.core.sshkey import SshKey
 from breakglass.core.targets import matches
 
-NO_PREVIOUS = "0" * 64  # what version 1 gives as the digest of the version before
+NO_PREVIOUS = "0" * 64  # previous_sha256 of version 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedKey:
-    """One key of a person; `verify_required` asks a security key for its PIN or fingerprint."""
+    """One key of a person; `verify_required` makes a security key ask for PIN or fingerprint."""
 
     key: SshKey
     label: str
@@ -25,7 +25,7 @@ class TrustedKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Who; a person with several keys is still counted once."""
+    """A person who may approve; one with several keys is still counted once."""
 
     name: str
     groups: tuple[str, ...]
@@ -42,7 +42,7 @@ class QuorumPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Which approvals a command needs, and how much it may then touch at most."""
+    """The approvals that a command needs, and the caps on what it may do."""
 
     name: str
     verbs: tuple[Verb, ...]
@@ -54,7 +54,7 @@ class Policy:
     max_nodes: int
 
     def governs(self, verb: Verb, cluster: str, namespace: str) -> bool:
-        """Tell whether this policy is about such a command on that cluster."""
+        """Return whether this policy governs the verb and namespace on the cluster."""
         return (
             verb in self.verbs
             and any(matches(pattern, cluster) for pattern in self.clusters)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dataclasses as JSON objects, read and written by the types of their fields.
+"""Read and write dataclasses as JSON objects, by the types of their fields.
 
-A field is a text, an integer from -1 up, a flag, a tuple of texts or a tuple of such dataclasses.
-Keys must stand in the order of the class when they are read, so a JSON object that was read equals
-the one that `to_object` makes of the value, key by key.
+A field is a text, an integer of at least -1, a flag, a tuple of texts or a tuple of such
+dataclasses.  Keys must be in the order of the class, in reading too.  So an object that
+`read_value` accepts is exactly the one that `to_object` writes for the value.
 """
 
 from collections.abc import Callable, Hashable
@@ -37,19 +37,19 @@ def to_object(value: object) -> dict[str, Json]:
 
 
 def read_value(kind: type[T], fields: Fields) -> T:
-    """Return a value of the dataclass `kind` from its keys; the caller finishes the fields.
+    """Return a value of the dataclass `kind` from its keys; the caller then calls `finish`.
 
     Raises:
-        Malformed: a key is absent, or its value is of another type or beyond a bound.
+        Malformed: a key is absent, or its value has another type or is beyond its bound.
     """
     found = {name: read(fields, name) for name, read in _readers(cast("Hashable", kind))}
     return kind(**found)
 
 
-# An agent reads its whole log at each start: how a class is read is found out once.
+# Cached: an agent reads its whole log at each start.
 @cache
 def _readers(kind: Hashable) -> tuple[tuple[str, _ReadField], ...]:
-    """Return the fields of a class in order, each with what reads its type."""
+    """Return the fields of a class in order, each with the function that reads its type."""
     return tuple((name, _reader(hint)) for name, hint in get_type_hints(kind).items())
 
 

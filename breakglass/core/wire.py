@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SSH wire encoding (RFC 4251, section 5), read strictly and to the last byte."""
+"""Read and write the SSH wire encoding (RFC 4251, section 5) strictly."""
 
 from breakglass.errors import Malformed
 
 
 class WireReader:
-    """A reader of one SSH blob; every method raises `Malformed` where the bytes run out."""
+    """A reader of one SSH blob; every method raises `Malformed` at the end of the bytes."""
 
     def __init__(self, raw: bytes, what: str) -> None:
         self._raw = raw
@@ -27,7 +27,7 @@ class WireReader:
         return int.from_bytes(self.take(4), "big")
 
     def string(self) -> bytes:
-        """Return the next string: a uint32 length and so many bytes."""
+        """Return the next string: a uint32 length, then that number of bytes."""
         return self.take(self.number())
 
     def name(self) -> str:
@@ -38,7 +38,7 @@ class WireReader:
         return raw.decode("ascii")
 
     def integer(self) -> int:
-        """Return the next mpint: not negative, and in its shortest form."""
+        """Return the next mpint; it must not be negative and must have its shortest form."""
         raw = self.string()
         if raw[:1] >= b"\x80":
             raise Malformed(f"expected a positive integer in {self._what}, got a negative one")
@@ -49,7 +49,7 @@ class WireReader:
         return int.from_bytes(raw, "big")
 
     def finish(self) -> None:
-        """Raise `Malformed` when something is left."""
+        """Raise `Malformed` if any bytes are left."""
         if self._place != len(self._raw):
             raise Malformed(
                 f"expected the end of {self._what}, got {len(self._raw) - self._place} more bytes"

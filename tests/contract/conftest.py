@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runtimes of `rigs`, as fixtures."""
+"""Fixtures for the runtimes of `rigs`."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ REAL = "containerd"
 
 @pytest.fixture(scope="module")
 def containerd() -> Iterator[Containerd]:
-    """A real containerd for all tests of a module."""
+    """A real containerd that all tests of a module share."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
@@ -27,7 +27,7 @@ def containerd() -> Iterator[Containerd]:
 
 @pytest.fixture(params=[*_PROFILES, pytest.param(REAL, marks=pytest.mark.real)])
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
-    """Each runtime in turn."""
+    """One rig for each runtime."""
     if request.param == REAL:
         yield ContainerdRig(request.getfixturevalue("containerd"))
         return

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels to hold the port's suite against.
+"""The kernels that the contract tests of the kernel ports run against.
 
-This machine's, as it is and passing for v1 or v2, and simulated ones of each kind.
+They are this machine's kernel with all trees, with those of v1 or of v2 only, and a simulated
+kernel of each kind.
 """
 
 import contextlib
@@ -25,21 +26,21 @@ from tests.support.own_groups import OwnGroups
 
 
 class KernelRig(Protocol):
-    """A machine whose pods the suite makes, and may mistreat."""
+    """A machine on which the tests make, disturb and remove pods."""
 
     kernel: Kernel
-    oci: Oci  # what makes containers there
+    oci: Oci  # the OCI runtime that makes its containers
 
     def pod(self, uid: str) -> str:
-        """Make a pod's group, and return its path as the runtime would give it."""
+        """Make a pod's group, and return its path in the form that the runtime reports."""
         ...
 
     def container(self, uid: str, container_id: str) -> int:
-        """Let a container run in a pod, and return the id of its process."""
+        """Run a container in a pod, and return the id of its process."""
         ...
 
     def make_immune(self, pid: int) -> None:
-        """Put a process into uninterruptible sleep; it ends with the rig."""
+        """Put a process into uninterruptible sleep until the rig ends."""
         ...
 
     def write(self, limit: Limit, value: str) -> None:
@@ -47,7 +48,7 @@ class KernelRig(Protocol):
         ...
 
     def remove(self, uid: str) -> None:
-        """Remove a pod's group with all that is in it."""
+        """Remove a pod's group with all processes and groups in it."""
         ...
 
 
@@ -55,9 +56,9 @@ class RealRig:
     """This machine, with some of its trees hidden.
 
     Args:
-        groups: the groups of the test's own.
-        mountinfo: which trees the kernel under test sees.
-        trees: their labels.
+        groups: makes the test's control groups.
+        mountinfo: a file that lists the trees which the kernel port under test sees.
+        trees: the labels of these trees.
     """
 
     def __init__(self, groups: OwnGroups, mountinfo: Path, trees: tuple[str, ...]) -> None:
@@ -72,13 +73,13 @@ class RealRig:
         return f"/{self._groups.top}/{_path(uid)}"
 
     def container(self, uid: str, container_id: str) -> int:
-        """Let a process sleep in a group below the pod's."""
+        """Start a sleeping process in a group below the pod's."""
         path = f"{_path(uid)}/{container_id}"
         self._groups.make(path, self._trees)
         return self._groups.spawn(path, self._trees)
 
     def make_immune(self, pid: int) -> None:
-        """Freeze the process in a group that is not its container's."""
+        """Freeze the process in a group that is not its container's group."""
         self._groups.keep(pid)
 
     def write(self, limit: Limit, value: str) -> None:
@@ -95,7 +96,7 @@ class SimulatedRig:
     """A simulated node's kernel.
 
     Args:
-        host: what kind of machine it is.
+        host: the node's cgroup layout, driver and OCI runtime.
     """
 
     def __init__(self, host: Host) -> None:
@@ -110,7 +111,7 @@ class SimulatedRig:
         return self._files.cgroup_parent(uid)
 
     def container(self, uid: str, container_id: str) -> int:
-        """Let a container run in a pod whose sandbox has no process."""
+        """Run a container in a pod whose sandbox has no process."""
         config = pb.PodSandboxConfig(metadata=pb.PodSandboxMetadata(uid=uid))
         sandbox = SimSandbox(id=f"of {uid}", config=config, created_ns=0, ready=False)
         self._node._sandboxes[sandbox.id] = sandbox
@@ -167,11 +168,11 @@ def _simulated(layout: Layout, oci: Oci, *, systemd: bool) -> tuple[str, Open]:
     return "", opened
 
 
-# Each kind of machine: why it cannot be had here ("" when it can), and how to open one.
+# Each kind of machine: why this machine cannot provide it ("" if it can), and how to open a rig.
 REAL_KERNELS: dict[str, tuple[str, Open]] = {
     "hybrid": (own_groups.why_not(*own_groups.HYBRID), _real(*own_groups.HYBRID)),
     "v1": (own_groups.why_not(*own_groups.V1), _real(*own_groups.V1)),
-    # The machine's own freezer keeps a process immune, whatever tree is shown.
+    # The machine's v1 freezer makes a process immune, although the port sees the v2 tree only.
     "v2": (own_groups.why_not(UNIFIED, FREEZER), _real(*own_groups.V2)),
 }
 REAL = frozenset(REAL_KERNELS)

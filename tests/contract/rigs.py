@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runtimes to hold the port's suite against: simulated ones of each kind, and a real containerd."""
+"""The runtimes that the contract tests run against: simulated ones and a real containerd."""
 
 import asyncio
 import itertools
@@ -25,7 +25,7 @@ from lab.pods import make_pod as real_pod
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A pod that runs."""
+    """A running pod."""
 
     uid: str
     name: str
@@ -34,7 +34,7 @@ class Made:
 
 
 class Rig(Protocol):
-    """A runtime that the suite may mistreat."""
+    """A runtime that the tests pause, kill and restart."""
 
     name: str
     socket: Path
@@ -44,15 +44,15 @@ class Rig(Protocol):
         ...
 
     async def pause(self) -> None:
-        """Stop the runtime from answering, with its socket still accepting."""
+        """Make the runtime stop answering, while its socket still accepts connections."""
         ...
 
     async def resume(self) -> None:
-        """Let it answer again."""
+        """Make it answer again."""
         ...
 
     async def kill(self) -> None:
-        """End the runtime; its pods run on."""
+        """End the runtime; its pods keep running."""
         ...
 
     async def start(self) -> None:
@@ -96,19 +96,19 @@ class SimRig:
         )
 
     async def pause(self) -> None:
-        """Stop the runtime from answering."""
+        """Make the runtime stop answering."""
         self.faults.wedge()
 
     async def resume(self) -> None:
-        """Let it answer again."""
+        """Make it answer again."""
         self.faults.unwedge()
 
     async def kill(self) -> None:
-        """End the runtime; its pods run on."""
+        """End the runtime; its pods keep running."""
         await self._server.stop()
 
     async def start(self) -> None:
-        """Start it, or start it again."""
+        """Start it, the first time or again."""
         await self._server.start()
 
 
@@ -139,15 +139,15 @@ class ContainerdRig:
         )
 
     async def pause(self) -> None:
-        """Stop containerd."""
+        """Pause containerd (SIGSTOP)."""
         self._containerd.pause()
 
     async def resume(self) -> None:
-        """Let it go on."""
+        """Make it answer again (SIGCONT)."""
         self._containerd.resume()
 
     async def kill(self) -> None:
-        """Kill containerd; its pods run on."""
+        """Kill containerd; its pods keep running."""
         await asyncio.to_thread(self._containerd.kill)
 
     async def start(self) -> None:
@@ -156,7 +156,7 @@ class ContainerdRig:
 
 
 async def create_only(rig: Rig, pod: Made, name: str = "late") -> str:
-    """Create a container in a pod without starting it, as kubelet does a moment before."""
+    """Create a container in a pod without starting it, as kubelet does just before a start."""
     async with CriClient(rig.socket) as client:
         status = await client.call(
             "PodSandboxStatus", pb.PodSandboxStatusRequest(pod_sandbox_id=pod.sandbox_id)
@@ -195,7 +195,7 @@ async def create_only(rig: Rig, pod: Made, name: str = "late") -> str:
 
 
 async def start(rig: Rig, container_id: str) -> None:
-    """Start a container that was only created."""
+    """Start a created container."""
     async with CriClient(rig.socket) as client:
         await client.call("StartContainer", pb.StartContainerRequest(container_id=container_id))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every kernel does for the agent: groups found, limits set and lifted, containers killed."""
+"""The contract of the kernel ports: find groups, set and lift limits, kill containers."""
 
 import secrets
 import uuid
@@ -21,7 +21,7 @@ def _param(name: str) -> object:
 
 @pytest.fixture(params=[_param(name) for name in KERNELS])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KernelRig]:
-    """Each kind of machine in turn."""
+    """One rig for each kind of machine."""
     reason, opened = KERNELS[request.param]
     if reason:
         pytest.skip(reason)
@@ -31,13 +31,13 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KernelRig]:
 
 @pytest.fixture
 def kernel(rig: KernelRig) -> Kernel:
-    """The kernel of the machine."""
+    """The kernel ports of the rig."""
     return rig.kernel
 
 
 @pytest.fixture
 def uid(rig: KernelRig) -> str:
-    """The UID of a pod that has its group."""
+    """The UID of a new pod with a control group."""
     made = str(uuid.uuid4())
     rig.pod(made)
     return made
@@ -45,14 +45,14 @@ def uid(rig: KernelRig) -> str:
 
 @pytest.fixture
 def group(kernel: Kernel, uid: str) -> PodGroup:
-    """That group."""
+    """The control group of that pod."""
     found = kernel.groups.pod_group(uid)
     assert found is not None
     return found
 
 
 def new_id() -> str:
-    """Return an id as runtimes give it."""
+    """Return a new container id in the form that runtimes use."""
     return secrets.token_hex(32)
 
 
@@ -64,7 +64,7 @@ def code_of(refused: pytest.ExceptionInfo[GateFailed]) -> str:
 def test_a_pod_is_found_by_its_uid_by_its_path_and_among_all(
     rig: KernelRig, kernel: Kernel, uid: str, group: PodGroup
 ) -> None:
-    """Three ways to one group, and another pod has another."""
+    """All three give the same group, and another pod has another group."""
     other = str(uuid.uuid4())
     hint = rig.pod(other)
     assert group.uid == uid
@@ -78,7 +78,7 @@ def test_a_pod_is_found_by_its_uid_by_its_path_and_among_all(
 
 
 def test_a_pod_without_a_group_has_none(rig: KernelRig, kernel: Kernel, uid: str) -> None:
-    """Never made, or removed since: both are an answer, with a hint and without."""
+    """The answer is None for a group that was never made or was removed, with or without a hint."""
     hint = rig.pod(uid)
     rig.remove(uid)
     for one, at in ((str(uuid.uuid4()), ""), (uid, ""), (uid, hint)):
@@ -86,8 +86,8 @@ def test_a_pod_without_a_group_has_none(rig: KernelRig, kernel: Kernel, uid: str
     assert uid not in {found.uid for found in kernel.groups.pod_groups()}
 
 
-def test_a_path_of_somebody_else_is_refused(rig: KernelRig, kernel: Kernel, uid: str) -> None:
-    """A hint must end in this pod's whole UID, and in nothing below another pod."""
+def test_the_path_of_another_pod_is_refused(rig: KernelRig, kernel: Kernel, uid: str) -> None:
+    """A hint must end in this pod's whole UID, and must not be below another pod."""
     other = rig.pod(str(uuid.uuid4()))
     own = rig.pod(uid)
     above = own.rpartition("/")[0]
@@ -102,7 +102,7 @@ def test_a_path_of_somebody_else_is_refused(rig: KernelRig, kernel: Kernel, uid:
 def test_a_new_group_of_the_same_name_is_another_one(
     rig: KernelRig, kernel: Kernel, uid: str, group: PodGroup
 ) -> None:
-    """Its limits are its own: it must be seen that it is not the one that was gated."""
+    """It has none of the old limits, so its inode must show that it is not the gated group."""
     rig.remove(uid)
     rig.pod(uid)
     again = kernel.groups.pod_group(uid)
@@ -111,16 +111,16 @@ def test_a_new_group_of_the_same_name_is_another_one(
     assert again in kernel.groups.pod_groups()
 
 
-def test_groups_are_born_in_the_parents(kernel: Kernel, group: PodGroup) -> None:
-    """The directory above each tree's group is one to be watched, in at least one tree."""
+def test_new_groups_appear_in_the_parents(kernel: Kernel, group: PodGroup) -> None:
+    """In at least one tree the directory above the pod's group is among the parents to watch."""
     above = {directory.parent for _, directory in group.trees}
     assert above & set(kernel.groups.parents())
 
 
-def test_containers_are_told_by_their_ids(
+def test_containers_are_found_by_their_ids(
     rig: KernelRig, kernel: Kernel, uid: str, group: PodGroup
 ) -> None:
-    """Each leaf has the processes of its container, as the one found through a process has."""
+    """Each leaf has its container's processes, also a leaf that was found by a process id."""
     ids = sorted((new_id(), new_id()))
     pids = [rig.container(uid, one) for one in ids]
     leaves = kernel.groups.leaves(group)
@@ -135,7 +135,7 @@ def test_containers_are_told_by_their_ids(
 def test_limits_are_those_of_the_matrix_with_their_values(
     rig: KernelRig, kernel: Kernel, group: PodGroup
 ) -> None:
-    """A fresh group has none of its own, and each of the limits that it has room for."""
+    """In a new group every limit that its trees support is open."""
     chosen = {
         belt.kind: belt.early
         for belt in choose_limits(group.layout, is_slice=group.is_slice, oci=rig.oci)
@@ -159,7 +159,7 @@ def test_the_early_limits_can_be_had_alone(rig: KernelRig, kernel: Kernel, group
 
 
 def test_a_gate_stands_until_it_is_lifted(rig: KernelRig, kernel: Kernel, group: PodGroup) -> None:
-    """Set in order and proven; lifted in reverse, and all is as before."""
+    """Limits are set in order and proven; lifted in reverse order they are as before."""
     limits = kernel.limits.current(group, rig.oci)
     assert kernel.limits.standing(group, limits, rig.oci) is Gate.WATCH_ONLY
     for limit in limits:
@@ -177,10 +177,10 @@ def test_a_gate_stands_until_it_is_lifted(rig: KernelRig, kernel: Kernel, group:
     assert kernel.limits.current(group, rig.oci) == limits
 
 
-def test_a_number_of_somebody_else_comes_back(
+def test_a_limit_that_another_process_set_is_restored(
     rig: KernelRig, kernel: Kernel, group: PodGroup
 ) -> None:
-    """A limit on tasks that kubelet has set is put back, not lifted."""
+    """Lifting a limit on tasks restores the number that kubelet had set."""
     limit = kernel.limits.current(group, rig.oci)[-1]
     rig.write(limit, "77")
     numbered = kernel.limits.current(group, rig.oci)[-1]
@@ -190,7 +190,7 @@ def test_a_number_of_somebody_else_comes_back(
     assert kernel.limits.current(group, rig.oci)[-1] == numbered
 
 
-def test_a_leftover_of_ours_is_not_put_back(
+def test_the_value_of_an_earlier_gate_is_not_an_old_value(
     rig: KernelRig, kernel: Kernel, group: PodGroup
 ) -> None:
     """The values of a forgotten gate must not become old values of the next one."""
@@ -200,10 +200,10 @@ def test_a_leftover_of_ours_is_not_put_back(
     assert kernel.limits.current(group, rig.oci) == limits
 
 
-def test_what_somebody_else_has_changed_is_told(
+def test_a_limit_that_another_process_changed_is_reported(
     rig: KernelRig, kernel: Kernel, group: PodGroup
 ) -> None:
-    """Exactly the limit that was changed; set again, it stands again."""
+    """Only the changed limit is reported; once set again, it stands again."""
     limits = kernel.limits.current(group, rig.oci)
     for limit in limits:
         kernel.limits.set_limit(group, limit)
@@ -218,7 +218,7 @@ def test_what_somebody_else_has_changed_is_told(
 
 
 def test_a_virtual_machine_is_only_watched(kernel: Kernel, group: PodGroup) -> None:
-    """No limit is offered, and none is claimed."""
+    """Its pods get no limits, and the gate that stands is "watch only"."""
     assert kernel.limits.current(group, Oci.VIRTUAL_MACHINE) == ()
     limits = kernel.limits.current(group, Oci.RUNC)
     for limit in limits:
@@ -246,10 +246,10 @@ def test_a_limit_of_another_pod_is_never_touched(
     assert kernel.limits.standing(beside, theirs, rig.oci) is not Gate.WATCH_ONLY
 
 
-def test_a_group_that_is_gone_needs_nothing(
+def test_calls_on_a_group_that_is_gone_succeed(
     rig: KernelRig, kernel: Kernel, uid: str, group: PodGroup
 ) -> None:
-    """Every question has an answer, and every order is carried out: there is nothing to it."""
+    """Every read returns an empty result, and every change succeeds without an effect."""
     limits = kernel.limits.current(group, rig.oci)
     rig.container(uid, new_id())
     (leaf,) = kernel.groups.leaves(group)
@@ -269,7 +269,7 @@ def test_a_group_that_is_gone_needs_nothing(
 def test_a_kill_ends_one_container_and_no_other(
     rig: KernelRig, kernel: Kernel, uid: str, group: PodGroup
 ) -> None:
-    """Its own processes are gone when it returns; its neighbour and another pod live on."""
+    """The container's processes are gone; the pod's other container and another pod go on."""
     rig.pod(other := str(uuid.uuid4()))
     first, second, third = new_id(), new_id(), new_id()
     rig.container(uid, first)
@@ -289,7 +289,7 @@ def test_a_kill_ends_one_container_and_no_other(
 def test_a_gate_does_not_stop_a_kill(
     rig: KernelRig, kernel: Kernel, uid: str, group: PodGroup
 ) -> None:
-    """What the hold does first must not be in the way of what it does next."""
+    """A hold sets the gate first and may have to kill the container afterwards."""
     rig.container(uid, new_id())
     for limit in kernel.limits.current(group, rig.oci):
         kernel.limits.set_limit(group, limit)
@@ -298,10 +298,10 @@ def test_a_gate_does_not_stop_a_kill(
     assert kernel.groups.pids(leaf) == ()
 
 
-def test_a_process_that_cannot_die_is_told(
+def test_a_process_that_cannot_die_is_still_listed(
     rig: KernelRig, kernel: Kernel, uid: str, group: PodGroup
 ) -> None:
-    """In uninterruptible sleep it stays, for a while or for ever: that is not an error here."""
+    """A process in uninterruptible sleep survives the kill, which is not an error of the port."""
     kept = rig.container(uid, new_id())
     (leaf,) = kernel.groups.leaves(group)
     rig.make_immune(kept)
@@ -309,10 +309,10 @@ def test_a_process_that_cannot_die_is_told(
     assert kernel.groups.pids(leaf) == (kept,)
 
 
-def test_a_pod_is_never_killed_nor_what_is_no_pods(
+def test_only_the_leaf_of_a_container_is_killed(
     rig: KernelRig, kernel: Kernel, uid: str, group: PodGroup
 ) -> None:
-    """Only a container's leaf: a pod's slice that empties drops its limits."""
+    """A pod's group or one above it is refused: a pod's slice drops its limits when it is empty."""
     pid = rig.container(uid, one := new_id())
     own = group.trees[0][1]
     for directory in (own, own.parent, own / one / "..", own.parent.parent):
@@ -324,7 +324,7 @@ def test_a_pod_is_never_killed_nor_what_is_no_pods(
 
 
 def test_a_machine_is_of_one_kind(kernel: Kernel, group: PodGroup) -> None:
-    """The layout says which trees have the pod."""
+    """The layout agrees with the trees in which the pod has a group."""
     labels = {label for label, _ in group.trees}
     assert (group.layout is Layout.UNIFIED) == (labels == {""})
     assert (group.layout is Layout.LEGACY) == ("" not in labels)

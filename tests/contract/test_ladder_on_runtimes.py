@@ -15,7 +15,7 @@ from tests.support.climbs import climb
 
 
 async def bring_down(runtime: CriRuntime, made: Made, *, grace_s: int) -> PodOutcome:
-    """Climb one pod as the procedure does."""
+    """Run the stop ladder for one pod, as a command does."""
     pod = next(one for one in await runtime.pods() if one.uid == made.uid)
     kernel = host_kernel()
     ports = Ladders(
@@ -25,7 +25,7 @@ async def bring_down(runtime: CriRuntime, made: Made, *, grace_s: int) -> PodOut
 
 
 def kernel_of(rig: Rig) -> str:
-    """Return what the kernel can show here: simulated containers have no processes."""
+    """Return the kernel's expected finding: simulated containers have no processes."""
     return "gone" if isinstance(rig, ContainerdRig) else "unseen"
 
 
@@ -33,7 +33,7 @@ def kernel_of(rig: Rig) -> str:
 async def test_a_pod_is_down_for_runtime_and_kernel(
     rig: Rig, runtime: CriRuntime, *, ignores_term: bool
 ) -> None:
-    """Both grace paths end on rung 1, seen by the runtime and by the kernel."""
+    """With and without a handler for TERM rung 1 is enough, as runtime and kernel show."""
     made = await rig.pod(containers=2, ignores_term=ignores_term)
     outcome = await bring_down(runtime, made, grace_s=1)
     assert outcome.seen == "down"
@@ -45,7 +45,7 @@ async def test_a_pod_is_down_for_runtime_and_kernel(
 async def test_a_runtime_killed_in_the_middle_does_not_save_the_pod(
     rig: Rig, runtime: CriRuntime
 ) -> None:
-    """The runtime restarts while a process has its grace: the stop is asked again, and seen."""
+    """The runtime restarts during the grace period: the agent stops the container again."""
     made = await rig.pod(ignores_term=True)
     climbing = asyncio.create_task(bring_down(runtime, made, grace_s=2))
     await asyncio.wait((climbing,), timeout=0.5)
@@ -60,7 +60,7 @@ async def test_a_runtime_killed_in_the_middle_does_not_save_the_pod(
 async def test_a_silent_runtime_does_not_save_the_pod_from_the_kernel(
     rig: Rig, runtime: CriRuntime
 ) -> None:
-    """Stopped in the middle it accepts and never answers: what the kernel has of it goes down."""
+    """The runtime hangs in the middle of a stop: the agent kills what the kernel can find."""
     made = await rig.pod(containers=2, ignores_term=True)
     climbing = asyncio.create_task(bring_down(runtime, made, grace_s=1))
     await asyncio.wait((climbing,), timeout=0.5)
@@ -69,7 +69,7 @@ async def test_a_silent_runtime_does_not_save_the_pod_from_the_kernel(
         outcome = await climbing
     finally:
         await rig.resume()
-    # Simulated containers have no processes: nothing is known of them, and nothing is claimed.
+    # Simulated containers have no processes, so their state must be reported as unknown.
     seen = {"gone": "down", "unseen": "unknown"}[kernel_of(rig)]
     assert (outcome.seen, {one.kernel for one in outcome.containers}) == (seen, {kernel_of(rig)})
     silent_s = bounds.RUNTIME_CALL_TIMEOUT_S * bounds.MAX_SILENT_LOOKS

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one conformance suite of the runtime port, over simulated runtimes and a real containerd."""
+"""The contract of the runtime port, over simulated runtimes and a real containerd."""
 
 import asyncio
 import time
@@ -19,24 +19,24 @@ UNKNOWN_ID = "ab" * 32
 
 
 async def find(runtime: CriRuntime, made: Made) -> Pod:
-    """Return a pod as a fresh look shows it."""
+    """Return a pod from a fresh listing."""
     return next(pod for pod in await runtime.pods() if pod.uid == made.uid)
 
 
 async def state_of(runtime: CriRuntime, made: Made, place: int = 0) -> ContainerState:
-    """Return the state of one container in a fresh list."""
+    """Return the state of one container from a fresh listing."""
     containers = {one.id: one for one in (await find(runtime, made)).containers}
     return containers[made.container_ids[place]].state
 
 
 async def test_the_runtime_says_who_it_is(rig: Rig, runtime: CriRuntime) -> None:
-    """Version and readiness come from the runtime itself."""
+    """Name, version and readiness come from the runtime."""
     version = await runtime.version()
     assert (version.name, version.api, version.ready) == (rig.name, "v1", True)
 
 
 async def test_pods_come_with_what_identifies_them(rig: Rig, runtime: CriRuntime) -> None:
-    """A pod is listed with all that tells whose it is, and all its containers."""
+    """A pod is listed with everything that identifies its workload, and with all containers."""
     made = await rig.pod(containers=2)
     pod = await find(runtime, made)
     assert (pod.name, pod.namespace, pod.sandbox_id) == (made.name, "default", made.sandbox_id)
@@ -53,7 +53,7 @@ def _runs_with_grace(container: Container) -> bool:
 
 
 async def test_a_stop_within_the_grace_ends_one_container(rig: Rig, runtime: CriRuntime) -> None:
-    """A process that obeys TERM ends early, and its neighbour runs on."""
+    """A process that obeys TERM ends early, and the pod's other container keeps running."""
     made = await rig.pod(containers=2)
     begun = time.monotonic()
     await runtime.stop_container(made.container_ids[0], timeout_s=20, deadline_s=30)
@@ -66,7 +66,7 @@ async def test_a_stop_within_the_grace_ends_one_container(rig: Rig, runtime: Cri
 async def test_a_process_that_ignores_term_is_killed_after_the_grace(
     rig: Rig, runtime: CriRuntime
 ) -> None:
-    """The runtime kills once the grace is over."""
+    """The runtime sends SIGKILL after the grace period."""
     made = await rig.pod(ignores_term=True)
     begun = time.monotonic()
     await runtime.stop_container(made.container_ids[0], timeout_s=1, deadline_s=11)
@@ -75,7 +75,7 @@ async def test_a_process_that_ignores_term_is_killed_after_the_grace(
 
 
 async def test_a_timeout_of_zero_kills_at_once(rig: Rig, runtime: CriRuntime) -> None:
-    """Rung 2 does not wait for a process that ignores TERM."""
+    """A stop with timeout 0 (rung 2) does not wait for a process that ignores TERM."""
     made = await rig.pod(ignores_term=True)
     await runtime.stop_container(made.container_ids[0], timeout_s=0, deadline_s=10)
     look = await runtime.container(made.container_ids[0])
@@ -84,15 +84,15 @@ async def test_a_timeout_of_zero_kills_at_once(rig: Rig, runtime: CriRuntime) ->
 
 
 async def test_a_stop_again_is_no_error(rig: Rig, runtime: CriRuntime) -> None:
-    """Stopping what is down already succeeds and changes nothing."""
+    """Stopping an exited container succeeds and changes nothing."""
     made = await rig.pod()
     for _ in range(2):
         await runtime.stop_container(made.container_ids[0], timeout_s=5, deadline_s=15)
     assert await state_of(runtime, made) is ContainerState.EXITED
 
 
-async def test_the_first_process_is_told_while_it_runs(rig: Rig, runtime: CriRuntime) -> None:
-    """A running container comes with a process id, an exited one without."""
+async def test_a_running_container_has_a_process_id(rig: Rig, runtime: CriRuntime) -> None:
+    """The status of a running container has a process id, and that of an exited one has none."""
     made = await rig.pod()
     before = await runtime.container(made.container_ids[0])
     await runtime.stop_container(made.container_ids[0], timeout_s=0, deadline_s=10)
@@ -107,7 +107,7 @@ async def test_the_first_process_is_told_while_it_runs(rig: Rig, runtime: CriRun
 async def test_an_unknown_id_is_gone_and_nothing_else_happens(
     rig: Rig, runtime: CriRuntime
 ) -> None:
-    """OK or NOT_FOUND, whichever the runtime answers, is "gone"; other pods run on."""
+    """Both OK and NOT_FOUND mean that the container is gone; other pods keep running."""
     made = await rig.pod()
     await runtime.stop_container(UNKNOWN_ID, timeout_s=0, deadline_s=10)
     assert await runtime.container(UNKNOWN_ID) is None
@@ -127,7 +127,7 @@ async def test_a_removed_pod_is_gone(rig: Rig, runtime: CriRuntime) -> None:
 async def test_a_shortened_id_is_refused_before_any_call(
     rig: Rig, runtime: CriRuntime, cut: int
 ) -> None:
-    """Runtimes resolve prefixes, and one character has stopped a pod: none leaves the agent."""
+    """Runtimes resolve prefixes, and one character has stopped a pod, so the agent sends none."""
     made = await rig.pod()
     with pytest.raises(RuntimeUnavailable, match="full id"):
         await runtime.stop_container(made.container_ids[0][:cut], timeout_s=0, deadline_s=10)
@@ -137,7 +137,7 @@ async def test_a_shortened_id_is_refused_before_any_call(
 
 
 async def test_a_sandbox_id_stops_nothing(rig: Rig, runtime: CriRuntime) -> None:
-    """An id of the wrong kind may be answered with OK; only a look tells that nothing was done."""
+    """The runtime may answer OK to an id of the wrong kind; only a listing shows the truth."""
     made = await rig.pod()
     await runtime.stop_container(made.sandbox_id, timeout_s=0, deadline_s=10)
     pod = await find(runtime, made)
@@ -146,7 +146,7 @@ async def test_a_sandbox_id_stops_nothing(rig: Rig, runtime: CriRuntime) -> None
 
 
 async def test_a_created_container_is_left_as_it_is(rig: Rig, runtime: CriRuntime) -> None:
-    """A stop of what has not started is answered with OK and does not keep it from starting."""
+    """The runtime answers OK to the stop of a created container, which can still start later."""
     made = await rig.pod()
     late = await rigs.create_only(rig, made)
     await runtime.stop_container(late, timeout_s=1, deadline_s=11)
@@ -158,14 +158,14 @@ async def test_a_created_container_is_left_as_it_is(rig: Rig, runtime: CriRuntim
     assert look.state is ContainerState.RUNNING
 
 
-async def test_a_deadline_within_the_grace_is_a_wrong_call(rig: Rig, runtime: CriRuntime) -> None:
-    """A caller who leaves before the grace is over would leave the container running."""
+async def test_a_deadline_within_the_grace_is_refused(rig: Rig, runtime: CriRuntime) -> None:
+    """A call that ends before the grace period is over would leave the container running."""
     with pytest.raises(ValueError, match="deadline"):
         await runtime.stop_container(UNKNOWN_ID, timeout_s=5, deadline_s=5)
 
 
 async def test_a_stuck_runtime_costs_a_deadline_and_no_more(rig: Rig, runtime: CriRuntime) -> None:
-    """Connected proves nothing: each call ends by its own deadline, and nothing was done."""
+    """A paused runtime accepts connections: each call ends by its deadline and stops nothing."""
     made = await rig.pod()
     await runtime.pods()
     await rig.pause()
@@ -187,7 +187,7 @@ async def test_a_stuck_runtime_costs_a_deadline_and_no_more(rig: Rig, runtime: C
 
 
 async def test_a_runtime_that_returns_is_found_at_once(rig: Rig, runtime: CriRuntime) -> None:
-    """A dead runtime is an error at once; after its restart the same client sees its pods."""
+    """A dead runtime is an error at once; after its restart the same client lists its pods."""
     made = await rig.pod()
     await runtime.pods()
     await rig.kill()

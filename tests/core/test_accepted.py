@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An entry gives back the file that was delivered, and an acceptance its command."""
+"""Read the delivered file back from an entry, and the command from an acceptance."""
 
 from dataclasses import replace
 
@@ -30,14 +30,14 @@ ACCEPTED = Accepted(
 
 
 def test_an_acceptance_gives_its_file_and_its_command() -> None:
-    """The text is the bytes that people signed, and the command is what they say."""
+    """The text is the signed bytes, and the command is parsed from them."""
     assert file_of(ACCEPTED).text == TEXT
     assert len(file_of(ACCEPTED).armors) == 2
     assert command_of(Entry(stamp=STAMP, body=ACCEPTED)) == (ACCEPTED, parse_command(TEXT))
 
 
 def test_another_entry_has_no_command() -> None:
-    """Whoever asks one of another kind is wrong; a file that is none is Malformed."""
+    """An entry of another kind raises Defect; an entry without a signed file raises Malformed."""
     with pytest.raises(Defect, match="expected an accepted entry, got one of kind stopped"):
         command_of(Entry(stamp=STAMP, body=Stopped(active=0)))
     with pytest.raises(Malformed, match="line feed"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The canonical text: one spelling, strict, bounded, and nothing hidden in it (P3, P8)."""
+"""The canonical text has one encoding, a bounded size and no hidden characters (P3, P8)."""
 
 import json
 import time
@@ -30,7 +30,7 @@ documents = st.dictionaries(
 
 
 def code_of(raw: bytes) -> str:
-    """Return the code with which bytes are refused."""
+    """Return the code of the error for these bytes."""
     with pytest.raises(Malformed) as refusal:
         parse_object(raw, max_bytes=LIMIT)
     return refusal.value.stable_code
@@ -39,7 +39,7 @@ def code_of(raw: bytes) -> str:
 @property_test
 @given(documents)
 def test_what_is_rendered_is_read_back(document: dict[str, object]) -> None:
-    """Rendering and parsing give back the document, unless it is nested too deep."""
+    """Parsing a rendered document returns it, unless it is nested too deep."""
     raw = render(document)  # type: ignore[arg-type]
     try:
         found = parse_object(raw, max_bytes=len(raw))
@@ -53,7 +53,7 @@ def test_what_is_rendered_is_read_back(document: dict[str, object]) -> None:
 @property_test
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]":,\\u0a1 \n', max_size=60).map(str.encode))
 def test_any_bytes_are_an_object_or_malformed(raw: bytes) -> None:
-    """Parsing returns what json reads, or raises Malformed; nothing else."""
+    """Parsing returns the same value as `json`, or raises Malformed."""
     try:
         found = parse_object(raw, max_bytes=LIMIT)
     except Malformed:
@@ -64,7 +64,7 @@ def test_any_bytes_are_an_object_or_malformed(raw: bytes) -> None:
 @property_test
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_nothing_unprintable_hides_behind_an_escape(key: str, value: str) -> None:
-    """A key and a text may hold printable ASCII, however it is escaped, and nothing else."""
+    """Keys and texts contain only printable ASCII, also after unescaping."""
     raw = json.dumps({key: [value]}).encode()
     if all(" " <= one <= "~" for one in key + value):
         assert parse_object(raw, max_bytes=LIMIT) == {key: [value]}
@@ -75,7 +75,7 @@ def test_nothing_unprintable_hides_behind_an_escape(key: str, value: str) -> Non
 @property_test
 @given(st.integers(1, 9), st.text(alphabet='[]{}"\\ab', max_size=30))
 def test_p8_depth_is_counted_outside_texts(depth: int, text: str) -> None:
-    """Brackets in a text nest nothing; whatever the text is, the depth decides."""
+    """Brackets inside a string do not count as nesting."""
     raw = b'{"a":' * depth + json.dumps(text).encode() + b"}" * depth
     if depth <= bounds.MAX_JSON_DEPTH:
         assert parse_object(raw, max_bytes=LIMIT)
@@ -109,18 +109,18 @@ def test_p8_depth_is_counted_outside_texts(depth: int, text: str) -> None:
     ],
 )
 def test_what_is_no_document(raw: bytes) -> None:
-    """Each of these is some JSON reader's document, or half of one, and none of ours."""
+    """Bytes that other JSON readers accept, or that are cut off, are refused."""
     assert code_of(raw) == "malformed"
 
 
 def test_a_key_stands_once() -> None:
-    """A duplicate key is refused, also when an escape hides it."""
+    """A duplicate key is refused, also if one of the two is escaped."""
     assert code_of(b'{"a": 1, "a": 1}') == "duplicate-key"
     assert code_of(b'{"a": 1, "\\u0061": 1}') == "duplicate-key"
 
 
 def test_p8_size_and_depth_are_bounded() -> None:
-    """Long and deep bytes are refused, and brackets inside texts are no depth."""
+    """Too many bytes and too deep nesting are refused; brackets inside strings do not count."""
     assert code_of(b" " * (LIMIT + 1)) == "malformed"
     deepest = b'{"a":' * bounds.MAX_JSON_DEPTH + b"1" + b"}" * bounds.MAX_JSON_DEPTH
     assert parse_object(deepest, max_bytes=LIMIT)
@@ -129,7 +129,7 @@ def test_p8_size_and_depth_are_bounded() -> None:
 
 
 def test_p8_no_bytes_are_slow() -> None:
-    """Unclosed strings full of escapes cost no more than others of their size."""
+    """Unclosed strings full of escapes take no longer than other bytes of the same size."""
     for raw in (b'"' + b'\\"' * 30_000, b'"\\""' * 15_000, b"[" * 60_000, b"]" * 60_000):
         begun = time.process_time()
         with pytest.raises(Malformed):
@@ -138,7 +138,7 @@ def test_p8_no_bytes_are_slow() -> None:
 
 
 def test_another_spelling_is_told_by_its_line() -> None:
-    """The first line that differs is named, or the end."""
+    """The message names the first line that differs, or the end."""
     document = {"a": 1, "b": 2}
     for raw, place in (
         (b'{\n  "a": 1,\n  "b":  2\n}\n', "line 3"),
@@ -151,7 +151,7 @@ def test_another_spelling_is_told_by_its_line() -> None:
 
 
 def test_fields_tell_where_something_is_wrong() -> None:
-    """A message names the place with its whole path, and the kind that stands there."""
+    """A message names the whole path of a value and the type that it has."""
     fields = Fields({"a": {"b": None, "c": ["x", 1]}})
     inner = fields.fields("a")
     with pytest.raises(Malformed, match=r"expected text at a\.b, got null"):
@@ -169,7 +169,7 @@ def test_fields_tell_where_something_is_wrong() -> None:
 
 
 def test_a_value_is_of_its_kind_and_within_its_bounds() -> None:
-    """Another kind, an absent key, a number or a text beyond its bounds: each is told."""
+    """A wrong type, an absent key, and a number or text beyond its bounds each have a message."""
     fields = Fields({"a": {"yes": True, "one": 1, "word": "abc", "list": ["x", "y"]}}).fields("a")
     for wrong, message in (
         (lambda: fields.text("none"), r"expected the key a\.none, got none"),
@@ -188,14 +188,14 @@ def test_a_value_is_of_its_kind_and_within_its_bounds() -> None:
 
 
 def test_an_absent_key_has_its_own_code() -> None:
-    """What is missing is told apart from what is wrong."""
+    """An absent key has another code than a wrong value."""
     with pytest.raises(Malformed) as refusal:
         Fields({}).flag("a")
     assert refusal.value.stable_code == "missing-key"
 
 
 def test_a_value_of_its_own_form_is_told_with_its_place() -> None:
-    """The reader of a small text says what is wrong, and the place is added; its code stays."""
+    """`parsed` adds the path to the error of a value's parser and keeps its code."""
 
     def refuse(text: str) -> str:
         raise Malformed(f"expected better, got {text}", code="a-code")
@@ -211,13 +211,13 @@ def test_a_value_of_its_own_form_is_told_with_its_place() -> None:
 
 
 def test_each_item_stands_once() -> None:
-    """A list of names says each name once, also where an error message would be long."""
+    """A duplicate in a list of names is refused, also if its name is very long."""
     with pytest.raises(Malformed, match="expected each item once at a, got 'x' twice"):
         Fields({"a": ["x", "y", "x"]}).texts("a", str, max_items=3)
 
 
 def test_every_key_is_read_or_refused() -> None:
-    """`finish` knows what nobody asked for, and leaves alone what was read."""
+    """`finish` refuses a key that was not read, and accepts the keys that were."""
     fields = Fields({"a": True, "b": 1})
     assert fields.has("b")
     assert not fields.has("c")
@@ -236,5 +236,5 @@ def test_an_escape_of_a_printable_character_does_no_harm() -> None:
 
 
 def test_lines_are_kept_as_they_stand() -> None:
-    """A text that is kept line by line may say a line twice."""
+    """A list of lines may contain a line twice."""
     assert Fields({"a": ["x", "x"]}).lines("a", max_items=2) == ("x", "x")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints are C2SP signed notes of one key, and receipts prove entries under them."""
+"""Checkpoints are C2SP signed notes by one key, and receipts prove entries under them."""
 
 import base64
 import dataclasses
@@ -41,7 +41,7 @@ GO_NOTE = (
 
 
 def test_a_checkpoint_verifies_under_its_own_key_only() -> None:
-    """The origin names the log and the key; another node's key proves nothing."""
+    """A checkpoint does not verify with another node's key or as another log's."""
     assert verify_checkpoint(NOTE, SIGNER.vkey) == CHECKPOINT
     assert NOTE.startswith(ORIGIN.encode() + b"\n3\n")
     with pytest.raises(BadSignature, match="got none") as caught:
@@ -50,7 +50,7 @@ def test_a_checkpoint_verifies_under_its_own_key_only() -> None:
 
 
 def test_a_note_of_another_tool_verifies() -> None:
-    """The format is the public one: Go's own example is accepted, and a changed one is not."""
+    """The example note of Go's package verifies, and a changed one does not."""
     key = parse_vkey(GO_VKEY)
     assert verify_note(GO_NOTE.encode(), key).startswith(b"If you think")
     assert key.text == GO_VKEY
@@ -59,7 +59,7 @@ def test_a_note_of_another_tool_verifies() -> None:
 
 
 def test_the_signer_signs_its_own_log_only() -> None:
-    """A key that signed for another origin could be made to lie for it."""
+    """A signer refuses a checkpoint of another log."""
     with pytest.raises(ValueError, match="own log"):
         sign_checkpoint(CHECKPOINT, OTHER)
     forged = OTHER.sign(NOTE.partition(b"\n\n")[0] + b"\n")
@@ -87,7 +87,7 @@ def test_the_signer_signs_its_own_log_only() -> None:
     ],
 )
 def test_a_loose_note_is_malformed(note: bytes, message: str) -> None:
-    """Anything but a text, a blank line and signature lines is refused by name."""
+    """A note that is not a text, a blank line and signature lines is refused."""
     with pytest.raises(Malformed, match=message):
         parse_note(note)
 
@@ -103,7 +103,7 @@ def test_a_loose_note_is_malformed(note: bytes, message: str) -> None:
     ],
 )
 def test_a_loose_checkpoint_is_malformed(text: bytes, message: str) -> None:
-    """Origin, size and root have one spelling."""
+    """Origin, size and root have one canonical form each."""
     with pytest.raises(Malformed, match=message):
         parse_checkpoint(text)
 
@@ -119,13 +119,13 @@ def test_a_loose_checkpoint_is_malformed(text: bytes, message: str) -> None:
     ],
 )
 def test_a_loose_key_is_malformed(vkey: str, message: str) -> None:
-    """A key whose id does not follow from it is refused: ids are hints that must not lie."""
+    """A key with a wrong key id is refused."""
     with pytest.raises(Malformed, match=message):
         parse_vkey(vkey)
 
 
 def test_values_prove_their_invariants() -> None:
-    """Wrong calls of our own are ValueErrors."""
+    """Wrong arguments from our own code raise ValueError."""
     with pytest.raises(ValueError, match="origin"):
         LogSigner("elsewhere", bytes(32))
     with pytest.raises(ValueError, match="32 bytes"):
@@ -137,7 +137,7 @@ def test_values_prove_their_invariants() -> None:
 
 
 def test_a_receipt_proves_its_entry_and_nothing_else() -> None:
-    """P4: entry, index, proof and checkpoint hang together, or the receipt is refused."""
+    """P4: a receipt is refused unless entry, index, proof and checkpoint match."""
     proof = TREE.inclusion_proof(1, 3)
     receipt = Receipt(entry=b"two", index=1, proof=proof, checkpoint=NOTE)
     assert verify_receipt(receipt, SIGNER.vkey) == CHECKPOINT
@@ -152,6 +152,6 @@ def test_a_receipt_proves_its_entry_and_nothing_else() -> None:
 
 @given(st.binary(max_size=300))
 def test_foreign_bytes_are_malformed_or_unsigned_and_nothing_else(raw: bytes) -> None:
-    """The reader raises Malformed or BadSignature."""
+    """Any other bytes raise Malformed or BadSignature, and no other error."""
     with pytest.raises((Malformed, BadSignature)):
         verify_checkpoint(raw, SIGNER.vkey)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command: one text per command, and nothing outside the text changes what happens (P3)."""
+"""Each command has exactly one text, and nothing outside it changes what happens (P3)."""
 
 import dataclasses
 from datetime import timedelta
@@ -22,19 +22,19 @@ ID = "019aa1f3-0000-7000-8000-0123456789ab"
 
 @pytest.fixture(scope="module")
 def org() -> Organisation:
-    """Three people, two of whom stop things."""
+    """Return an organisation of three people with a quorum of two."""
     return Organisation("ana bo luc", quorum=2)
 
 
 def code_of(raw: bytes) -> str:
-    """Return the code with which a text is refused."""
+    """Return the code of the error for a text."""
     with pytest.raises(Malformed) as refusal:
         parse_command(raw)
     return refusal.value.stable_code
 
 
 def test_a_command_is_read_back(org: Organisation) -> None:
-    """The text of a command gives that command, and the command gives that text."""
+    """Parsing a command's text returns the command, and rendering it returns the text."""
     drafted = org.draft(revision="5d4f8c", pools="gpu", excepted="web-[01-03]", mode="drill")
     text = render_command(drafted)
     assert parse_command(text) == drafted
@@ -44,7 +44,7 @@ def test_a_command_is_read_back(org: Organisation) -> None:
 @property_test
 @given(properties.command())
 def test_every_command_is_read_back(command: Command) -> None:
-    """Rendering and parsing give back the same command, whatever it is, within the size limit."""
+    """Parsing any rendered command within the size bound returns the same command."""
     text = render_command(command)
     assert len(text) <= bounds.MAX_COMMAND_BYTES
     assert parse_command(text) == command
@@ -53,7 +53,7 @@ def test_every_command_is_read_back(command: Command) -> None:
 @property_test
 @given(st.data())
 def test_p3_only_one_text_is_read_as_a_command(data: st.DataObject) -> None:
-    """A changed text is malformed, or it is the one text of another command."""
+    """A changed text is refused, or it is the canonical text of another command."""
     whole = Organisation("ana bo").command()
     raw = data.draw(properties.broken(whole))
     try:
@@ -66,13 +66,13 @@ def test_p3_only_one_text_is_read_as_a_command(data: st.DataObject) -> None:
 @property_test
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_command_or_malformed(raw: bytes) -> None:
-    """Parsing raises Malformed and nothing else."""
+    """Parsing any bytes returns a command or raises Malformed."""
     with pytest.raises(Malformed):
         parse_command(raw)
 
 
 def test_p3_the_summary_is_what_the_command_does(org: Organisation) -> None:
-    """A summary that says less than the command does is refused."""
+    """A summary that leaves out a part of the command is refused."""
     text = org.command(max_nodes=3)
     assert code_of(text.replace(b"at most 3 nodes", b"at most 1 node")) == "summary-mismatch"
     assert code_of(edited(text, "limits.max_nodes", 4)) == "summary-mismatch"
@@ -163,12 +163,12 @@ def test_p3_the_summary_is_what_the_command_does(org: Organisation) -> None:
 def test_the_summary_in_words(
     org: Organisation, overrides: dict[str, str | int], summary: str
 ) -> None:
-    """One line says verb, workload, where, and how much at most."""
+    """The summary names the verb, the workload, the targets and the caps."""
     assert org.draft(**overrides).summary == summary  # type: ignore[arg-type]
 
 
 def test_the_longest_summary_fits(org: Organisation) -> None:
-    """A command with the longest names and lists still has a text that is read back."""
+    """A command with the longest names and lists is within the size bound."""
     longest = {
         "workload": f"{'n' * 63}/{'.'.join(['w' * 61] * 4)}",
         "clusters": " ".join(f"{place:063d}" for place in range(64)),
@@ -234,7 +234,7 @@ def test_the_longest_summary_fits(org: Organisation) -> None:
     ],
 )
 def test_a_command_that_is_none(org: Organisation, place: str, value: object, code: str) -> None:
-    """Each rule of the format refuses its own violation, with its own code."""
+    """A violation of each rule of the format is refused with that rule's code."""
     assert code_of(edited(org.command(), place, value)) == code
 
 
@@ -259,7 +259,7 @@ def test_a_command_that_is_none(org: Organisation, place: str, value: object, co
 def test_p8_a_verb_has_exactly_its_own_fields(
     org: Organisation, verb: str, place: str, value: str, code: str
 ) -> None:
-    """What is signed says nothing that is not meant: another verb's field refuses the command."""
+    """A field of another verb refuses the command."""
     assert code_of(edited(org.command(verb=verb), place, value)) == code
 
 
@@ -275,19 +275,19 @@ def test_p8_a_verb_has_exactly_its_own_fields(
     ],
 )
 def test_making_an_action_proves_its_fields(wrong: dict[str, Any]) -> None:
-    """An action made inside the program obeys the same rules."""
+    """The constructor of Action checks the same rules."""
     with pytest.raises(Malformed, match="expected"):
         Action(namespace="monitoring", name="telemetry", **wrong)
 
 
 def test_p8_an_unknown_field_refuses_the_command(org: Organisation) -> None:
-    """Nothing that this version does not know is ignored, wherever it stands."""
+    """An unknown key at any level refuses the command."""
     for place in ("x", "trust.x", "action.x", "targets.x", "limits.x", "rollout.x"):
         assert code_of(edited(org.command(), place, 1)) == "unknown-key"
 
 
 def test_p8_every_field_must_be_there(org: Organisation) -> None:
-    """No field has a default: leaving any out refuses the command."""
+    """Fields have no defaults: a command without one of them is refused."""
     document = canonical.parse_object(org.command(), max_bytes=bounds.MAX_COMMAND_BYTES)
     for key in document:
         left = {name: value for name, value in document.items() if name != key}
@@ -295,18 +295,18 @@ def test_p8_every_field_must_be_there(org: Organisation) -> None:
 
 
 def test_p3_another_order_of_keys_is_another_text(org: Organisation) -> None:
-    """The same fields in another order are refused."""
+    """A command with its keys in another order is refused."""
     document = canonical.parse_object(org.command(), max_bytes=bounds.MAX_COMMAND_BYTES)
     assert code_of(canonical.render(dict(reversed(document.items())))) == "not-canonical"
 
 
 def test_a_command_has_a_size(org: Organisation) -> None:
-    """A text beyond the limit is refused before it is read."""
+    """A text beyond the size bound is refused before it is parsed."""
     assert code_of(org.command() + b" " * bounds.MAX_COMMAND_BYTES) == "malformed"
 
 
 def test_making_a_command_proves_its_window(org: Organisation) -> None:
-    """A command made inside the program obeys the same rules."""
+    """The constructor of Command checks the same rules."""
     good = org.draft()
     with pytest.raises(Malformed, match="window"):
         dataclasses.replace(good, not_after=good.not_before + timedelta(days=2))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The decision: enough distinct people signed exactly this text, for this, now (P2, P3, P8)."""
+"""`decide` approves a text only if enough distinct people signed exactly it (P2, P3, P8)."""
 
 import dataclasses
 import re
@@ -22,24 +22,24 @@ from tests.support.properties import property_test
 
 @pytest.fixture
 def org() -> Organisation:
-    """Three people, two of whom stop things."""
+    """Return an organisation of three people with a quorum of two."""
     return Organisation("ana bo luc", quorum=2)
 
 
 def approved(verdict: Verdict) -> Approved:
-    """Return an approval that must be one."""
+    """Return the verdict, which must be Approved."""
     assert isinstance(verdict, Approved), verdict
     return verdict
 
 
 def refused(verdict: Verdict) -> Refused:
-    """Return a refusal that must be one."""
+    """Return the verdict, which must be Refused."""
     assert isinstance(verdict, Refused), verdict
     return verdict
 
 
 def reason(verdict: Verdict) -> Reason:
-    """Return the reason of a refusal that must be one."""
+    """Return the reason of the verdict, which must be Refused."""
     return refused(verdict).reason
 
 
@@ -47,7 +47,7 @@ def reason(verdict: Verdict) -> Reason:
 
 
 def test_enough_people_approve(org: Organisation) -> None:
-    """Two of three approve; the verdict says who, under which policy, when, over what."""
+    """Two of three approve; the verdict has the people, the policy, the time and the text."""
     text = org.command()
     verdict = approved(org.decide(text, "ana", "luc"))
     assert verdict.text == text
@@ -58,7 +58,7 @@ def test_enough_people_approve(org: Organisation) -> None:
 
 
 def test_any_key_of_a_person_approves(org: Organisation) -> None:
-    """The second key counts as the first does, and the approval says which it was."""
+    """Each key of a person counts, and the approval names the key that signed."""
     text = org.command()
     verdict = approved(org.decide(text, "ana", org.approve(text, "bo", key=1)))
     assert [one.key_kind for one in verdict.approvals] == ["ssh-ed25519", "ecdsa-sha2-nistp256"]
@@ -67,7 +67,7 @@ def test_any_key_of_a_person_approves(org: Organisation) -> None:
 
 
 def test_either_hash_approves(org: Organisation) -> None:
-    """Signatures over SHA-256 and SHA-512 count alike."""
+    """Signatures over SHA-256 and over SHA-512 both count."""
     text = org.command()
     verdict = approved(org.decide(text, org.approve(text, "ana", hash_name="sha256"), "bo"))
     assert len(verdict.approvals) == 2
@@ -91,14 +91,14 @@ def test_one_from_each_group_approves() -> None:
 
 
 def test_a_defective_signature_beside_enough_good_ones_changes_nothing(org: Organisation) -> None:
-    """Whoever carries the file can add a signature; that must not stop a stop."""
+    """Anyone who carries the file can add a signature; it must not block a command."""
     text = org.command()
     verdict = approved(org.decide(text, b"junk", "mallory", "ana", "bo"))
     assert [one.person for one in verdict.approvals] == ["ana", "bo"]
 
 
 def test_a_person_is_listed_once(org: Organisation) -> None:
-    """More approvals than needed are kept, one for each person, in the file's order."""
+    """All approvals are kept, one for each person, in the file's order."""
     text = org.command()
     again = org.approve(text, "bo", key=1)
     verdict = approved(org.decide(text, "bo", again, "luc", "ana"))
@@ -110,12 +110,12 @@ def test_a_person_is_listed_once(org: Organisation) -> None:
 
 
 def test_an_unsigned_command_is_refused(org: Organisation) -> None:
-    """Without any signature there is nothing to look at."""
+    """A command without signatures is refused as unsigned."""
     assert reason(org.decide(org.command())) is Reason.UNSIGNED
 
 
 def test_p8_text_and_signatures_are_bounded(org: Organisation) -> None:
-    """Too long a text and too many signatures are refused before any work is done."""
+    """Too long a text and too many signatures are refused before any other step."""
     text = org.command()
     assert reason(org.decide(b"x" * (bounds.MAX_COMMAND_BYTES + 1), b"junk")) is Reason.TOO_LARGE
     many = (b"junk",) * (bounds.MAX_SIGNATURES + 1)
@@ -125,7 +125,7 @@ def test_p8_text_and_signatures_are_bounded(org: Organisation) -> None:
 
 @pytest.mark.parametrize("skew_s", [-1, bounds.MAX_SKEW_S + 1])
 def test_p8_the_skew_is_bounded(org: Organisation, skew_s: int) -> None:
-    """A skew that would make the window meaningless is a wrong call."""
+    """A skew beyond its bound raises ValueError."""
     with pytest.raises(ValueError, match="skew"):
         org.decide(org.command(), "ana", "bo", skew_s=skew_s)
 
@@ -134,7 +134,7 @@ def test_p8_the_skew_is_bounded(org: Organisation, skew_s: int) -> None:
 
 
 def test_p2_a_stranger_has_no_authority(org: Organisation) -> None:
-    """A valid signature by a key that is nobody's counts for nothing."""
+    """A valid signature by a key outside the trust does not count."""
     verdict = refused(org.decide(org.command(), "mallory"))
     assert verdict.reason is Reason.SIGNATURE_STRANGER
     assert verdict.have.startswith("SHA256:")
@@ -142,7 +142,7 @@ def test_p2_a_stranger_has_no_authority(org: Organisation) -> None:
 
 
 def test_p2_a_signature_for_something_else_is_none(org: Organisation) -> None:
-    """What a person signed as a trust, or for git, approves no command."""
+    """A signature in the namespace of a trust or of git approves no command."""
     text = org.command()
     for namespace in ("breakglass-trust-v1", "git"):
         other = org.approve(text, "bo", namespace=namespace)
@@ -150,7 +150,7 @@ def test_p2_a_signature_for_something_else_is_none(org: Organisation) -> None:
 
 
 def test_p3_an_edited_byte_is_another_text(org: Organisation) -> None:
-    """Approvals of a text are not approvals of any other."""
+    """Approvals of one text do not approve a text with one byte changed."""
     text = org.command()
     approvals = org.approve(text, "ana"), org.approve(text, "bo")
     verdict = refused(org.decide(text.replace(b"telemetry", b"telemetrz"), *approvals))
@@ -159,25 +159,25 @@ def test_p3_an_edited_byte_is_another_text(org: Organisation) -> None:
 
 
 def test_a_signature_that_is_none(org: Organisation) -> None:
-    """Bytes that are no signature are refused as that."""
+    """Bytes that are not a signature are refused as malformed."""
     assert reason(org.decide(org.command(), b"junk")) is Reason.SIGNATURE_MALFORMED
 
 
 def test_p2_a_security_key_must_be_touched() -> None:
-    """A signature made without a touch is no person's."""
+    """A security key's signature without a touch does not count."""
     org = Organisation(keys={"ana": (ssh_keys.security_key("token", flags=0),)})
     assert reason(org.decide(org.command(), "ana", "bo")) is Reason.SIGNATURE_PRESENCE
 
 
 def test_p2_a_security_key_must_know_its_owner_where_trust_says_so() -> None:
-    """Where trust asks for a PIN or fingerprint, a touch is not enough."""
+    """Where the trust requires a PIN or fingerprint, a touch is not enough."""
     key = ssh_keys.security_key("token", flags=1)
     org = Organisation(keys={"ana": (key,)}, verify_required="ana")
     assert reason(org.decide(org.command(), "ana", "bo")) is Reason.SIGNATURE_VERIFY_REQUIRED
 
 
 def test_p3_text_that_nobody_trusted_signed_is_not_read(org: Organisation) -> None:
-    """Whatever is wrong with the text, the signature is what is answered."""
+    """Text without a valid signature is never parsed: the refusal is about the signature."""
     assert reason(org.decide(b"not a command", "mallory")) is Reason.SIGNATURE_STRANGER
 
 
@@ -185,7 +185,7 @@ def test_p3_text_that_nobody_trusted_signed_is_not_read(org: Organisation) -> No
 
 
 def test_p3_what_was_signed_must_be_a_command(org: Organisation) -> None:
-    """Even with all approvals a text that breaks the format does nothing."""
+    """A text that breaks the format is refused even with all approvals."""
     people = ("ana", "bo", "luc")
     text = org.command()
     assert reason(org.decide(b"not a command", *people)) is Reason.MALFORMED
@@ -198,7 +198,7 @@ def test_p3_what_was_signed_must_be_a_command(org: Organisation) -> None:
 
 
 def test_p3_a_verb_has_its_own_fields_only(org: Organisation) -> None:
-    """A stop whose verb was changed before it was signed is no command of another verb."""
+    """A stop whose verb alone was changed before signing is refused."""
     for verb in ("release", "extend"):
         text = edited(org.command(), "action.verb", verb)
         assert reason(org.decide(text, "ana", "bo")) is Reason.MISSING_KEY
@@ -210,13 +210,13 @@ def test_p3_a_verb_has_its_own_fields_only(org: Organisation) -> None:
 
 
 def test_a_command_is_for_one_domain(org: Organisation) -> None:
-    """A command of another domain is refused although the same people signed it."""
+    """A command for another domain is refused even if the same people signed it."""
     verdict = refused(org.decide(org.command(domain="staging"), "ana", "bo"))
     assert (verdict.reason, verdict.have) == (Reason.WRONG_DOMAIN, "one for staging")
 
 
 def test_p2_a_command_is_decided_by_the_trust_it_names(org: Organisation) -> None:
-    """People signed under one trust document; another one decides nothing for them."""
+    """A command that names another trust document is refused."""
     for other in ({"trust_version": 2}, {"trust_sha256": "ab" * 32}):
         assert reason(org.decide(org.command(**other), "ana", "bo")) is Reason.WRONG_TRUST
 
@@ -240,13 +240,13 @@ def test_p2_a_command_is_decided_by_the_trust_it_names(org: Organisation) -> Non
 def test_a_command_has_a_window(
     org: Organisation, at_s: int, skew_s: int, expected: Reason | None
 ) -> None:
-    """It is approved from its first to its last second, and the tolerated skew around them."""
+    """A command is approved inside its window and the tolerated skew around it."""
     verdict = org.decide(org.command(), "ana", "bo", at_s=at_s, skew_s=skew_s)
     assert (verdict.reason if isinstance(verdict, Refused) else None) is expected
 
 
 def test_both_clocks_are_told(org: Organisation) -> None:
-    """A refusal for the time says the window and the clock that was read."""
+    """A refusal because of the time contains the window and the clock reading."""
     verdict = refused(org.decide(org.command(), "ana", "bo", at_s=7200))
     assert verdict.needed == "a clock between 2026-11-21T04:00:00Z and 2026-11-21T05:00:00Z"
     assert verdict.have == "2026-11-21T06:00:00Z here"
@@ -257,7 +257,7 @@ def test_both_clocks_are_told(org: Organisation) -> None:
 
 @pytest.mark.parametrize("verb", ["stop", "evict", "release", "extend"])
 def test_every_verb_is_approved_by_its_own_policy(verb: str) -> None:
-    """Each verb may need other people: who may stop may not therefore let go."""
+    """Each verb has its own policy: people who may stop may not be able to release."""
     others = " ".join({"stop", "evict", "release", "extend"} - {verb})
     mine, theirs = policy("mine", verbs=verb), policy("theirs", verbs=others, quorum={"people": 3})
     org = Organisation(policies=(theirs, mine))
@@ -268,7 +268,7 @@ def test_every_verb_is_approved_by_its_own_policy(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", ["stop", "evict", "extend"])
 def test_p8_a_hold_is_as_long_as_the_policy_allows(verb: str) -> None:
-    """Up to the policy's longest it is approved; a second more is refused, with both figures."""
+    """A hold up to the policy's maximum is approved; one second more is refused with both."""
     org = Organisation(policies=(policy(max_hold="1h"),))
     approved(org.decide(org.command(verb=verb, hold_s=3600), "ana", "bo"))
     verdict = refused(org.decide(org.command(verb=verb, hold_s=3601), "ana", "bo", "luc"))
@@ -277,7 +277,7 @@ def test_p8_a_hold_is_as_long_as_the_policy_allows(verb: str) -> None:
 
 
 def test_p8_a_policy_bounds_what_it_allows() -> None:
-    """More nodes or a longer hold than the policy allows are refused whoever signed."""
+    """More nodes or a longer hold than the policy allows is refused with any approvals."""
     org = Organisation(policies=(policy(max_nodes=3, max_hold="1h"),))
     approved(org.decide(org.command(max_nodes=3), "ana", "bo", "luc"))
     text = org.command(max_nodes=4, hold_s=7200)
@@ -290,7 +290,7 @@ def test_p8_a_policy_bounds_what_it_allows() -> None:
 
 
 def test_everything_against_a_command_is_told(org: Organisation) -> None:
-    """All objections can be had, in the order of the steps."""
+    """`objections` yields every reason, in the order of the steps."""
     text = org.command(domain="staging", trust_version=2, hold_s=90_000, max_nodes=2000)
     tally = count_people(text, (org.approve(text, "ana"),), org.trust)
     late = org.now + timedelta(days=1)
@@ -306,7 +306,7 @@ def test_everything_against_a_command_is_told(org: Organisation) -> None:
 
 
 def test_where_no_policy_governs_nobody_may(org: Organisation) -> None:
-    """A namespace or cluster without a policy is out of everybody's reach."""
+    """A command in a namespace or cluster without a policy is refused."""
     one = policy(clusters="prod-*", namespaces="monitoring", verbs="stop")
     org = Organisation(policies=(one,))
     for outside in ({"clusters": "test"}, {"workload": "kube-system/cni"}):
@@ -314,7 +314,7 @@ def test_where_no_policy_governs_nobody_may(org: Organisation) -> None:
 
 
 def test_p8_one_cluster_without_a_policy_refuses_all() -> None:
-    """Naming a cluster that nobody may touch refuses the whole command."""
+    """One named cluster without a policy refuses the whole command."""
     org = Organisation(policies=(policy(clusters="prod-*"),))
     verdict = refused(org.decide(org.command(clusters="prod-a test"), "ana", "bo"))
     assert verdict.reason is Reason.NO_POLICY
@@ -322,7 +322,7 @@ def test_p8_one_cluster_without_a_policy_refuses_all() -> None:
 
 
 def test_p2_a_lax_cluster_beside_a_strict_one_weakens_nothing() -> None:
-    """Each named cluster's policy must be satisfied, whatever order they are named in."""
+    """The policy of each named cluster must be satisfied, in any order of the names."""
     strict = policy("strict", clusters="prod-*", quorum={"people": 3})
     lax = policy("lax", clusters="test")
     org = Organisation(policies=(strict, lax))
@@ -338,7 +338,7 @@ def test_p2_a_lax_cluster_beside_a_strict_one_weakens_nothing() -> None:
 
 
 def test_too_few_people(org: Organisation) -> None:
-    """The refusal says how many of whom are needed, who approved, and who still can."""
+    """The refusal says how many of which people are needed, who approved, and who still can."""
     verdict = refused(org.decide(org.command(), "ana"))
     assert verdict.reason is Reason.QUORUM_SHORT
     assert (verdict.needed, verdict.have) == ("2 of people (ana, bo, luc)", "1 (ana)")
@@ -353,7 +353,7 @@ def test_p2_people_are_counted_not_keys(org: Organisation) -> None:
 
 
 def test_p2_the_requester_does_not_approve(org: Organisation) -> None:
-    """Whoever asks for it is not among those who approve it."""
+    """The requester's own approval does not count."""
     text = org.command(requester="ana")
     verdict = refused(org.decide(text, "ana", "bo"))
     assert (verdict.reason, verdict.have) == (Reason.REQUESTER_APPROVED, "1 (bo)")
@@ -362,13 +362,13 @@ def test_p2_the_requester_does_not_approve(org: Organisation) -> None:
 
 
 def test_the_requester_approves_where_the_policy_says_so() -> None:
-    """A policy may count the requester."""
+    """A policy may allow the requester to approve."""
     org = Organisation(policies=(policy(requester_may_approve=True),))
     approved(org.decide(org.command(requester="ana"), "ana", "bo"))
 
 
 def test_the_requester_of_another_group_is_not_why() -> None:
-    """An approval that would not have counted anyway is not given as the reason."""
+    """A requester outside the group is not given as the reason."""
     one = policy(quorum={"owners": 2})
     org = Organisation(groups={"owners": "bo luc"}, policies=(one,))
     verdict = refused(org.decide(org.command(requester="ana"), "ana", "bo"))
@@ -376,16 +376,16 @@ def test_the_requester_of_another_group_is_not_why() -> None:
 
 
 def test_nobody_is_left_to_approve() -> None:
-    """With the requester barred a small group may not suffice, and the refusal says so."""
+    """If the requester may not approve and the group is too small, the refusal says so."""
     org = Organisation("ana bo")
     verdict = refused(org.decide(org.command(requester="ana"), "ana"))
     assert (verdict.reason, verdict.have) == (Reason.REQUESTER_APPROVED, "0")
     verdict = refused(org.decide(org.command(requester="ana"), "bo"))
-    assert verdict.hint.endswith("still needs 1 of nobody left")
+    assert verdict.hint.endswith("still needs 1 of this group, but no other member may approve")
 
 
 def test_a_defect_is_the_most_telling_reason(org: Organisation) -> None:
-    """Where a defective signature would have made the quorum, its defect is the reason."""
+    """The defect of a signature is the reason where the quorum would be met with it."""
     text = org.command()
     assert reason(org.decide(text, "ana", b"junk")) is Reason.SIGNATURE_MALFORMED
     stale = org.approve(text + b" ", "bo")
@@ -402,7 +402,7 @@ def test_a_defect_is_the_most_telling_reason(org: Organisation) -> None:
 def test_p2_approved_when_and_only_when_enough_distinct_people_signed(
     signatures: list[tuple[str, int]], requester: str
 ) -> None:
-    """For every set of signatures the verdict follows from counting people."""
+    """For every set of signatures the verdict agrees with a count of the people."""
     org = Organisation("ana bo luc", quorum=2)
     text = org.command(requester=requester)
     verdict = org.decide(text, *[org.approve(text, who, key=key) for who, key in signatures])
@@ -414,7 +414,7 @@ def test_p2_approved_when_and_only_when_enough_distinct_people_signed(
 
 
 def test_p2_only_decide_makes_an_approved(org: Organisation) -> None:
-    """An Approved can neither be made nor be copied with another command in it."""
+    """An Approved cannot be constructed, or copied with another command."""
     verdict = org.approved()
     fields = {one.name: getattr(verdict, one.name) for one in dataclasses.fields(verdict)}
     other = org.draft(workload="kube-system/cni")
@@ -425,13 +425,13 @@ def test_p2_only_decide_makes_an_approved(org: Organisation) -> None:
 
 
 def test_a_verdict_has_no_truth_value(org: Organisation) -> None:
-    """`if verdict` is a mistake, and is told so."""
+    """`bool(verdict)` raises TypeError."""
     with pytest.raises(TypeError, match="truth"):
         bool(org.approved())
 
 
 def test_a_verdict_depends_on_its_arguments_only(org: Organisation) -> None:
-    """The same bytes, trust and clock give the same verdict, and another clock another time."""
+    """The same arguments give the same verdict; another clock gives another `decided_at`."""
     text = org.command()
     assert org.decide(text, "ana", "bo") == org.decide(text, "ana", "bo")
     later = approved(org.decide(text, "ana", "bo", at_s=60))
@@ -439,7 +439,7 @@ def test_a_verdict_depends_on_its_arguments_only(org: Organisation) -> None:
 
 
 def test_the_steps_of_the_docstring_stand_in_the_code() -> None:
-    """Every numbered step of the module's docstring is marked where it happens."""
+    """Every numbered step of the module's docstring has its number in the code."""
     docstring = decide_module.__doc__ or ""
     source = Path(decide_module.__file__).read_text(encoding="utf-8")
     steps = {int(one) for one in re.findall(r"^ *\((\d+)\)", docstring, re.MULTILINE)}

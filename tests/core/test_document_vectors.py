@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vectors of documents: what other readers and writers of our formats are held to."""
+"""Test vectors of documents, which other implementations must pass too."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ FILES = sorted(FOLDER.glob("*.txt"))
 
 
 def read_again(document: str, raw: bytes) -> bytes:
-    """Return what reading a document and writing it again gives."""
+    """Return a document parsed and rendered again."""
     if document == "command":
         return render_command(parse_command(raw))
     return render_trust(parse_trust(raw))
@@ -22,7 +22,7 @@ def read_again(document: str, raw: bytes) -> bytes:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_document_is_taken_or_refused_as_expected(file: Path) -> None:
-    """A good document is read and written again the same; a bad one has its own code."""
+    """A good document renders to the same bytes; a bad one is refused with its code."""
     header, raw = parse_vector(file.read_bytes())
     if header["expect"].startswith("sha256 "):
         assert read_again(header["document"], raw) == raw
@@ -33,7 +33,7 @@ def test_a_document_is_taken_or_refused_as_expected(file: Path) -> None:
 
 
 def test_the_vectors_are_those_that_the_script_builds(tmp_path: Path) -> None:
-    """The committed files are byte for byte what their script makes today."""
+    """The committed files are byte for byte the script's output."""
     build(tmp_path)
     built = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     assert {file.name: file.read_bytes() for file in FILES} == built

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node's state is a fold over its log, and a command's life is a table."""
+"""A node's state is a fold over its log; a table defines the phases of a command."""
 
 from datetime import UTC, datetime
 
@@ -42,7 +42,7 @@ def accepted(key: str = "one", created: str = "2026-11-21T04:00:00Z") -> Accepte
 
 
 def planned(*uids: str) -> Planned:
-    """Return an entry that plans pods by their uids."""
+    """Return an entry that plans pods with these uids."""
     pods = tuple(
         PlannedPod(uid=uid, namespace="n", name=uid, sandbox="", containers=(), gate="")
         for uid in uids
@@ -116,7 +116,7 @@ def after(*bodies: Body) -> State:
 def test_every_pair_of_phase_and_event_is_decided_by_the_table(
     phase: Phase, event: CommandEvent
 ) -> None:
-    """A pair in the table moves the command on; any other raises and changes nothing."""
+    """A pair in the table changes the phase; any other raises and changes nothing."""
     state = after(*WAYS[phase])
     entry = Entry(stamp=STAMP, body=EVENTS[event])
     if (phase, event) in LIFECYCLE:
@@ -128,7 +128,7 @@ def test_every_pair_of_phase_and_event_is_decided_by_the_table(
 
 
 def test_a_command_keeps_where_its_entries_stand() -> None:
-    """Indexes of acceptance, outcomes and end are places in the log."""
+    """The state has the entry numbers of acceptance, outcomes and end."""
     start = Started(
         version="1", domain="d", cluster="c", node="n", pool="", trust_version=1, trust_sha256="t"
     )
@@ -150,19 +150,19 @@ def test_what_is_owed_is_known() -> None:
 
 
 def test_a_pod_has_one_outcome() -> None:
-    """A second outcome of one pod, or one of a pod that was not planned, cannot follow."""
+    """A second outcome of a pod, or an outcome of an unplanned pod, raises LogTampered."""
     state = after(accepted(), planned("a"), ended("a"))
-    with pytest.raises(LogTampered, match="a planned pod of one once"):
+    with pytest.raises(LogTampered, match="one outcome for each planned pod of one"):
         fold(state, Entry(stamp=STAMP, body=ended("a")))
 
 
 def test_the_floor_is_the_newest_time_that_people_signed() -> None:
-    """The floor rises with accepted commands and never falls."""
+    """The time floor rises with accepted commands and never falls."""
     state = after(accepted("one", "2026-11-21T04:00:00Z"), accepted("two", "2026-11-21T03:00:00Z"))
     assert state.time_floor == datetime(2026, 11, 21, 4, tzinfo=UTC)
 
 
 def test_the_trust_in_force_is_the_last_taken() -> None:
-    """The state knows the trust's version and digest; other entries leave it alone."""
+    """The state has the trust's version and digest; other entries do not change them."""
     state = after(TrustTaken(version=1, sha256="t", text=()), Stopped(active=0))
     assert (state.trust_version, state.trust_sha256) == (1, "t")

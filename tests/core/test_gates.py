@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gate's matrix: which limits hold which pod, when they are set, and what then holds it."""
+"""The table of gates: the limits for each kind of pod, their order, and the resulting gate."""
 
 import itertools
 
 import pytest
 
-from breakglass.core.gates import Belt, Gate, Layout, Oci, choose_limits, gate_of
+from breakglass.core.gates import Gate, Layout, LimitChoice, Oci, choose_limits, gate_of
 
-DESCENDANTS = Belt(kind=Gate.DESCENDANTS, early=True)
+DESCENDANTS = LimitChoice(kind=Gate.DESCENDANTS, early=True)
 CONTAINERS = [Oci.RUNC, Oci.CRUN, Oci.UNKNOWN]
 
 
 def test_a_virtual_machine_has_no_gate_anywhere() -> None:
-    """What runs in a guest's kernel is not stopped by limits of ours: it is watched."""
+    """Our limits do not reach a guest's kernel, so a virtual machine is only watched."""
     for layout, is_slice in itertools.product(Layout, (True, False)):
         assert choose_limits(layout, is_slice=is_slice, oci=Oci.VIRTUAL_MACHINE) == ()
         everything = frozenset({Gate.DESCENDANTS, Gate.PIDS, Gate.PROPERTY})
@@ -24,22 +24,22 @@ def test_a_virtual_machine_has_no_gate_anywhere() -> None:
 @pytest.mark.parametrize(
     ("layout", "is_slice", "belts"),
     [
-        (Layout.UNIFIED, False, (DESCENDANTS, Belt(kind=Gate.PIDS, early=False))),
-        (Layout.UNIFIED, True, (DESCENDANTS, Belt(kind=Gate.PROPERTY, early=False))),
-        (Layout.HYBRID, False, (DESCENDANTS, Belt(kind=Gate.PIDS, early=True))),
-        (Layout.HYBRID, True, (DESCENDANTS, Belt(kind=Gate.PROPERTY, early=False))),
-        (Layout.LEGACY, False, (Belt(kind=Gate.PIDS, early=True),)),
+        (Layout.UNIFIED, False, (DESCENDANTS, LimitChoice(kind=Gate.PIDS, early=False))),
+        (Layout.UNIFIED, True, (DESCENDANTS, LimitChoice(kind=Gate.PROPERTY, early=False))),
+        (Layout.HYBRID, False, (DESCENDANTS, LimitChoice(kind=Gate.PIDS, early=True))),
+        (Layout.HYBRID, True, (DESCENDANTS, LimitChoice(kind=Gate.PROPERTY, early=False))),
+        (Layout.LEGACY, False, (LimitChoice(kind=Gate.PIDS, early=True),)),
         (
             Layout.LEGACY,
             True,
-            (Belt(kind=Gate.PROPERTY, early=True), Belt(kind=Gate.PIDS, early=True)),
+            (LimitChoice(kind=Gate.PROPERTY, early=True), LimitChoice(kind=Gate.PIDS, early=True)),
         ),
     ],
 )
 def test_each_kind_of_host_has_its_limits_in_their_order(
-    layout: Layout, oci: Oci, belts: tuple[Belt, ...], *, is_slice: bool
+    layout: Layout, oci: Oci, belts: tuple[LimitChoice, ...], *, is_slice: bool
 ) -> None:
-    """The kind of host decides alone; at least one limit stands before anything is stopped."""
+    """The host decides alone; at least one limit is set before any container is stopped."""
     assert choose_limits(layout, is_slice=is_slice, oci=oci) == belts
     assert any(belt.early for belt in belts)
 
@@ -47,28 +47,28 @@ def test_each_kind_of_host_has_its_limits_in_their_order(
 @pytest.mark.parametrize(
     ("layout", "is_slice", "oci", "standing", "gate"),
     [
-        # A group that cannot be made stops every runtime ...
+        # A failed mkdir of a container's group blocks every runtime ...
         (Layout.UNIFIED, False, Oci.RUNC, "descendants", Gate.DESCENDANTS),
         (Layout.UNIFIED, True, Oci.CRUN, "descendants property", Gate.DESCENDANTS),
         (Layout.UNIFIED, True, Oci.UNKNOWN, "descendants", Gate.DESCENDANTS),
         (Layout.HYBRID, True, Oci.RUNC, "descendants", Gate.DESCENDANTS),
         (Layout.HYBRID, True, Oci.UNKNOWN, "descendants", Gate.DESCENDANTS),
         (Layout.HYBRID, False, Oci.CRUN, "descendants", Gate.DESCENDANTS),
-        # ... but one: there the other limit is the gate, and an unknown runtime needs both.
+        # ... but runc on a hybrid host: there the task limit is the gate, and unknown needs both.
         (Layout.HYBRID, False, Oci.RUNC, "descendants", Gate.WATCH_ONLY),
         (Layout.HYBRID, False, Oci.RUNC, "descendants pids", Gate.PIDS),
         (Layout.HYBRID, False, Oci.RUNC, "pids", Gate.PIDS),
         (Layout.HYBRID, False, Oci.UNKNOWN, "descendants", Gate.WATCH_ONLY),
         (Layout.HYBRID, False, Oci.UNKNOWN, "pids", Gate.WATCH_ONLY),
         (Layout.HYBRID, False, Oci.UNKNOWN, "descendants pids", Gate.PIDS),
-        # A limit on tasks never stops crun.
+        # A limit on tasks never blocks crun.
         (Layout.HYBRID, False, Oci.CRUN, "pids", Gate.WATCH_ONLY),
         (Layout.UNIFIED, False, Oci.CRUN, "pids", Gate.WATCH_ONLY),
         (Layout.UNIFIED, True, Oci.UNKNOWN, "property", Gate.WATCH_ONLY),
         (Layout.LEGACY, False, Oci.CRUN, "pids", Gate.WATCH_ONLY),
         (Layout.LEGACY, False, Oci.UNKNOWN, "pids", Gate.WATCH_ONLY),
         (Layout.LEGACY, True, Oci.UNKNOWN, "property pids", Gate.WATCH_ONLY),
-        # It stops runc, and what systemd keeps is named before what it may rewrite.
+        # It blocks runc; systemd's property is named before the file that systemd may rewrite.
         (Layout.UNIFIED, False, Oci.RUNC, "pids", Gate.PIDS),
         (Layout.UNIFIED, True, Oci.RUNC, "property", Gate.PROPERTY),
         (Layout.LEGACY, False, Oci.RUNC, "pids", Gate.PIDS),
@@ -79,7 +79,7 @@ def test_each_kind_of_host_has_its_limits_in_their_order(
 def test_what_holds_is_what_was_measured(
     layout: Layout, oci: Oci, standing: str, gate: Gate, *, is_slice: bool
 ) -> None:
-    """Never more is claimed than the proven limits do to this runtime on this host."""
+    """The gate is the one that the proven limits make with this runtime on this host."""
     proven = frozenset(Gate(one) for one in standing.split())
     assert gate_of(layout, is_slice=is_slice, oci=oci, standing=proven) is gate
 
@@ -88,7 +88,7 @@ def test_what_holds_is_what_was_measured(
 @pytest.mark.parametrize("layout", Layout)
 @pytest.mark.parametrize("is_slice", [True, False])
 def test_nothing_standing_is_watch_only(layout: Layout, oci: Oci, *, is_slice: bool) -> None:
-    """A hold without a proven limit says so, everywhere."""
+    """Without a proven limit the gate is watch-only on every host."""
     held = gate_of(layout, is_slice=is_slice, oci=oci, standing=frozenset())
     assert held is Gate.WATCH_ONLY
 
@@ -97,7 +97,7 @@ def test_nothing_standing_is_watch_only(layout: Layout, oci: Oci, *, is_slice: b
 @pytest.mark.parametrize("layout", Layout)
 @pytest.mark.parametrize("is_slice", [True, False])
 def test_more_limits_never_hold_less(layout: Layout, oci: Oci, *, is_slice: bool) -> None:
-    """A pod held by some of its limits is held when more of them stand."""
+    """Setting more limits never weakens a gate."""
     kinds = [belt.kind for belt in choose_limits(layout, is_slice=is_slice, oci=oci)]
     sets = [frozenset(some) for count in range(4) for some in itertools.combinations(kinds, count)]
     held = {

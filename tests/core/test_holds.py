@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holds: leases that the log alone tells, whom they cover, and gates with what was before them."""
+"""Holds: leases computed from the log, the pods that they cover, and the gates' old values."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ BAD, GOOD = "5d4f8c", "6b9b78"
 
 
 def at(mono_ms: int, body: Body, *, boot: str = "b1") -> Entry:
-    """Return an entry at a time since boot; its wall clock says nothing."""
+    """Return an entry at a time since boot, with a wall time that must not matter."""
     return Entry(
         stamp=Stamp(time="2026-11-21T04:00:00.000Z", mono_ms=mono_ms, boot=boot), body=body
     )
@@ -89,7 +89,7 @@ INTENDED = GateIntended(
 
 
 def after(*entries: Entry) -> State:
-    """Return the state that entries make."""
+    """Return the state after these entries."""
     state = State()
     for entry in entries:
         state = fold(state, entry)
@@ -97,7 +97,7 @@ def after(*entries: Entry) -> State:
 
 
 def held(**hold: object) -> State:
-    """Return the state with one hold, begun 1 s after the boot."""
+    """Return the state with one hold that began 1 s after the boot."""
     return after(at(0, accepted()), at(1_000, begun(**hold)))  # type: ignore[arg-type]
 
 
@@ -126,7 +126,7 @@ def the_hold(state: State) -> Hold:
 
 
 def test_a_hold_lasts_as_long_as_was_signed_by_time_since_boot() -> None:
-    """Whatever the wall clock says in between."""
+    """A hold ends by time since boot, whatever the wall clock says."""
     hold = the_hold(held(hold_s=60))
     assert (hold.is_active, hold.begun_at, hold.ends_mono_ms) == (True, 1, 61_000)
     assert [hold.left_ms(mono_ms) for mono_ms in (1_000, 60_999, 61_000, 99_000)] == [
@@ -138,7 +138,7 @@ def test_a_hold_lasts_as_long_as_was_signed_by_time_since_boot() -> None:
 
 
 def test_a_hold_begins_with_an_accepted_command_and_once() -> None:
-    """No hold without a decision in the log, and one for each."""
+    """A hold needs an accepted command in the log, and a command has one hold at most."""
     with pytest.raises(LogTampered, match="expected an accepted command"):
         after(at(0, begun()))
     with pytest.raises(LogTampered, match="one hold of command one"):
@@ -146,7 +146,7 @@ def test_a_hold_begins_with_an_accepted_command_and_once() -> None:
 
 
 def test_an_extension_counts_from_its_own_moment_and_never_shortens() -> None:
-    """It is by a command that was accepted, like everything that changes a hold."""
+    """An extension needs an accepted command, counts from its entry and never shortens."""
     state = fold(held(hold_s=60), at(10_000, accepted("two")))
     longer = fold(state, at(20_000, HoldExtended(id="one", by="two", hold_s=60, until="")))
     assert the_hold(longer).ends_mono_ms == 80_000
@@ -158,7 +158,7 @@ def test_an_extension_counts_from_its_own_moment_and_never_shortens() -> None:
 
 @pytest.mark.parametrize(("why", "by"), [("released", "two"), ("expired", ""), ("let-go", "")])
 def test_what_has_ended_stays_ended(why: str, by: str) -> None:
-    """Its figures are kept, nothing can follow, and it has no time left."""
+    """An ended hold keeps its counts, has no time left and cannot be changed."""
     state = fold(held(), at(5_000, HoldEnded(id="one", why=why, by=by)))
     assert (the_hold(state).ended, the_hold(state).ended_by) == (why, by)
     assert (state.active_holds, the_hold(state).left_ms(5_000)) == ((), 0)
@@ -173,7 +173,7 @@ def test_what_has_ended_stays_ended(why: str, by: str) -> None:
 
 
 def test_after_a_reboot_what_was_left_counts_from_the_boot_on() -> None:
-    """Time off cannot be known for certain: never shorter than was signed."""
+    """A node cannot know its time off, so a reboot never shortens a hold."""
     state = fold(held(hold_s=60), at(31_000, Stopped(active=0)))
     start = Started(
         version="1", domain="d", cluster="c", node="n", pool="", trust_version=1, trust_sha256="t"
@@ -186,7 +186,7 @@ def test_after_a_reboot_what_was_left_counts_from_the_boot_on() -> None:
 
 
 def test_what_a_hold_came_to_adds_up() -> None:
-    """Each entry says what is new since the last one."""
+    """Each entry has the counts since the last one; the hold has their sums."""
     state = held()
     for _ in range(2):
         body = Enforced(id="one", attempts=3, stops=1, resets=2, leaked_ms=40)
@@ -196,16 +196,16 @@ def test_what_a_hold_came_to_adds_up() -> None:
 
 
 def test_the_last_count_may_follow_a_holds_end() -> None:
-    """What was counted while a release was recorded is not lost; a hold that never was has none."""
+    """Counts may be recorded after a hold's end, but not for an unknown hold."""
     state = fold(held(), at(5_000, HoldEnded(id="one", why="expired", by="")))
     state = fold(state, at(6_000, Enforced(id="one", attempts=1, stops=0, resets=0, leaked_ms=0)))
     assert the_hold(state).attempts == 1
     assert not the_hold(state).is_active
-    with pytest.raises(LogTampered, match="expected a hold, got an entry of never"):
+    with pytest.raises(LogTampered, match="expected a hold of command never, got none"):
         fold(state, at(7_000, Enforced(id="never", attempts=1, stops=0, resets=0, leaked_ms=0)))
 
 
-# Whom a hold covers
+# Which pods a hold covers
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_the_last_count_may_follow_a_holds_end() -> None:
     ],
 )
 def test_whom_a_hold_covers(of_hold: dict[str, str], seen: Pod, covers: Covers) -> None:
-    """The mended revision runs; what is not shown yet is not decided yet."""
+    """Another revision is not covered; a pod with too little information may be."""
     assert the_hold(held(**of_hold)).covers(seen) is covers
 
 
@@ -241,7 +241,7 @@ def test_whom_a_hold_covers(of_hold: dict[str, str], seen: Pod, covers: Covers) 
 def test_whom_a_hold_covers_by_the_name_of_its_folder_of_logs(
     of_hold: dict[str, str], namespace: str, name: str, covers: Covers
 ) -> None:
-    """At birth nothing else of a pod is known; a revision and an image are not in a name."""
+    """A newborn pod has only a name, which contains no revision and no image."""
     state = held(**of_hold)
     assert the_hold(state).covers_name(namespace, name) is covers
     found, holds = coverage_of_name(state.active_holds, namespace, name)
@@ -249,7 +249,7 @@ def test_whom_a_hold_covers_by_the_name_of_its_folder_of_logs(
 
 
 def test_holds_compose_and_end_each_by_itself() -> None:
-    """A pod is held while any of them covers it."""
+    """A pod is held while at least one hold covers it."""
     state = fold(held(revision=BAD), at(2_000, accepted("two")))
     state = fold(state, at(2_000, begun("two", image=DIGEST)))
     both = pod(DIGEST)
@@ -276,7 +276,7 @@ def test_holds_compose_and_end_each_by_itself() -> None:
     ],
 )
 def test_which_hold_a_release_means(workload: Workload, command: str, *, meant: bool) -> None:
-    """Any of the workload, those of one revision, or that of one command of the workload."""
+    """A release selects all holds of the workload, of one revision or of one command."""
     state = held(revision=BAD)
     assert the_hold(state).is_meant(workload, command) is meant
     ended = fold(state, at(5_000, HoldEnded(id="one", why="expired", by="")))
@@ -287,7 +287,7 @@ def test_which_hold_a_release_means(workload: Workload, command: str, *, meant: 
 
 
 def test_a_gate_keeps_what_was_there_before_it() -> None:
-    """From the intent on, so that a crash at any point finds the way back."""
+    """The old values are in the intent, so that they can be restored after any crash."""
     state = fold(held(), at(2_000, INTENDED))
     gated = state.gates["u"]
     assert gated.limits == (Limit(kind=Gate.DESCENDANTS, place="/x", old="max", early=True),)
@@ -300,7 +300,7 @@ def test_a_gate_keeps_what_was_there_before_it() -> None:
 
 
 def test_what_a_stop_saw_of_a_gate_is_known_from_its_own_entry() -> None:
-    """No second entry says it again; a stop without a hold says nothing of gates."""
+    """A pod's outcome records its gate without a second entry; a stop without a hold has none."""
     planned = PlannedPod(uid="u", namespace="n", name="p", sandbox="", containers=(), gate="")
     state = fold(held(), at(2_000, Planned(id="one", mode="execute", pods=(planned,))))
     state = fold(state, at(2_000, INTENDED))
@@ -329,6 +329,6 @@ def test_what_a_stop_saw_of_a_gate_is_known_from_its_own_entry() -> None:
     "body", [GateSeen(uid="u", gate="pids", note=""), GateLifted(uid="u", why="gone", note="")]
 )
 def test_what_was_never_gated_is_neither_proven_nor_lifted(body: Body) -> None:
-    """Such an entry cannot follow."""
+    """A proof or a lift for an ungated pod raises LogTampered."""
     with pytest.raises(LogTampered, match="expected a gated pod"):
         fold(held(), at(2_000, body))

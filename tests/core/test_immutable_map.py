@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An immutable map is a dict that nobody can change: old maps stay, and go on separately."""
+"""An immutable map behaves as a dict, and old versions stay valid and independent."""
 
 import itertools
 
@@ -14,7 +14,7 @@ items = st.lists(st.tuples(st.integers(0, 20), st.integers()), max_size=80)
 
 
 def made_of(pairs: list[tuple[int, int]]) -> ImmutableMap[int, int]:
-    """Return the map to which these items were added one by one."""
+    """Return a map with these items, added one by one."""
     made: ImmutableMap[int, int] = ImmutableMap()
     for key, value in pairs:
         made = made.with_item(key, value)
@@ -22,7 +22,7 @@ def made_of(pairs: list[tuple[int, int]]) -> ImmutableMap[int, int]:
 
 
 def verify_same(found: ImmutableMap[int, int], plain: dict[int, int]) -> None:
-    """Prove that a map answers every question as a dict does, also in order."""
+    """Assert that a map and a dict have the same items in the same order."""
     assert len(found) == len(plain)
     assert list(found) == list(plain)
     assert list(found.items()) == list(plain.items())
@@ -37,7 +37,7 @@ def verify_same(found: ImmutableMap[int, int], plain: dict[int, int]) -> None:
 @property_test
 @given(items)
 def test_every_version_stays_what_it_was(pairs: list[tuple[int, int]]) -> None:
-    """Each addition gives a new map; all the old ones still answer as dicts of their time."""
+    """Each addition returns a new map and leaves all older maps unchanged."""
     versions: list[tuple[ImmutableMap[int, int], dict[int, int]]] = [(ImmutableMap(), {})]
     for key, value in pairs:
         newest, plain = versions[-1]
@@ -51,7 +51,7 @@ def test_every_version_stays_what_it_was(pairs: list[tuple[int, int]]) -> None:
 def test_two_can_go_on_from_one(
     common: list[tuple[int, int]], left: list[tuple[int, int]], right: list[tuple[int, int]]
 ) -> None:
-    """What is added on one side is never seen on the other, nor where they parted."""
+    """Two maps that extend the same map do not see each other's items."""
     parted = made_of(common)
     sides = [parted, parted]
     for side, pairs in enumerate((left, right)):
@@ -65,13 +65,13 @@ def test_two_can_go_on_from_one(
 @property_test
 @given(st.lists(st.integers(0, 500), max_size=400))
 def test_each_layer_is_more_than_twice_as_long_as_the_next(keys: list[int]) -> None:
-    """So a look-up takes log n steps, and n additions copy no more than n log n items."""
+    """A lookup takes O(log n) steps, and n additions copy O(n log n) items."""
     layers = made_of([(key, 0) for key in keys])._layers
     assert all(len(one) > 2 * len(other) for one, other in itertools.pairwise(layers))
 
 
 def test_an_absent_key_is_an_error() -> None:
-    """As in a dict; and there is no way to change or remove an item."""
+    """An absent key raises KeyError, and items cannot be set or deleted."""
     one = made_of([(1, 10)])
     assert one[1] == 10
     with pytest.raises(KeyError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The modules of core import each other in one direction only, also where only types are meant."""
+"""The modules of core have no import cycles, imports for types included."""
 
 import ast
 import graphlib
@@ -23,7 +23,7 @@ def imported(path: Path) -> set[str]:
 
 
 def test_no_module_of_core_imports_itself_through_others() -> None:
-    """A circle would mean that two modules are one concept, or share one that has no home."""
+    """A cycle would mean that two modules are one concept, or share a concept without a module."""
     graph = {path.stem: imported(path) for path in HOME.glob("*.py")}
     order = list(graphlib.TopologicalSorter(graph).static_order())
     assert set(order) == set(graph)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entries in any order: each has one spelling, and a log of them folds or is refused whole."""
+"""Properties of random logs: each entry has one encoding, and an illegal entry is refused."""
 
 import contextlib
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ def _planned_pod(uid: str) -> PlannedPod:
     return PlannedPod(uid=uid, namespace="n", name=uid, sandbox="", containers=(), gate="")
 
 
-# A handful of names, so that entries are often about the same thing.
+# Only a few names, so that entries often refer to the same object.
 BODIES: Mapping[type[Body], st.SearchStrategy[Body]] = {
     Accepted: st.builds(
         Accepted,
@@ -154,10 +154,10 @@ BODIES: Mapping[type[Body], st.SearchStrategy[Body]] = {
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[Entry]:
-    """Return entries of a machine that is sometimes started again; time since boot goes on."""
+    """Return entries of a machine with some reboots; time since boot never goes back."""
     entries: list[Entry] = []
     boot, mono_ms = 0, 0
-    # Most logs begin as real ones do, or chance would seldom come far.
+    # Most logs begin as real ones do, so that random entries reach deep states.
     first: list[Body] = []
     for key in ("one", "two")[: draw(st.integers(0, 2))]:
         first.append(replace(cast("Accepted", draw(BODIES[Accepted])), id=key))
@@ -173,7 +173,7 @@ def logs(draw: st.DrawFn) -> list[Entry]:
 
 
 def _verify(state: State) -> None:
-    """Prove what holds of every state that a log can make."""
+    """Assert the invariants of every state."""
     for command in state.commands.values():
         is_over = command.finished_at is not None
         assert is_over == (command.phase in {"finished", "interrupted"})
@@ -201,7 +201,7 @@ def _verify(state: State) -> None:
 def test_any_log_folds_or_is_refused_and_a_refused_entry_changes_nothing(
     entries: list[Entry],
 ) -> None:
-    """Whatever order entries come in, no state comes out that cannot be."""
+    """Entries in any order give a valid state, or raise and change nothing."""
     state = State()
     for entry in entries:
         before, spelled = state, repr(state)
@@ -211,12 +211,12 @@ def test_any_log_folds_or_is_refused_and_a_refused_entry_changes_nothing(
             assert state is before
         else:
             assert state.size == before.size + 1
-        assert repr(before) == spelled  # a state is a value: nobody's copy of it moves
+        assert repr(before) == spelled  # a state is a value: folding an entry does not change it
         _verify(state)
 
 
 def _folded(state: State, entries: list[Entry]) -> State:
-    """Return the state after those entries that can follow."""
+    """Return the state after the legal ones of these entries."""
     for entry in entries:
         with contextlib.suppress(LogTampered):
             state = fold(state, entry)
@@ -228,7 +228,7 @@ def _folded(state: State, entries: list[Entry]) -> State:
 def test_an_old_state_can_go_another_way(
     entries: list[Entry], others: list[Entry], place: int
 ) -> None:
-    """What followed a state is not in it: it folds other entries as if nothing had followed."""
+    """An old state folds other entries independently of what followed it."""
     old = _folded(State(), entries[:place])
     newest = _folded(old, entries[place:])
     spelled = repr(newest)
@@ -240,7 +240,7 @@ def test_an_old_state_can_go_another_way(
 @property_test
 @given(logs())
 def test_a_lease_never_ends_sooner_than_was_signed(entries: list[Entry]) -> None:
-    """Neither an extension nor a reboot takes from what was left; only an end does."""
+    """Neither an extension nor a reboot shortens a hold; only its end does."""
     state = State()
     for entry in entries:
         before = state
@@ -262,7 +262,7 @@ def test_a_lease_never_ends_sooner_than_was_signed(entries: list[Entry]) -> None
 @property_test
 @given(logs())
 def test_whoever_rechecks_any_log_gets_findings_and_no_exception(entries: list[Entry]) -> None:
-    """Nothing in them was signed by anybody, so nothing of it is approved or held."""
+    """Random entries have no valid signatures, so a recheck approves none and has findings."""
     report = recheck_log([render_entry(entry) for entry in entries])
     assert report.entries == len(entries)
     assert (report.approved, report.held, report.let_go) == (0, (), ())
@@ -273,7 +273,7 @@ def test_whoever_rechecks_any_log_gets_findings_and_no_exception(entries: list[E
 @property_test
 @given(logs(), st.sampled_from(["telemetry-x2b4c", "agent-x2b4c", "other"]))
 def test_what_covers_a_pod_is_active_and_of_its_workload(entries: list[Entry], name: str) -> None:
-    """No hold that has ended, and none of another workload, keeps anything down."""
+    """An ended hold or a hold of another workload covers no pod."""
     state = State()
     for entry in entries:
         try:
@@ -285,7 +285,7 @@ def test_what_covers_a_pod_is_active_and_of_its_workload(entries: list[Entry], n
 
 
 def _any_value(hint: object) -> st.SearchStrategy[object]:
-    """Return any value that a field with this type hint may have."""
+    """Return a strategy for the values of a field with this type hint."""
     if hint is str:
         return properties.text
     if hint is int:
@@ -305,7 +305,7 @@ def _any_body(kind: type[Body]) -> st.SearchStrategy[Body]:
 @property_test
 @given(st.one_of(*map(_any_body, KINDS.values())), properties.time)
 def test_every_kind_of_entry_reads_back_as_it_was_written(body: Body, time: object) -> None:
-    """For any values of its fields, and in one spelling only."""
+    """Any values of an entry's fields are read back, from one encoding only."""
     stamp = Stamp(time=render_instant(time), mono_ms=7, boot="b")  # type: ignore[arg-type]
     raw = render_entry(Entry(stamp=stamp, body=body))
     assert parse_entry(raw) == Entry(stamp=stamp, body=body)
@@ -314,8 +314,10 @@ def test_every_kind_of_entry_reads_back_as_it_was_written(body: Body, time: obje
 
 @property_test
 @given(st.one_of(*map(_any_body, KINDS.values())), st.data())
-def test_what_is_read_as_an_entry_is_rendered_as_it_was(body: Body, data: st.DataObject) -> None:
-    """Bytes with a stretch cut out, doubled or replaced are another entry's, or refused."""
+def test_whatever_is_read_as_an_entry_is_rendered_as_it_was(
+    body: Body, data: st.DataObject
+) -> None:
+    """Bytes with a part cut, doubled or replaced are refused, or encode another entry."""
     stamp = Stamp(time="2026-11-21T04:05:06.789Z", mono_ms=7, boot="b")
     raw = data.draw(properties.broken(render_entry(Entry(stamp=stamp, body=body))))
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vectors of the log: what other readers of our proofs and checkpoints are held to."""
+"""Test vectors of proofs and checkpoints, which other implementations must pass too."""
 
 import hashlib
 from pathlib import Path
@@ -16,7 +16,7 @@ NOTES = sorted((FOLDER / "checkpoint").glob("*.txt"))
 
 
 def verify(kind: str, body: dict[str, list[str]]) -> None:
-    """Raise `BadProof` where a vector's claim does not hold."""
+    """Raise `BadProof` if a vector's proof does not verify."""
     root = bytes.fromhex(body["root"][0])
     proof = [bytes.fromhex(one) for one in body["hash"]]
     if kind == "leaf":
@@ -33,7 +33,7 @@ def verify(kind: str, body: dict[str, list[str]]) -> None:
 
 @pytest.mark.parametrize("file", TREES, ids=lambda file: file.stem)
 def test_a_proof_is_taken_or_refused_as_expected(file: Path) -> None:
-    """Published trees and proofs hold; each changed one is refused."""
+    """Published trees and proofs verify; each changed one is refused."""
     header, raw = parse_vector(file.read_bytes())
     body = parse_body(raw)
     if header["expect"] == "good":
@@ -46,7 +46,7 @@ def test_a_proof_is_taken_or_refused_as_expected(file: Path) -> None:
 
 @pytest.mark.parametrize("file", NOTES, ids=lambda file: file.stem)
 def test_a_note_is_taken_or_refused_as_expected(file: Path) -> None:
-    """A good note gives its text or checkpoint; a bad one has its own kind of error and code."""
+    """A good note returns its text or checkpoint; a bad one raises the expected error and code."""
     header, raw = parse_vector(file.read_bytes())
     expect, _, what = header["expect"].partition(" ")
     if expect == "text":
@@ -65,7 +65,7 @@ def test_a_note_is_taken_or_refused_as_expected(file: Path) -> None:
 
 
 def test_the_vectors_are_those_that_the_script_builds(tmp_path: Path) -> None:
-    """The committed files are byte for byte what their script makes today."""
+    """The committed files are byte for byte the script's output."""
     build(tmp_path)
     built = {str(one.relative_to(tmp_path)): one.read_bytes() for one in tmp_path.rglob("*.txt")}
     assert {str(one.relative_to(FOLDER)): one.read_bytes() for one in (*TREES, *NOTES)} == built

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tree is RFC 6962's, its proofs verify, and nothing else does."""
+"""The tree has the hashes of RFC 6962; only correct proofs verify."""
 
 import hashlib
 
@@ -20,7 +20,7 @@ TREE = Tree(LEAVES)
 
 
 def root_by_definition(leaves: tuple[bytes, ...]) -> bytes:
-    """Return the root as RFC 6962, section 2.1 defines it, without any cleverness."""
+    """Return the root by the recursive definition of RFC 6962, section 2.1."""
     if not leaves:
         return hashlib.sha256(b"").digest()
     if len(leaves) == 1:
@@ -41,7 +41,7 @@ def test_the_hashes_are_those_of_the_specification() -> None:
 
 @pytest.mark.parametrize("size", range(len(LEAVES) + 1))
 def test_every_root_and_every_proof_holds(size: int) -> None:
-    """At each size the root is the definition's, and every leaf and every older size is proven."""
+    """At each size the root is correct, and every leaf and every older size has a valid proof."""
     root = TREE.root(size)
     assert root == root_by_definition(LEAVES[:size])
     assert Tree(LEAVES[:size]).root() == root
@@ -56,7 +56,7 @@ def test_every_root_and_every_proof_holds(size: int) -> None:
 
 
 def test_a_tree_forgets_what_did_not_become_durable() -> None:
-    """Truncation is the inverse of appending, at any size."""
+    """Truncation reverses appending, at any size."""
     for size in range(len(LEAVES)):
         tree = Tree(LEAVES)
         tree.truncate(size)
@@ -68,7 +68,7 @@ def test_a_tree_forgets_what_did_not_become_durable() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 13])
 def test_a_changed_inclusion_proof_does_not_verify(size: int) -> None:
-    """Another leaf, place, size, root or path is refused."""
+    """A proof with another leaf, index, size, root or path is refused."""
     root, other = TREE.root(size), leaf_hash(b"other")
     for index in range(size):
         proof = TREE.inclusion_proof(index, size)
@@ -89,7 +89,7 @@ def test_a_changed_inclusion_proof_does_not_verify(size: int) -> None:
 
 @pytest.mark.parametrize(("old", "new"), [(1, 2), (2, 3), (3, 7), (4, 8), (6, 13), (7, 8), (8, 9)])
 def test_a_changed_consistency_proof_does_not_verify(old: int, new: int) -> None:
-    """A log that was rewritten cannot be proven to have grown."""
+    """A rewritten log has no valid consistency proof."""
     proof, other = TREE.consistency_proof(old, new), leaf_hash(b"other")
     roots = TREE.root(old), TREE.root(new)
     for arguments in (
@@ -105,7 +105,7 @@ def test_a_changed_consistency_proof_does_not_verify(old: int, new: int) -> None
 
 
 def test_equal_sizes_need_equal_roots_and_no_proof() -> None:
-    """From nothing everything follows; from a size to itself only the same root does."""
+    """Every tree extends the empty one; equal sizes need equal roots."""
     other = leaf_hash(b"other")
     verify_consistency(0, 5, (), EMPTY_ROOT, TREE.root(5))
     verify_consistency(5, 5, (), TREE.root(5), TREE.root(5))
@@ -119,7 +119,7 @@ def test_equal_sizes_need_equal_roots_and_no_proof() -> None:
 
 
 def test_hashes_have_thirty_two_bytes() -> None:
-    """A hash of another length is refused on both sides."""
+    """A hash of another length is refused by the tree and by the verifiers."""
     with pytest.raises(BadProof, match="32 bytes"):
         verify_inclusion(b"short", 0, 1, (), EMPTY_ROOT)
     with pytest.raises(ValueError, match="32 bytes"):
@@ -127,7 +127,7 @@ def test_hashes_have_thirty_two_bytes() -> None:
 
 
 def test_what_the_tree_never_had_is_an_error_of_the_caller() -> None:
-    """Sizes and indexes beyond the tree are no proof at all."""
+    """A size or index beyond the tree raises IndexError."""
     for call in (
         lambda: TREE.root(41),
         lambda: TREE.leaf(40),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small texts inside documents: one spelling each, read strictly and bounded."""
+"""The values in documents have one canonical form and bounded sizes."""
 
 import re
 from collections.abc import Callable
@@ -35,7 +35,7 @@ from tests.support.properties import property_test
     ],
 )
 def test_one_spelling(parse: Callable[[str], str], good: str, bad: list[str]) -> None:
-    """What is right is returned as it stands; everything else is malformed."""
+    """A valid value is returned unchanged; any other text raises Malformed."""
     assert parse(good) == good
     for text in bad:
         with pytest.raises(Malformed, match="expected"):
@@ -43,7 +43,7 @@ def test_one_spelling(parse: Callable[[str], str], good: str, bad: list[str]) ->
 
 
 def test_a_workload_is_a_namespace_and_a_name() -> None:
-    """Both parts must be there, and the name is a DNS subdomain."""
+    """A workload has both parts, and its name is a DNS subdomain."""
     assert names.parse_workload("kube-system/node.exporter") == ("kube-system", "node.exporter")
     for text in ("telemetry", "/telemetry", "monitoring/", "a/b/c", "a/-b", f"a/{'b' * 254}"):
         with pytest.raises(Malformed, match="expected"):
@@ -53,19 +53,19 @@ def test_a_workload_is_a_namespace_and_a_name() -> None:
 @property_test
 @given(st.integers(0, 10**6))
 def test_a_duration_has_one_spelling(seconds: int) -> None:
-    """Every duration is read back from its text."""
+    """Parsing a rendered duration returns it."""
     assert names.parse_duration(names.render_duration(seconds), max_s=10**6) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "30", "60s", "0h", "01s", "1d", "-1s", "1.5h", "2h "])
 def test_a_duration_that_is_none(text: str) -> None:
-    """A longer spelling, another unit, a sign or a fraction is refused."""
+    """A duration in a smaller unit than needed, or with a sign or a fraction, is refused."""
     with pytest.raises(Malformed, match="expected"):
         names.parse_duration(text, max_s=3600)
 
 
 def test_a_duration_is_bounded() -> None:
-    """Beyond the limit it is refused, with the limit."""
+    """A duration beyond its bound is refused; the message has the bound."""
     with pytest.raises(Malformed, match="at most 1h, got '2h'"):
         names.parse_duration("2h", max_s=3600)
 
@@ -73,7 +73,7 @@ def test_a_duration_is_bounded() -> None:
 @property_test
 @given(properties.time)
 def test_a_time_has_one_spelling(time: datetime) -> None:
-    """Every time is read back from its text."""
+    """Parsing a rendered time returns it."""
     assert names.parse_time(names.render_time(time)) == time
 
 
@@ -92,13 +92,13 @@ def test_a_time_has_one_spelling(time: datetime) -> None:
     ],
 )
 def test_a_time_that_is_none(text: str) -> None:
-    """Times that do not exist, and other spellings, are refused."""
+    """Times that do not exist, and other formats, are refused."""
     with pytest.raises(Malformed, match="expected"):
         names.parse_time(text)
 
 
 def test_only_utc_is_rendered() -> None:
-    """A time of another zone, or of none, is a wrong call; a fraction is cut."""
+    """A time in another zone or without a zone raises ValueError; fractions are cut."""
     for zone in (None, timezone(timedelta(hours=1))):
         with pytest.raises(ValueError, match="UTC"):
             names.render_time(datetime(2026, 11, 21, tzinfo=zone))
@@ -109,26 +109,26 @@ def test_only_utc_is_rendered() -> None:
 @property_test
 @given(st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
 def test_an_id_carries_its_time(unix_ms: int, entropy: bytes) -> None:
-    """Whatever the entropy, an id is a UUIDv7 that begins with its milliseconds."""
+    """An id with any entropy is a UUIDv7 that begins with its milliseconds."""
     made = names.render_id(unix_ms, entropy)
     assert names.parse_id(made) == made
     assert int(re.sub("-", "", made)[:12], 16) == unix_ms
 
 
 def test_an_id_needs_ten_bytes() -> None:
-    """Less or more entropy is a wrong call."""
+    """Less or more entropy raises ValueError."""
     with pytest.raises(ValueError, match="ten bytes"):
         names.render_id(0, bytes(9))
 
 
 def test_shown_text_is_printable_and_bounded() -> None:
-    """What an error message quotes can neither fool a terminal nor fill it."""
+    """Quoted text is escaped and cut, so it cannot control or flood a terminal."""
     assert names.quoted("a\x1b[2J\u202e") == r"'a\x1b[2J\u202e'"
     assert len(names.quoted("x" * 1000)) < 100
 
 
 def test_words_of_others_become_one_printable_line() -> None:
-    """What goes into an entry is escaped, without quotes around it, and cut."""
+    """Text for an entry is escaped and cut, and has no quotes around it."""
     assert names.printable("a\x1b[2J\n\u202e") == r"a\x1b[2J\n\u202e"
     assert names.printable('it\'s "so"') == 'it\\\'s "so"'
     assert len(names.printable("x" * 1000)) == bounds.MAX_TEXT_CHARS

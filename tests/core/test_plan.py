@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a command and the pods of a node to what will be stopped there."""
+"""Plan a command on a node's pods."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -65,7 +65,7 @@ OTHER = pod("56hr6", ContainerState.RUNNING, daemonset="telemetry-agent")
 
 
 def test_each_live_pod_of_the_workload_gets_a_step_with_what_is_live() -> None:
-    """Exited containers are left alone, created and unknown ones are not."""
+    """A step has every container that is not exited."""
     planned = plan(COMMAND, (RUNNING, HALF, EXITED, OTHER))
     assert isinstance(planned, Plan)
     assert [(step.pod.name, [one.name for one in step.containers]) for step in planned.steps] == [
@@ -76,17 +76,17 @@ def test_each_live_pod_of_the_workload_gets_a_step_with_what_is_live() -> None:
 
 
 def test_a_pod_with_nothing_live_needs_no_step() -> None:
-    """It is named as skipped, and pods of others are not named at all."""
+    """A pod without live containers is skipped by name; other workloads' pods are not named."""
     planned = plan(COMMAND, (EXITED, OTHER))
     assert isinstance(planned, Plan)
     assert planned.steps == ()
     assert [(one.pod.name, one.reason) for one in planned.skipped] == [
-        ("telemetry-kwbrj", "nothing live")
+        ("telemetry-kwbrj", "no live container")
     ]
 
 
 def test_a_pod_between_two_starts_is_held_too() -> None:
-    """Nothing of it is live, but its sandbox waits: with a hold it gets a step, without none."""
+    """A pod with a ready sandbox but no live container gets a step only with a hold."""
     waiting = replace(EXITED, ready=True)
     command = replace(COMMAND, action=replace(COMMAND.action, hold_s=60))
     planned = plan(command, (waiting, EXITED))
@@ -98,7 +98,7 @@ def test_a_pod_between_two_starts_is_held_too() -> None:
 
 
 def test_more_live_pods_than_signed_for_refuse_all_of_them() -> None:
-    """The cap is in the signed text, and none of the pods is stopped beyond it (P8)."""
+    """More pods than the signed cap refuse the command, and no pod is stopped (P8)."""
     third = pod("9qqgw", ContainerState.RUNNING)
     refused = plan(COMMAND, (RUNNING, HALF, third))
     assert isinstance(refused, Refused)
@@ -108,7 +108,7 @@ def test_more_live_pods_than_signed_for_refuse_all_of_them() -> None:
 
 
 def test_pods_that_are_down_do_not_count_against_the_cap() -> None:
-    """Only what would be stopped is counted."""
+    """Only pods that would be stopped are counted."""
     assert isinstance(plan(COMMAND, (RUNNING, HALF, EXITED)), Plan)
 
 
@@ -122,7 +122,7 @@ def test_a_revision_narrows_the_plan(revision: str, steps: int) -> None:
 
 
 def named(name: str, *, namespace: str = "default", **changed: object) -> Pod:
-    """Return a running pod of another kind than a DaemonSet's, by its whole name."""
+    """Return a running pod that belongs to no DaemonSet."""
     bare = replace(RUNNING, name=name, namespace=namespace, labels=())
     return replace(bare, **changed)  # type: ignore[arg-type]
 
@@ -143,7 +143,7 @@ STATIC = (("kubernetes.io/config.source", "file"),)
 def test_a_pod_of_another_kind_under_that_name_is_refused_with_the_reason(
     other: Pod, why: str
 ) -> None:
-    """Static pods and other controllers' pods are never touched, and it is said why."""
+    """Static pods and other controllers' pods are refused with the reason."""
     refused = plan(COMMAND, (other, OTHER))
     assert isinstance(refused, Refused)
     assert (refused.reason, other.name in refused.have) == (Reason.NOT_DAEMONSET, True)
@@ -160,12 +160,12 @@ def test_a_pod_of_another_kind_under_that_name_is_refused_with_the_reason(
     ],
 )
 def test_a_pod_of_another_name_is_no_reason(other: Pod) -> None:
-    """Nothing of the workload is here, and the other pods have nothing to do with it."""
+    """Pods with unrelated names do not refuse a command for an absent workload."""
     assert plan(COMMAND, (other,)) == Plan(steps=())
 
 
 def test_a_pod_of_another_kind_beside_the_workloads_own_is_left_alone() -> None:
-    """The DaemonSet's pods are stopped; the other one is not even named."""
+    """Only the DaemonSet's pods are in the plan."""
     planned = plan(COMMAND, (RUNNING, named("telemetry-0")))
     assert isinstance(planned, Plan)
     assert ([step.pod for step in planned.steps], planned.note) == ([RUNNING], "")
@@ -175,11 +175,11 @@ def test_a_pod_of_another_kind_beside_the_workloads_own_is_left_alone() -> None:
     ("changed", "note"),
     [
         ({"revision": "9c8d7f6b5"}, "telemetry-56hr6: "),
-        ({"image": f"sha256:{'1f' * 32}"}, "telemetry-56hr6: no container of that image"),
+        ({"image": f"sha256:{'1f' * 32}"}, "telemetry-56hr6: no container has that image"),
     ],
 )
 def test_what_a_condition_leaves_out_is_said(changed: dict[str, str], note: str) -> None:
-    """A pod of the DaemonSet that is not stopped is named with the reason."""
+    """A pod of the DaemonSet that is not stopped is skipped with the reason."""
     action = replace(COMMAND.action, **changed)  # type: ignore[arg-type]
     planned = plan(replace(COMMAND, action=action), (RUNNING,))
     assert isinstance(planned, Plan)
@@ -188,7 +188,7 @@ def test_what_a_condition_leaves_out_is_said(changed: dict[str, str], note: str)
 
 
 def test_a_condition_of_an_image_is_met_by_its_digest() -> None:
-    """Where the runtime reports it, as an id or at the end of a name."""
+    """An image matches by its digest, as an id or at the end of its name."""
     digest = f"sha256:{'1f' * 32}"
     command = replace(COMMAND, action=replace(COMMAND.action, image=digest))
     (container,) = RUNNING.containers
@@ -199,7 +199,7 @@ def test_a_condition_of_an_image_is_met_by_its_digest() -> None:
 
 
 def test_a_pod_that_only_the_kernel_shows_is_known_by_its_name() -> None:
-    """Without the runtime a name proves the DaemonSet, and neither its revision nor its image."""
+    """Without the runtime a pod's name gives the DaemonSet, but no revision and no image."""
     bare = replace(RUNNING, labels=(), annotations=(), sandbox_id="", by_name=True)
     stranger = replace(bare, name="telemetry-agent-56hr6", uid="x")
     planned = plan(COMMAND, (bare, stranger))

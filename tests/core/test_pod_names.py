@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of pods' folders and control groups: kubelet's shapes, and nobody else's."""
+"""Parse the names of pods' log directories and control groups; refuse other names."""
 
 import pytest
 
@@ -13,7 +13,7 @@ ESCAPED = UID.replace("-", "_")
 @pytest.mark.parametrize("uid", [UID, HASH])
 @pytest.mark.parametrize("name", ["a", "telemetry-agent-x2b4z", "etcd-n1.example", "0.1"])
 def test_a_folder_of_logs_tells_namespace_name_and_uid(name: str, uid: str) -> None:
-    """What BuildPodLogsDirectory joins is taken apart again."""
+    """A log directory's name is split into namespace, name and uid."""
     birth = parse_pod_log_name(f"kube-system_{name}_{uid}")
     assert birth == PodEvent(namespace="kube-system", name=name, uid=uid)
 
@@ -50,7 +50,7 @@ def test_a_folder_of_logs_tells_namespace_name_and_uid(name: str, uid: str) -> N
     ],
 )
 def test_any_other_folder_is_no_pods(text: str) -> None:
-    """Wrong parts, wrong letters, wrong lengths: none of them is read as a pod."""
+    """A name with wrong parts, letters or lengths is not a pod's."""
     assert parse_pod_log_name(text) is None
 
 
@@ -66,7 +66,7 @@ def test_any_other_folder_is_no_pods(text: str) -> None:
     ],
 )
 def test_a_group_of_a_pod_tells_its_uid(name: str, uid: str) -> None:
-    """Both drivers, and the hash of a pod from a file."""
+    """The uid is read from the names of both drivers, and from a static pod's hash."""
     assert uid_of_group_name(name) == uid
 
 
@@ -93,5 +93,5 @@ def test_a_group_of_a_pod_tells_its_uid(name: str, uid: str) -> None:
     ],
 )
 def test_any_other_group_is_no_pods(name: str) -> None:
-    """The parents of pods' groups, containers' own ones, and look-alikes."""
+    """Parents of pods' groups, containers' groups and similar names are not a pod's."""
     assert uid_of_group_name(name) is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose pod is it: real names and labels, lookalikes, and the runtime's two lists joined."""
+"""Find a pod's DaemonSet by real and misleading names and labels; join the runtime's lists."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def pod_of(
     labels: tuple[tuple[str, str], ...] = DAEMONSET,
     annotations: tuple[tuple[str, str], ...] = FROM_API,
 ) -> Pod:
-    """Return a pod as kubelet would have made its sandbox."""
+    """Return a pod with the labels and annotations that kubelet puts on its sandbox."""
     return Pod(
         uid="u",
         name=name,
@@ -51,7 +51,7 @@ def pod_of(
     ],
 )
 def test_a_name_tells_its_daemonset(name: str, daemonset: str, *, exact: bool) -> None:
-    """Up to 57 characters the name gives the DaemonSet exactly, then only its first 58."""
+    """A name of up to 57 characters is exact; of a longer one the pod's name has 58."""
     identity = identify(pod_of(name))
     assert (identity.daemonset, identity.exact) == (daemonset, exact)
     assert (identity.revision, identity.why_not) == (REVISION, "")
@@ -88,7 +88,7 @@ def test_a_name_tells_its_daemonset(name: str, daemonset: str, *, exact: bool) -
     ],
 )
 def test_what_is_no_daemonsets_pod_says_why(pod: Pod, why_not: str) -> None:
-    """Static pods, other controllers' pods and bare ones are told apart, each with its reason."""
+    """Static pods, bare pods and other controllers' pods each have their reason."""
     identity = identify(pod)
     assert (identity.daemonset, identity.revision, identity.exact) == (None, None, False)
     assert why_not in identity.why_not
@@ -96,7 +96,7 @@ def test_what_is_no_daemonsets_pod_says_why(pod: Pod, why_not: str) -> None:
 
 
 def test_a_prefix_of_a_name_is_another_daemonset() -> None:
-    """The command for "telemetry" never reaches "telemetry-agent", nor the other way round."""
+    """A command for "telemetry" never selects "telemetry-agent", nor the reverse."""
     telemetry = Workload(namespace="default", name="telemetry")
     agent = Workload(namespace="default", name="telemetry-agent")
     lookalike = Workload(namespace="default", name="telemetry-56hr6")
@@ -107,7 +107,7 @@ def test_a_prefix_of_a_name_is_another_daemonset() -> None:
 
 
 def test_a_namespace_is_part_of_the_name() -> None:
-    """The same DaemonSet elsewhere is another one."""
+    """A DaemonSet of the same name in another namespace is another workload."""
     verdict = belongs(
         pod_of("web-56hr6", namespace="other"), Workload(namespace="default", name="web")
     )
@@ -115,7 +115,7 @@ def test_a_namespace_is_part_of_the_name() -> None:
 
 
 def test_a_revision_narrows_the_workload() -> None:
-    """The bad revision is meant, and the pods of its fix are not."""
+    """A workload with a revision does not include pods of another revision."""
     pod = pod_of("web-56hr6")
     bad = Workload(namespace="default", name="web", revision=REVISION)
     fixed = Workload(namespace="default", name="web", revision="9c8d7f6b5")
@@ -125,20 +125,20 @@ def test_a_revision_narrows_the_workload() -> None:
 
 @pytest.mark.parametrize("name", ["b" * 58, "b" * 58 + "-more"])
 def test_a_long_name_is_matched_as_far_as_a_pods_name_goes(name: str) -> None:
-    """From 58 characters on the name is necessary and not sufficient, and the verdict says so."""
+    """From 58 characters on the name is not sufficient: `exact` is false."""
     verdict = belongs(pod_of("b" * 58 + "6nkk4"), Workload(namespace="default", name=name))
     assert (verdict.member, verdict.exact) == (True, False)
 
 
 def test_a_name_of_57_characters_is_exact() -> None:
-    """The dash still fits."""
+    """With 57 characters the dash is still in the pod's name."""
     workload = Workload(namespace="default", name="a" * 57)
     verdict = belongs(pod_of("a" * 57 + "-kwbrj"), workload)
     assert (verdict.member, verdict.exact) == (True, True)
 
 
 def test_belonging_is_no_condition() -> None:
-    """Whoever writes `if belongs(...)` has forgotten to look."""
+    """`bool(belongs(...))` raises TypeError."""
     with pytest.raises(TypeError):
         bool(belongs(pod_of("web-56hr6"), Workload(namespace="default", name="web")))
 
@@ -156,7 +156,7 @@ def test_belonging_is_no_condition() -> None:
     ],
 )
 def test_the_owners_patterns_protect(workload: str, *, protected: bool) -> None:
-    """A star stands for any run within its part, and never crosses the slash."""
+    """A star matches any run inside its part, and never the slash."""
     patterns = ("kube-system/kube-proxy", "kube-system/cilium*", "storage/*")
     assert is_protected(workload, patterns) is protected
 
@@ -171,7 +171,7 @@ def test_the_owners_patterns_protect(workload: str, *, protected: bool) -> None:
     ],
 )
 def test_only_what_has_exited_is_not_live(state: ContainerState, *, live: bool) -> None:
-    """What may run, or may yet start, counts as live."""
+    """A container that may run or may still start is live."""
     assert listed("1", state=state).container.live is live
 
 
@@ -207,7 +207,7 @@ def sandbox(digit: str, *, attempt: int = 0, created_ns: int = 0, uid: str = "u"
 
 
 def test_containers_are_joined_to_their_pod() -> None:
-    """Each pod gets its own containers, and one without any is listed too."""
+    """Each pod has its own containers; a pod without containers is listed too."""
     pods = join_pods(
         [sandbox("a"), sandbox("b", uid="v", created_ns=1)], [listed("1"), listed("2")]
     )
@@ -230,7 +230,7 @@ def test_the_newest_sandbox_stands_for_a_pod_with_all_its_containers() -> None:
 
 
 def test_a_container_without_its_sandbox_is_not_lost() -> None:
-    """It runs, so it is shown: with its pod where that is listed, else as one without labels."""
+    """It joins its listed pod, or becomes a pod without labels."""
     (pod,) = join_pods([sandbox("a")], [listed("1", sandbox="f")])
     assert [one.id[0] for one in pod.containers] == ["1"]
     (orphan,) = join_pods([], [listed("1", sandbox="f"), listed("2", sandbox="f")])
@@ -239,7 +239,7 @@ def test_a_container_without_its_sandbox_is_not_lost() -> None:
 
 
 def test_labels_and_annotations_are_read_by_key() -> None:
-    """A key that is not there is None, never a default."""
+    """An absent key gives None."""
     pod = sandbox("a")
     assert pod.label("controller-revision-hash") == REVISION
     assert pod.label("app") is None
@@ -248,7 +248,7 @@ def test_labels_and_annotations_are_read_by_key() -> None:
 
 
 def test_a_pod_known_by_name_proves_nothing_by_its_labels() -> None:
-    """The runtime never showed it: it has no sandbox, and perhaps no name yet."""
+    """A pod that the runtime never listed has no sandbox and perhaps no name."""
     pod = Pod.known_by_name(uid="u", namespace="default", name="telemetry-x2b4z")
     assert (pod.by_name, pod.sandbox_id, pod.live) == (True, "", False)
     assert not identify(pod).daemonset

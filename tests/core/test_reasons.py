@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reasons: every refusal has a stable code, says expected and got, and gives a hint."""
+"""Every refusal has a stable code, an "expected X, got Y" message and a hint."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from breakglass.errors import Exit, Malformed
 
 
 def test_every_reason_has_a_hint() -> None:
-    """What to do is said for each reason, as one lower-case sentence without a period."""
+    """Each reason has a hint: one lower-case sentence without a period."""
     assert set(HINTS) == set(Reason)
     for hint in HINTS.values():
         assert hint[:1].islower()
@@ -24,12 +24,12 @@ def test_every_reason_has_a_hint() -> None:
 
 
 def test_node_reasons_are_reasons() -> None:
-    """The reasons that only a node can know are some of all, not all."""
+    """The reasons that only a node can know are a proper subset of all reasons."""
     assert set(Reason) > NODE_REASONS
 
 
 def test_a_refusal_has_its_reasons_hint() -> None:
-    """A refusal that brings no hint has its reason's own, and keeps one that it brings."""
+    """A refusal has its reason's hint unless it is made with another."""
     plain = Refused(reason=Reason.BUSY, needed="fewer than 16", have="16")
     assert plain.hint == HINTS[Reason.BUSY]
     own = Refused(reason=Reason.BUSY, needed="fewer than 16", have="16", hint="wait a minute")
@@ -37,7 +37,7 @@ def test_a_refusal_has_its_reasons_hint() -> None:
 
 
 def test_a_refusal_is_an_error_for_those_who_cannot_go_on() -> None:
-    """As an error it keeps code, words and hint, and exits with 3."""
+    """`as_error` keeps code, message and hint; the exit status is 3."""
     error = Refused(reason=Reason.EXPIRED, needed="a clock before noon", have="1 PM").as_error()
     assert error.message == "expected a clock before noon, got 1 PM"
     assert (error.stable_code, error.exit_status) == ("expired", Exit.REFUSED)
@@ -45,13 +45,13 @@ def test_a_refusal_is_an_error_for_those_who_cannot_go_on() -> None:
 
 
 def test_a_refusal_has_no_truth_value() -> None:
-    """`if verdict` is a mistake, and is told so."""
+    """`bool(refused)` raises TypeError."""
     with pytest.raises(TypeError, match="truth"):
         bool(Refused(reason=Reason.BUSY, needed="fewer", have="16"))
 
 
 def test_an_errors_code_is_its_reason() -> None:
-    """A parser's narrow code is kept; one that stands for nothing here becomes the general one."""
+    """A parser's code that is a reason is kept; any other becomes the general reason."""
     narrow = refused_as_malformed(Malformed("expected a, got b", code="unknown-key"))
     assert (narrow.reason, narrow.needed, narrow.have) == (Reason.UNKNOWN_KEY, "a", "b")
     assert refused_as_malformed(Malformed("expected a, got b")).reason is Reason.MALFORMED
@@ -59,6 +59,6 @@ def test_an_errors_code_is_its_reason() -> None:
 
 
 def test_an_error_without_a_second_half_still_says_something() -> None:
-    """Both halves of a refusal are always filled."""
+    """A refusal's `needed` and `have` are never empty."""
     assert needed_and_have("expected a, got b, got c") == ("a", "b, got c")
     assert needed_and_have("expected a") == ("a", "something else")

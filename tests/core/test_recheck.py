@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""P4: a log's decisions are decided again from the trust and the signatures it holds."""
+"""P4: recheck every decision of a log from the trust and the signatures in it."""
 
 import dataclasses
 from typing import Any
@@ -31,7 +31,7 @@ OTHER = Organisation("mei tom ida", quorum=2)
 
 
 def trust_taken(org: Organisation = ORG) -> TrustTaken:
-    """Return the entry of an organisation's trust."""
+    """Return the entry with an organisation's trust."""
     return TrustTaken(version=1, sha256=org.trust.sha256, text=to_lines(org.trust_text))
 
 
@@ -79,13 +79,13 @@ def refused(raw: bytes, code: str, text: bytes = b"") -> RefusedEntry:
 
 
 def messages(*bodies: Body, pin: str = "") -> list[str]:
-    """Return what is found wrong in a log of these entries."""
+    """Return the findings in a log of these entries."""
     raw = [render_entry(Entry(stamp=STAMP, body=body)) for body in bodies]
     return [finding.message for finding in recheck_log(raw, trust_sha256=pin).findings]
 
 
 def test_a_true_log_has_no_findings() -> None:
-    """An approved command and a refusal decide the same again; what is owed is told."""
+    """A correct log has no findings; the result lists unfinished commands."""
     text = ORG.command()
     short = refused(ORG.signed(text, "ana"), "quorum-short", text)
     node = dataclasses.replace(short, code="wrong-node")
@@ -100,7 +100,7 @@ def test_a_true_log_has_no_findings() -> None:
 
 
 def test_an_acceptance_that_people_did_not_sign_is_found() -> None:
-    """A node that claims a quorum it never had is caught by the signatures it stored."""
+    """An acceptance without a quorum is found by the signatures in the log."""
     assert (
         "expected an approved command, got one refused for quorum-short"
         in messages(trust_taken(), accepted("ana"))[0]
@@ -108,9 +108,9 @@ def test_an_acceptance_that_people_did_not_sign_is_found() -> None:
 
 
 def test_an_acceptance_with_other_fields_is_found() -> None:
-    """Summary, digest and approvals must be those of the signed text."""
+    """Summary, digest and approvals must match the signed text."""
     lied = dataclasses.replace(accepted(), summary="STOP nothing")
-    assert "own fields" in messages(trust_taken(), lied)[0]
+    assert "fields of the accepted command's text" in messages(trust_taken(), lied)[0]
     fewer = dataclasses.replace(accepted(), approvals=accepted().approvals[:1])
     assert "approvals that the signatures prove" in messages(trust_taken(), fewer)[0]
 
@@ -125,17 +125,17 @@ def test_a_refusal_that_should_not_have_been_is_found() -> None:
 
 
 def test_the_trust_is_the_pinned_one_and_the_only_one() -> None:
-    """A log that begins with another trust, changes it, or misnames it, is found."""
+    """Another trust, a second trust and a wrong trust version are found."""
     assert "pinned trust" in messages(trust_taken(OTHER), pin=ORG.trust.sha256)[0]
     assert "a second" in messages(trust_taken(), trust_taken(OTHER))[0]
     named = dataclasses.replace(trust_taken(), version=2)
-    assert "own version" in messages(named)[0]
+    assert "version and digest of the trust's text" in messages(named)[0]
     broken = dataclasses.replace(trust_taken(), text=to_lines(edited(ORG.trust_text, "people", [])))
     assert messages(broken)
 
 
 def test_a_decision_before_any_trust_is_found() -> None:
-    """Nothing can be decided without a trust."""
+    """A decision before the first trust entry is found."""
     text = ORG.command()
     short = refused(ORG.signed(text, "ana"), "quorum-short", text)
     assert "got none" in messages(accepted())[0]
@@ -143,7 +143,7 @@ def test_a_decision_before_any_trust_is_found() -> None:
 
 
 def test_what_cannot_be_read_or_cannot_follow_is_a_finding_not_an_exception() -> None:
-    """Broken entries are listed with their place, and the rest is still looked at."""
+    """Broken entries are listed with their index, and the recheck goes on after them."""
     raw = [b"{}", render_entry(Entry(stamp=STAMP, body=trust_taken()))]
     report = recheck_log([*raw, *[render_entry(Entry(stamp=STAMP, body=accepted()))] * 2])
     assert [one.index for one in report.findings] == [0, 3]
@@ -153,7 +153,7 @@ def test_what_cannot_be_read_or_cannot_follow_is_a_finding_not_an_exception() ->
 
 
 def begun(of: Accepted, **changed: Any) -> HoldBegun:  # noqa: ANN401 - any field
-    """Return the entry of a command's hold of 60 s, with some fields otherwise."""
+    """Return the entry of a command's hold of 60 s, with some fields changed."""
     hold = HoldBegun(
         id=of.id,
         mode=of.mode,
@@ -168,7 +168,7 @@ def begun(of: Accepted, **changed: Any) -> HoldBegun:  # noqa: ANN401 - any fiel
 
 
 def found(*timed: tuple[int, Body]) -> list[str]:
-    """Return what is found wrong in a log of entries, each some milliseconds after the boot."""
+    """Return the findings in a log of entries, each some milliseconds after the boot."""
     entries = ((0, trust_taken()), *timed)
     raw = [
         render_entry(Entry(stamp=dataclasses.replace(STAMP, mono_ms=mono_ms), body=body))
@@ -178,7 +178,7 @@ def found(*timed: tuple[int, Body]) -> list[str]:
 
 
 def test_a_hold_from_its_command_to_its_release_has_no_findings() -> None:
-    """Begun, extended and released as people signed it, or over by its own time."""
+    """A hold that is begun, extended and released as signed, or expires, has no findings."""
     stop, more = accepted(hold_s=60), accepted(verb="extend", hold_s=90)
     go = accepted(verb="release", holds_of=stop.id)
     longer = HoldExtended(id=stop.id, by=more.id, hold_s=90, until="")
@@ -189,7 +189,7 @@ def test_a_hold_from_its_command_to_its_release_has_no_findings() -> None:
 
 
 def test_a_hold_that_root_let_go_is_told_and_no_finding() -> None:
-    """Root may always, and whoever verifies the log sees that nobody approved it."""
+    """Root may let a hold go; the result lists it as not approved."""
     stop = accepted(hold_s=60)
     ended = HoldEnded(id=stop.id, why="let-go", by="root")
     bodies = (trust_taken(), stop, begun(stop), ended)
@@ -198,7 +198,7 @@ def test_a_hold_that_root_let_go_is_told_and_no_finding() -> None:
 
 
 def gate(of: Accepted, **changed: Any) -> GateIntended:  # noqa: ANN401 - any field
-    """Return the entry before a gate on a pod of the workload, with some fields otherwise."""
+    """Return the intent of a gate on a pod of the workload, with some fields changed."""
     body = GateIntended(
         uid="u",
         namespace="monitoring",
@@ -213,7 +213,7 @@ def gate(of: Accepted, **changed: Any) -> GateIntended:  # noqa: ANN401 - any fi
 
 
 def test_a_gate_on_a_pod_of_the_held_workload_has_no_findings() -> None:
-    """Also for one revision: a name does not tell it, and says nothing against it."""
+    """A gate for a hold of one revision is allowed too: a pod's name has no revision."""
     stop = accepted(hold_s=60, revision="5d4f8c")
     assert found((1, stop), (2, begun(stop, revision="5d4f8c")), (3, gate(stop))) == []
 
@@ -228,14 +228,14 @@ def test_a_gate_on_a_pod_of_the_held_workload_has_no_findings() -> None:
     ],
 )
 def test_a_gate_that_no_hold_covers_is_found(changed: dict[str, Any], message: str) -> None:
-    """A node that keeps down what nobody named is found out by its own record."""
+    """A gate on a pod that no hold covers is found."""
     stop = accepted(hold_s=60)
     (wrong,) = found((1, stop), (2, begun(stop)), (3, gate(stop, **changed)))
     assert message in wrong
 
 
 def test_a_gate_after_its_holds_end_is_found() -> None:
-    """What is over gates nothing more."""
+    """A gate for an ended hold is found."""
     stop = accepted(hold_s=60)
     ended = HoldEnded(id=stop.id, why="let-go", by="root")
     (wrong,) = found((1, stop), (2, begun(stop)), (3, ended), (4, gate(stop)))
@@ -243,7 +243,7 @@ def test_a_gate_after_its_holds_end_is_found() -> None:
 
 
 def test_a_second_extension_by_one_command_is_found() -> None:
-    """What people signed once counts once."""
+    """One command extends a hold only once."""
     stop, more = accepted(hold_s=60), accepted(verb="extend", hold_s=90)
     longer = HoldExtended(id=stop.id, by=more.id, hold_s=90, until="")
     (wrong,) = found((1, stop), (2, begun(stop)), (3, more), (4, longer), (5, longer))
@@ -251,7 +251,7 @@ def test_a_second_extension_by_one_command_is_found() -> None:
 
 
 def test_holds_in_force_at_the_end_are_told() -> None:
-    """Whoever verifies a log sees what is still held down by it."""
+    """The result lists the holds in force at the end of the log."""
     stop = accepted(hold_s=60)
     raw = [render_entry(Entry(stamp=STAMP, body=one)) for one in (trust_taken(), stop, begun(stop))]
     assert recheck_log(raw).held == (stop.id,)
@@ -269,7 +269,7 @@ def test_holds_in_force_at_the_end_are_told() -> None:
     ],
 )
 def test_a_hold_that_is_not_as_signed_is_found(changed: dict[str, Any]) -> None:
-    """Longer than people approved, or of something else."""
+    """A hold that is longer than signed, or of another workload, is found."""
     stop = accepted(hold_s=60)
     (message,) = found((1, stop), (2, begun(stop, **changed)))
     assert "as signed" in message
@@ -285,14 +285,14 @@ def test_a_hold_that_is_not_as_signed_is_found(changed: dict[str, Any]) -> None:
     ],
 )
 def test_a_hold_that_nobody_asked_for_is_found(drafted: dict[str, Any]) -> None:
-    """A command without a hold, one that stops nothing, and a dry run hold nothing."""
+    """A hold of a command without one, of another verb, or of a dry run is found."""
     command = accepted(**drafted)
     (message,) = found((1, command), (2, begun(command)))
-    assert "which asks for none" in message
+    assert "whose command asks for none" in message
 
 
 def test_a_hold_of_a_command_that_was_not_proven_is_found() -> None:
-    """Beside the acceptance itself, which its signatures do not prove."""
+    """A hold of a command with a false acceptance is found too."""
     stop = accepted("ana", hold_s=60)
     assert "quorum-short" in found((1, stop), (2, begun(stop)))[0]
     assert len(found((1, stop), (2, begun(stop)))) == 2
@@ -304,12 +304,12 @@ def test_a_hold_of_a_command_that_was_not_proven_is_found() -> None:
         ({"verb": "stop"}, "an approved release"),
         ({"verb": "extend"}, "an approved release"),
         ({"verb": "release", "mode": "dry-run"}, "an approved release"),
-        ({"verb": "release", "workload": "monitoring/other"}, "that means the hold"),
-        ({"verb": "release", "revision": "5d4f8c"}, "that means the hold"),
+        ({"verb": "release", "workload": "monitoring/other"}, "that selects the hold"),
+        ({"verb": "release", "revision": "5d4f8c"}, "that selects the hold"),
     ],
 )
 def test_a_release_that_people_did_not_sign_is_found(drafted: dict[str, Any], message: str) -> None:
-    """A node that lets go by itself cannot blame anybody for it."""
+    """A release without an approved command that selects the hold is found."""
     stop, by = accepted(hold_s=60), accepted(**drafted)
     ended = HoldEnded(id=stop.id, why="released", by=by.id)
     (wrong,) = found((1, stop), (2, begun(stop)), (3, by), (4, ended))
@@ -317,7 +317,7 @@ def test_a_release_that_people_did_not_sign_is_found(drafted: dict[str, Any], me
 
 
 def test_an_extension_that_is_not_as_signed_is_found() -> None:
-    """By a command that does not extend, or for longer than it says."""
+    """An extension by another verb, or for longer than signed, is found."""
     stop, more = accepted(hold_s=60), accepted(verb="extend", hold_s=90)
     start = ((1, stop), (2, begun(stop)), (3, more))
     longer = HoldExtended(id=stop.id, by=more.id, hold_s=91, until="")
@@ -327,10 +327,10 @@ def test_an_extension_that_is_not_as_signed_is_found() -> None:
 
 
 def test_a_hold_that_ended_too_soon_is_found() -> None:
-    """Before its time, or for a reason that there is not."""
+    """A hold that expires early, or ends for an unknown reason, is found."""
     stop = accepted(hold_s=60)
     start = ((1, stop), (2, begun(stop)))
     early = HoldEnded(id=stop.id, why="expired", by="")
     assert found(*start, (60_002, early)) == []
-    assert "over 1 ms before" in found(*start, (60_001, early))[0]
+    assert "got 1 ms early" in found(*start, (60_001, early))[0]
     assert "a known end" in found(*start, (3, HoldEnded(id=stop.id, why="tired", by="")))[0]

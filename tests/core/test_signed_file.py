@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signed files: taken apart strictly, merged by people, mended where mail and chat bent them."""
+"""Signed files: strict parsing, merging, and repair of changes by mail and chat."""
 
 import base64
 import contextlib
@@ -32,7 +32,7 @@ SIGNED = TEXT + ANA + BO
 
 
 def malformed(raw: bytes) -> Malformed:
-    """Return why bytes are no signed file."""
+    """Return the error for bytes that are not a signed file."""
     with pytest.raises(Malformed) as caught:
         parse_signed_file(raw)
     return caught.value
@@ -48,7 +48,7 @@ def rewrapped(armor: bytes) -> bytes:
 
 
 def test_a_file_is_its_text_and_its_blocks() -> None:
-    """The text is all before the first block; the blocks keep their order."""
+    """The text ends at the first block, and the blocks keep their order."""
     file = parse_signed_file(SIGNED)
 
     assert (file.text, file.armors) == (TEXT, (ANA, BO))
@@ -56,49 +56,49 @@ def test_a_file_is_its_text_and_its_blocks() -> None:
 
 
 def test_a_text_alone_is_a_file_that_nobody_signed() -> None:
-    """A draft is a signed file without signatures; whether that is enough is decided elsewhere."""
+    """A draft parses as a signed file without signatures; `decide` refuses it."""
     assert parse_signed_file(TEXT) == SignedFile(text=TEXT, armors=())
 
 
 @pytest.mark.parametrize("between", [b"\n", b"hello\n", b"hello", b"{}\n", b" "])
 def test_nothing_stands_between_or_after_the_blocks(between: bytes) -> None:
-    """What nobody signed does not travel with what people signed."""
+    """Unsigned text between or after the blocks is refused."""
     for raw in (TEXT + ANA + between, TEXT + ANA + between + BO):
         assert malformed(raw).stable_code == "trailing-text"
 
 
 def test_a_second_text_after_the_blocks_is_refused() -> None:
-    """Two commands in one file: which one would the signatures be for?"""
+    """A second command in the file is refused: its signatures would be ambiguous."""
     assert malformed(SIGNED + TEXT).stable_code == "trailing-text"
 
 
 def test_a_file_without_a_text_is_refused() -> None:
-    """Signatures alone say nothing; an empty file neither."""
+    """Signatures without a text, and an empty file, are refused."""
     for raw in (b"", ANA, ANA + BO):
         assert "line feed" in malformed(raw).message
 
 
 def test_a_text_ends_with_a_line_feed() -> None:
-    """Without one the first block would not begin a line."""
+    """A text must end with a line feed, so that the first block begins a line."""
     for raw in (TEXT[:-1], TEXT[:-1] + ANA, b"x"):
         assert "line feed" in malformed(raw).message
 
 
 def test_a_block_has_an_end() -> None:
-    """A file cut off in a block is refused, not read as a shorter one."""
+    """A file cut off inside a block is refused, not read as a shorter file."""
     for raw in (SIGNED[:-1], SIGNED[:-30], SIGNED[:-100]):
         assert "the end of a signature block" in malformed(raw).message
 
 
 @pytest.mark.parametrize("byte", [b"\r", b"\t", b"\0", b"\x1b", b"\x7f", b"\x80", b"\xc3\xa9"])
 def test_a_file_is_printable_ascii(byte: bytes) -> None:
-    """What a terminal shows is what is there: no control characters, no foreign ones."""
+    """A file has no control and no non-ASCII characters, so a terminal shows all of it."""
     for raw in (TEXT[:9] + byte + TEXT[9:] + ANA, TEXT + ANA[:40] + byte + ANA[40:], SIGNED + byte):
         assert "printable ASCII" in malformed(raw).message
 
 
 def test_a_file_has_a_size() -> None:
-    """A file beyond the limits of bytes or of blocks is refused as too large."""
+    """A file with too many bytes or blocks is refused as too large."""
     longest = b"x" * (bounds.MAX_SIGNED_FILE_BYTES - 1) + b"\n"
 
     assert parse_signed_file(longest).text == longest
@@ -108,14 +108,14 @@ def test_a_file_has_a_size() -> None:
 
 
 def test_a_broken_block_is_still_a_block() -> None:
-    """Anyone who carries a file can add rubbish: it is one signature that does not count."""
+    """A malformed block is still parsed as a block: it is a signature that does not count."""
     rubbish = b"-----BEGIN SSH SIGNATURE-----\nrubbish\n-----END SSH SIGNATURE-----\n"
 
     assert parse_signed_file(TEXT + rubbish + ANA).armors == (rubbish, ANA)
 
 
 def test_a_text_may_speak_of_signatures() -> None:
-    """A reason with the words of a block in it does not begin one."""
+    """The words of a block's first line inside the text do not begin a block."""
     told = ORGANISATION.command(reason="-----BEGIN SSH SIGNATURE----- is what they sent")
 
     assert parse_signed_file(told + ANA).text == told
@@ -125,14 +125,14 @@ def test_a_text_may_speak_of_signatures() -> None:
 
 
 def test_files_with_the_same_text_become_one() -> None:
-    """Two people approved copies of one file; together they have both approvals."""
+    """Merging two copies of a file keeps the approvals of both."""
     merged = merge_signed_files(parse_signed_file(TEXT + ANA), parse_signed_file(TEXT + BO))
 
     assert merged == SignedFile(text=TEXT, armors=(ANA, BO))
 
 
 def test_a_signature_is_merged_once_however_it_is_spelt() -> None:
-    """Signatures are compared by what they decode to; the first spelling stays, in its place."""
+    """Signatures are compared decoded; the first armor is kept, in its place."""
     one = SignedFile(text=TEXT, armors=(ANA, BO, ANA))
     other = SignedFile(text=TEXT, armors=(LUC, rewrapped(ANA), BO))
 
@@ -141,7 +141,7 @@ def test_a_signature_is_merged_once_however_it_is_spelt() -> None:
 
 
 def test_another_text_is_never_merged() -> None:
-    """The codes of both are shown, so that people find out which one they meant."""
+    """Different texts are refused, and the message has the codes of both."""
     other = ORGANISATION.command(reason="another reason")
     with pytest.raises(Malformed) as caught:
         merge_signed_files(parse_signed_file(SIGNED), parse_signed_file(other))
@@ -152,14 +152,14 @@ def test_another_text_is_never_merged() -> None:
 
 
 def test_a_broken_block_is_not_merged() -> None:
-    """A person who merges is told that a block is broken."""
+    """Merging a malformed block is refused."""
     broken = SignedFile(text=TEXT, armors=(ANA.replace(b"U1NIU0lH", b"U1NIU0lI"),))
     with pytest.raises(Malformed, match="magic"):
         merge_signed_files(broken, parse_signed_file(SIGNED))
 
 
 def test_a_merged_file_has_the_same_limits() -> None:
-    """Too many signatures together are refused, as they would be on a node."""
+    """A merge with too many signatures is refused, as on a node."""
     many = [ORGANISATION.approve(TEXT, "ana", hash_name="sha256")]
     many += [
         Organisation(f"p{nth} q").approve(TEXT, f"p{nth}") for nth in range(bounds.MAX_SIGNATURES)
@@ -178,7 +178,7 @@ armors = st.lists(st.sampled_from([ANA, BO, LUC, rewrapped(ANA), rewrapped(BO)])
 @property_test
 @given(armors, armors, armors)
 def test_merging_is_a_union(first: list[bytes], second: list[bytes], third: list[bytes]) -> None:
-    """In any order and grouping, with itself or again: the same signatures."""
+    """Merging is associative, commutative and idempotent in the signatures."""
     one, two, three = (SignedFile(text=TEXT, armors=tuple(some)) for some in (first, second, third))
 
     def decoded(file: SignedFile) -> set[bytes]:
@@ -192,7 +192,7 @@ def test_merging_is_a_union(first: list[bytes], second: list[bytes], third: list
     assert left == merge_signed_files(one, merge_signed_files(two, three))
 
 
-# Mending.
+# Repair.
 
 
 @pytest.mark.parametrize(
@@ -213,18 +213,18 @@ def test_merging_is_a_union(first: list[bytes], second: list[bytes], third: list
     ],
 )
 def test_what_mail_and_chat_do_is_undone(bent: bytes) -> None:
-    """Line ends, marks and blanks that no signed file has are taken away."""
+    """Line ends, byte order marks and blanks that no signed file has are removed."""
     assert repair(bent) == SIGNED
 
 
 @pytest.mark.parametrize("empty", [b"", b"\n", b" \r\n\t", b"\xef\xbb\xbf"])
 def test_nothing_stays_nothing(empty: bytes) -> None:
-    """An empty file is mended to an empty one, which is then refused."""
+    """An empty file is repaired to an empty one, which the parser refuses."""
     assert repair(empty) == b""
 
 
 def test_what_people_meant_is_left_alone() -> None:
-    """Blanks inside a line belong to the text: mending never changes what was signed."""
+    """Blanks inside a line stay: repair never changes signed text."""
     spaced = ORGANISATION.command(reason="two  blanks, and one before the quote ")
 
     assert repair(spaced + ANA) == spaced + ANA
@@ -234,7 +234,7 @@ def test_what_people_meant_is_left_alone() -> None:
 @property_test
 @given(st.dictionaries(free_text, free_text, max_size=4))
 def test_a_canonical_text_needs_no_mending(document: dict[str, str]) -> None:
-    """Every canonical text goes through unchanged."""
+    """Repair leaves every canonical text unchanged."""
     raw = render(dict(document)) + ANA
 
     assert repair(raw) == raw
@@ -243,15 +243,15 @@ def test_a_canonical_text_needs_no_mending(document: dict[str, str]) -> None:
 @property_test
 @given(st.lists(st.sampled_from([b" ", b"\t", b"\r", b"\n", b"{", b"ab", b"\xc3"])).map(b"".join))
 def test_mending_twice_is_mending_once(raw: bytes) -> None:
-    """Any bytes are mended to something that needs no more."""
+    """Repairing any bytes twice gives the same as once."""
     assert repair(repair(raw)) == repair(raw)
 
 
-# Names of a text.
+# Digest and code.
 
 
 def test_a_text_has_a_digest_and_a_code() -> None:
-    """The code is the front of the digest, in sixteen letters that can be read aloud."""
+    """The code is the start of the digest, in sixteen letters that can be read aloud."""
     found = code(TEXT)
 
     assert digest(TEXT) == hashlib.sha256(TEXT).hexdigest()
@@ -262,7 +262,7 @@ def test_a_text_has_a_digest_and_a_code() -> None:
     assert code(b"") == "4oym-iquy-7qob-jgx3"
 
 
-# Whatever comes in.
+# Any input.
 
 
 @property_test
@@ -274,7 +274,7 @@ def test_a_text_has_a_digest_and_a_code() -> None:
     )
 )
 def test_any_bytes_are_a_signed_file_or_malformed(pieces: list[bytes]) -> None:
-    """A file is read and written again the same, or refused; nothing else comes out of it."""
+    """Any bytes are parsed and render to the same bytes, or raise Malformed."""
     raw = b"".join(pieces)
     with contextlib.suppress(Malformed):
         file = parse_signed_file(raw)

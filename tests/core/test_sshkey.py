@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Public keys by our profile: what is a key, what is none, and what a trust can be sure of."""
+"""Public keys: the strict profile, and what it guarantees for a trust."""
 
 import base64
 import contextlib
@@ -38,8 +38,8 @@ ED25519 = KEYS["ed25519"]
 each_key = pytest.mark.parametrize("key", KEYS.values(), ids=KEYS.keys())
 P = 2**255 - 19
 
-# The eight points of small order (y, and the sign of x), and their longer spellings: what
-# libsodium's ge25519_has_small_order lists.
+# The eight points of small order (y, and the sign of x) and their non-canonical encodings, as in
+# libsodium's ge25519_has_small_order.
 Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
 SMALL_ORDER = [
     (y | sign << 255).to_bytes(32, "little")
@@ -49,17 +49,17 @@ SMALL_ORDER = [
 
 
 def ed25519_blob(raw: bytes) -> bytes:
-    """Return a key blob around any 32 bytes."""
+    """Return an Ed25519 key blob with these bytes as its point."""
     return text(b"ssh-ed25519") + text(raw)
 
 
 def p256_blob(point: bytes, *, curve: bytes = b"nistp256") -> bytes:
-    """Return a key blob around any point."""
+    """Return an ECDSA key blob with this point."""
     return text(b"ecdsa-sha2-nistp256") + text(curve) + text(point)
 
 
 def refusal(blob: bytes) -> Malformed:
-    """Return why a blob is no key."""
+    """Return the error for a key blob."""
     with pytest.raises(Malformed) as caught:
         parse_key_blob(blob)
     return caught.value
@@ -72,7 +72,7 @@ def raw_point(key: SigningKey) -> bytes:
 
 @each_key
 def test_a_key_is_read_as_it_was_written(key: SigningKey) -> None:
-    """The line of a key gives the key, and the key gives the line."""
+    """Parsing a key's line returns the key, and its `line` is the same text."""
     read = parse_public_key(key.line)
 
     assert (read.kind, read.blob, read.line) == (key.kind, key.blob, key.line)
@@ -83,14 +83,14 @@ def test_a_key_is_read_as_it_was_written(key: SigningKey) -> None:
 
 @each_key
 def test_only_the_key_says_which_algorithms_it_signs_with(key: SigningKey) -> None:
-    """A key has the algorithms of its type: RSA the two with SHA-2, all others one."""
+    """A key allows the algorithms of its type: two with SHA-2 for RSA, one for the others."""
     expected = {"rsa-sha2-256", "rsa-sha2-512"} if key.kind == "ssh-rsa" else {key.kind}
 
     assert parse_key_blob(key.blob).algorithms == expected
 
 
 def test_a_key_in_a_security_key_is_the_same_material() -> None:
-    """One raw key under two types or two applications is one key for a trust."""
+    """One raw key under two types or applications has one `material`."""
     plain = parse_key_blob(ssh_keys.ed25519("ana").blob)
     for application in ("ssh:", "ssh:elsewhere"):
         wrapped = parse_key_blob(ssh_keys.security_key("ana", application=application).blob)
@@ -104,18 +104,18 @@ def test_a_key_in_a_security_key_is_the_same_material() -> None:
 
 
 def test_a_key_shows_no_more_than_what_it_is() -> None:
-    """A key in a message is its type and its blob, without the library's object."""
+    """The `repr` of a key has its type and blob, but not the library's object."""
     assert "object at" not in repr(parse_key_blob(ED25519.blob))
 
 
-# What the profile refuses, one rule each.
+# The rules of the profile, one test each.
 
 
 @pytest.mark.parametrize(
     "kind", ["ssh-dss", "ssh-ed448", "x-unknown", "ssh-mldsa44-ed25519@openssh.com", ""]
 )
 def test_another_type_is_refused_by_its_name(kind: str) -> None:
-    """A key of a type that we do not know is told apart from a damaged one."""
+    """An unsupported key type has another code than a damaged key."""
     error = refusal(text(kind.encode()) + text(b"something"))
 
     assert error.stable_code == "unsupported-key"
@@ -133,7 +133,7 @@ def test_another_type_is_refused_by_its_name(kind: str) -> None:
     ],
 )
 def test_a_certificate_is_refused_with_what_to_do(kind: str) -> None:
-    """A certificate has an authority of its own, which is not ours; the plain key is asked for."""
+    """A certificate is refused, and the hint asks for the plain key."""
     error = refusal(text(kind.encode()) + text(b"nonce"))
 
     assert error.stable_code == "certificate"
@@ -143,12 +143,12 @@ def test_a_certificate_is_refused_with_what_to_do(kind: str) -> None:
 
 @pytest.mark.parametrize("raw", SMALL_ORDER, ids=bytes.hex)
 def test_an_ed25519_key_of_small_order_is_refused(raw: bytes) -> None:
-    """Anybody can sign for these fourteen spellings of eight points."""
+    """An attacker can sign for these fourteen encodings of eight points."""
     assert "prime order" in refusal(ed25519_blob(raw)).message
 
 
 def test_a_twin_of_an_ed25519_key_is_refused() -> None:
-    """A key plus the point of order two has the same private key and would be a second key."""
+    """A key plus the point of order two would be a second key with the same private key."""
     raw = raw_point(ED25519)
     y = int.from_bytes(raw, "little") % 2**255
     sign = raw[31] >> 7
@@ -160,7 +160,7 @@ def test_a_twin_of_an_ed25519_key_is_refused() -> None:
 
 
 def test_an_ed25519_key_off_the_curve_is_refused() -> None:
-    """Half of all y have no x."""
+    """A y without an x is refused; half of all values of y have none."""
     off = next(y for y in range(2, 9) if not is_sound_point(y.to_bytes(32, "little")))
 
     refusal(ed25519_blob(off.to_bytes(32, "little")))
@@ -168,13 +168,13 @@ def test_an_ed25519_key_off_the_curve_is_refused() -> None:
 
 @pytest.mark.parametrize("length", [0, 31, 33, 64])
 def test_an_ed25519_key_has_32_bytes(length: int) -> None:
-    """A shorter or longer key is refused before anything is computed with it."""
+    """A key of another length is refused before any arithmetic."""
     assert "32 bytes" in refusal(ed25519_blob(bytes(length))).message
     assert not is_sound_point(bytes(length))
 
 
 def test_ed25519_points_are_sound_where_a_key_pair_made_them() -> None:
-    """Every public key of RFC 8032 generation is sound, whichever sign its x has."""
+    """Every generated public key (RFC 8032) is sound, with either sign of x."""
     points = [raw_point(ssh_keys.ed25519(f"person {nth}")) for nth in range(40)]
 
     assert all(is_sound_point(point) for point in points)
@@ -182,18 +182,18 @@ def test_ed25519_points_are_sound_where_a_key_pair_made_them() -> None:
 
 
 def test_only_an_uncompressed_point_on_the_curve_is_a_key() -> None:
-    """One point has one spelling; a point off its curve gives the private keys of others away."""
+    """Other encodings of a point and points off the curve (invalid-curve attack) are refused."""
     point = raw_point(KEYS["p256"])
     compressed = bytes([2 + point[64] % 2]) + point[1:33]
     hybrid = bytes([6 + point[64] % 2]) + point[1:]
     for other in (compressed, hybrid, b"\0", b""):
         assert "uncompressed" in refusal(p256_blob(other)).message
     for other in (point[:-1] + bytes([point[-1] ^ 1]), point[:-1], point + b"\0", b"\x04"):
-        assert "a point of nistp256" in refusal(p256_blob(other)).message
+        assert "a point on nistp256" in refusal(p256_blob(other)).message
 
 
 def test_the_curve_is_the_one_of_the_type() -> None:
-    """A type says its curve, and the curve's name must say the same."""
+    """The curve's name in the blob must be the one of the key type."""
     error = refusal(p256_blob(raw_point(KEYS["p256"]), curve=b"nistp384"))
 
     assert "the curve nistp256" in error.message
@@ -201,7 +201,7 @@ def test_the_curve_is_the_one_of_the_type() -> None:
 
 @pytest.mark.parametrize("bits", [1024, 2048])
 def test_a_short_rsa_key_is_refused(bits: int) -> None:
-    """RSA begins at 3072 bits, which ssh-keygen does not ask for."""
+    """RSA below 3072 bits is refused; ssh-keygen would accept it."""
     error = refusal(sshsig_parts.rsa_key(bits).blob)
 
     assert str(bounds.MIN_RSA_BITS) in error.message
@@ -209,7 +209,7 @@ def test_a_short_rsa_key_is_refused(bits: int) -> None:
 
 
 def test_an_rsa_key_has_sound_numbers() -> None:
-    """Too long, a small, even or huge exponent, an even modulus: none of them is a key."""
+    """A too long key, a small, even or huge exponent and an even modulus are refused."""
     modulus = (1 << 3071) + 1
 
     assert parse_key_blob(rsa_blob(65_537, modulus)).kind == "ssh-rsa"
@@ -220,7 +220,7 @@ def test_an_rsa_key_has_sound_numbers() -> None:
 
 
 def test_integers_are_minimal_and_not_negative() -> None:
-    """One number has one spelling, so one key has one blob."""
+    """Integers have one encoding, so that one key has one blob."""
     modulus = ((1 << 3071) + 1).to_bytes(384, "big")
     exponent = text(b"\1\0\1")
     good = text(b"ssh-rsa") + exponent + text(b"\0" + modulus)
@@ -233,7 +233,7 @@ def test_integers_are_minimal_and_not_negative() -> None:
 
 @pytest.mark.parametrize("application", ["", "https://example.org", "SSH:", "ssh", "xssh:"])
 def test_a_security_key_is_one_for_ssh(application: str) -> None:
-    """A key of another application signs what a web page asks for."""
+    """A FIDO application without ssh: is refused: such a key signs for web pages."""
     for key in (
         ssh_keys.security_key("ana", application=application),
         sshsig_parts.ecdsa_security_key("ana", application=application),
@@ -242,7 +242,7 @@ def test_a_security_key_is_one_for_ssh(application: str) -> None:
 
 
 def test_an_application_is_short_and_printable() -> None:
-    """What is shown to people has no control characters and an end."""
+    """An application is printable and has a bounded length."""
     longest = "ssh:" + "a" * (bounds.MAX_SSH_APPLICATION_CHARS - 4)
     key = parse_key_blob(ssh_keys.security_key("ana", application=longest).blob)
     assert key.application == longest
@@ -253,7 +253,7 @@ def test_an_application_is_short_and_printable() -> None:
 
 @each_key
 def test_nothing_may_follow_a_key_and_nothing_may_miss(key: SigningKey) -> None:
-    """A blob is one key to its last byte."""
+    """Missing and surplus bytes are refused."""
     for extra in (b"\0", text(b""), text(b"ssh:")):
         assert "the end" in refusal(key.blob + extra).message
     for length in range(0, len(key.blob), 5):
@@ -261,7 +261,7 @@ def test_nothing_may_follow_a_key_and_nothing_may_miss(key: SigningKey) -> None:
 
 
 def test_a_key_has_a_size() -> None:
-    """A line or a blob beyond the limit is not even looked at."""
+    """A line or a blob beyond its bound is refused before it is parsed."""
     refusal(text(b"ssh-rsa") + bytes(bounds.MAX_PUBLIC_KEY_BYTES))
     with pytest.raises(Malformed, match="at most 4096 characters"):
         parse_public_key("ssh-ed25519 " + "A" * bounds.MAX_PUBLIC_KEY_BYTES)
@@ -271,7 +271,7 @@ def test_a_key_has_a_size() -> None:
 
 
 def test_a_line_has_one_spelling() -> None:
-    """Type, one space, canonical base64: nothing else, so that a trust's bytes are its meaning."""
+    """A line is exactly a type, one space and canonical base64."""
     kind, encoded = ED25519.line.split(" ")
     others = {
         "": "type and base64",
@@ -296,13 +296,13 @@ def test_a_line_has_one_spelling() -> None:
 
 @pytest.mark.parametrize("loose", ["AAB=", "AA=A", "AAA", "A A=", "AA==AA==", "_-8=", "AAA=\n"])
 def test_base64_has_one_spelling(loose: str) -> None:
-    """Unused bits, inner padding, another alphabet and white space are refused."""
+    """Unused bits, inner padding, another alphabet and whitespace are refused."""
     with pytest.raises(Malformed):
         decode_base64(loose)
 
 
 def test_a_file_may_have_a_comment() -> None:
-    """A `.pub` file gives its key and its comment, as `init` takes them from people."""
+    """A `.pub` file gives its key and its comment, for `init`."""
     for content, comment in (
         (f"{ED25519.line} ana@bastion  laptop\n", "ana@bastion  laptop"),
         (f"\n  {ED25519.line}\r\n", ""),
@@ -312,7 +312,7 @@ def test_a_file_may_have_a_comment() -> None:
 
 
 def test_a_file_is_one_public_key() -> None:
-    """No key, two keys and a private key are refused; the private one by name."""
+    """No key, two keys and a private key are refused; the last with its own message."""
     for content in ("", "\n", f"{ED25519.line}\n{KEYS['p256'].line}\n"):
         with pytest.raises(Malformed, match="one public key"):
             parse_public_key_file(content)
@@ -321,11 +321,11 @@ def test_a_file_is_one_public_key() -> None:
     assert caught.value.hint == "give the .pub file"
 
 
-# The arithmetic.
+# Verification.
 
 
 def test_a_key_holds_only_its_own_signatures() -> None:
-    """The key's own signature holds; of another key, message or algorithm it does not."""
+    """A signature verifies only with its own key, message and algorithm."""
     for one in KEYS.values():
         key = parse_key_blob(one.blob)
         if key.is_sk:
@@ -341,7 +341,7 @@ def test_a_key_holds_only_its_own_signatures() -> None:
 
 
 def test_an_rsa_signature_may_lack_its_leading_zeros() -> None:
-    """Some agents leave them out; the number is the same, and a longer one is never right."""
+    """An RSA signature without leading zeros verifies; a longer one does not."""
     one = sshsig_parts.rsa_key(3072)
     key = parse_key_blob(one.blob)
 
@@ -357,13 +357,13 @@ def test_an_rsa_signature_may_lack_its_leading_zeros() -> None:
         key.verify("rsa-sha2-256", raw(nth), b"%d" % nth)
 
 
-# Whatever comes in.
+# Any input.
 
 
 @property_test
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_key_or_malformed(raw: bytes) -> None:
-    """A blob is read or refused; nothing else comes out of it."""
+    """Parsing any blob returns a key with that blob or raises Malformed."""
     with contextlib.suppress(Malformed):
         assert parse_key_blob(raw).blob == raw
 
@@ -371,7 +371,7 @@ def test_any_bytes_are_a_key_or_malformed(raw: bytes) -> None:
 @property_test
 @given(st.sampled_from(sorted(KEYS)), st.data())
 def test_a_damaged_key_is_another_key_or_malformed(name: str, data: st.DataObject) -> None:
-    """One byte changed, cut out or put in: the result is that very blob, or refused."""
+    """A blob with one byte changed, removed or added is another key or refused."""
     blob = KEYS[name].blob
     place = data.draw(st.integers(0, len(blob) - 1))
     piece = data.draw(st.binary(max_size=2))
@@ -385,14 +385,14 @@ def test_a_damaged_key_is_another_key_or_malformed(name: str, data: st.DataObjec
 @example("ssh-ed25519 \ud800")
 @example(f"ssh-ed25519 {base64.b64encode(b'x' * 51).decode()}")
 def test_any_text_is_a_key_or_malformed(line: str) -> None:
-    """A line and a file are read or refused; nothing else comes out of them."""
+    """Parsing any line or file returns a key or raises Malformed."""
     for parse in (parse_public_key, parse_public_key_file):
         with contextlib.suppress(Malformed):
             parse(line)
 
 
 def test_a_key_cannot_be_changed() -> None:
-    """A key that was found sound stays what it was."""
+    """A key is immutable."""
     key: SshKey = parse_key_blob(ED25519.blob)
     with pytest.raises(dataclasses.FrozenInstanceError):
         key.blob = b""  # type: ignore[misc]

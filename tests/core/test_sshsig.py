@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SSH signatures by our profile: one wrong part at a time, each with its own code."""
+"""SSH signatures under the strict profile: each wrong part is refused with its own code."""
 
 import base64
 import contextlib
@@ -57,10 +57,10 @@ each_key = pytest.mark.parametrize("name", KEYS)
 
 
 class MakesSecurityKey(Protocol):
-    """How both kinds of security keys are made."""
+    """A function that makes one of the two kinds of security keys."""
 
     def __call__(self, seed: str, *, flags: int = 1, application: str = "ssh:") -> SigningKey:
-        """Return the key of a seed."""
+        """Return the key for a seed."""
 
 
 each_security_key = pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def verify(
     namespace: str = NAMESPACE,
     verify_required: bool = False,
 ) -> None:
-    """Verify an armored signature as somebody does who trusts `key`."""
+    """Verify an armored signature with `key` as the trusted key."""
     verify_signature(
         parse_armor(armor),
         parse_key_blob(key.blob),
@@ -87,7 +87,7 @@ def verify(
 
 
 def refusal(armor: bytes, key: SigningKey = ED25519, *, verify_required: bool = False) -> str:
-    """Return the code with which a well-formed signature is refused."""
+    """Return the code of the error for a well-formed signature."""
     signature = parse_armor(armor)
     with pytest.raises(BadSignature) as caught:
         verify_signature(
@@ -102,25 +102,25 @@ def refusal(armor: bytes, key: SigningKey = ED25519, *, verify_required: bool = 
 
 
 def malformed(armor: bytes) -> Malformed:
-    """Return why an armor is no signature."""
+    """Return the error for an armor that is not a signature."""
     with pytest.raises(Malformed) as caught:
         parse_armor(armor)
     return caught.value
 
 
-# What is accepted.
+# Accepted signatures.
 
 
 @each_key
 @pytest.mark.parametrize("hash_name", ["sha256", "sha512"])
 def test_a_signature_of_every_type_holds(name: str, hash_name: str) -> None:
-    """Every type of key signs, with either hash of the message."""
+    """A signature of every key type verifies, with either hash."""
     verify(parts(KEYS[name], MESSAGE, namespace=NAMESPACE, hash_name=hash_name).armor, KEYS[name])
 
 
 @each_key
 def test_a_signature_tells_what_it_claims(name: str) -> None:
-    """What a signature says of itself is there to be shown; only a security key says flags."""
+    """A parsed signature has its claims; only a security key's has flags."""
     signature = parse_armor(GOOD[name].armor)
 
     assert signature.key_blob == KEYS[name].blob
@@ -132,7 +132,7 @@ def test_a_signature_tells_what_it_claims(name: str) -> None:
 
 @each_key
 def test_the_armor_is_the_one_that_ssh_keygen_writes(name: str) -> None:
-    """The blob in it, armored again in lines of 70, gives the armor back."""
+    """Armoring the blob again in lines of 70 gives the same armor."""
     armor = GOOD[name].armor
 
     assert armored(parse_armor(armor).blob) == armor
@@ -141,7 +141,7 @@ def test_the_armor_is_the_one_that_ssh_keygen_writes(name: str) -> None:
 
 @pytest.mark.parametrize("columns", [1, 64, 76, 4_000])
 def test_another_width_is_the_same_signature(columns: int) -> None:
-    """PROTOCOL.sshsig leaves the width open; the blob is what signatures are compared by."""
+    """The line width of the armor is free (PROTOCOL.sshsig); the blob is the same."""
     coded = base64.b64encode(GOOD["ed25519"].blob)
     lines = [coded[place : place + columns] for place in range(0, len(coded), columns)]
     begin, *_, end, last = GOOD["ed25519"].armor.split(b"\n")
@@ -152,7 +152,7 @@ def test_another_width_is_the_same_signature(columns: int) -> None:
 
 
 def test_what_is_signed_is_framed_and_labelled() -> None:
-    """The signed bytes are those of PROTOCOL.sshsig: magic, namespace, nothing, hash, digest."""
+    """The signed bytes follow PROTOCOL.sshsig: magic, namespace, reserved, hash, digest."""
     signed = signed_bytes("ns", "sha256", b"")
     digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -165,22 +165,22 @@ def test_what_is_signed_is_framed_and_labelled() -> None:
 
 @pytest.mark.parametrize("version", [0, 2, 0x01000000])
 def test_another_version_is_refused(version: int) -> None:
-    """ssh-keygen takes version 0; we take 1."""
+    """Only version 1 is accepted; ssh-keygen accepts 0 too."""
     assert "version 1" in malformed(GOOD["ed25519"].but(version=version).armor).message
 
 
 def test_the_reserved_field_is_empty() -> None:
-    """ssh-keygen ignores it, so the same approval would have many spellings."""
+    """A filled reserved field is refused; ssh-keygen ignores it."""
     assert "reserved" in malformed(GOOD["ed25519"].but(reserved=b"\0").armor).message
 
 
 def test_another_magic_is_refused() -> None:
-    """A blob of something else is not looked into."""
+    """A blob with another magic is refused."""
     assert "magic" in malformed(GOOD["ed25519"].but(magic=b"SSHSIH").armor).message
 
 
 def test_a_namespace_is_there_and_printable() -> None:
-    """A namespace is a C string to ssh-keygen; here it is printable text."""
+    """An empty or unprintable namespace is refused; ssh-keygen reads it as a C string."""
     assert "a namespace" in malformed(GOOD["ed25519"].but(namespace=b"").armor).message
     for namespace in (b"a\0b", b"a\n", b"\xc3\xa9", b"\xff"):
         assert "printable" in malformed(GOOD["ed25519"].but(namespace=namespace).armor).message
@@ -188,13 +188,13 @@ def test_a_namespace_is_there_and_printable() -> None:
 
 @pytest.mark.parametrize("tail", [b"\0", b"\0\0\0\0", b"SSHSIG"])
 def test_nothing_follows_the_last_field(tail: bytes) -> None:
-    """A blob is one signature to its last byte."""
+    """Surplus bytes after the signature are refused."""
     assert "the end" in malformed(GOOD["ed25519"].but(tail=tail).armor).message
 
 
 @each_key
 def test_nothing_follows_inside_the_signature(name: str) -> None:
-    """Also the inner part ends where its type says."""
+    """Surplus bytes in the inner signature are refused."""
     good = GOOD[name]
 
     assert "the end" in malformed(good.but(inner=good.inner + b"\0").armor).message
@@ -202,7 +202,7 @@ def test_nothing_follows_inside_the_signature(name: str) -> None:
 
 @each_key
 def test_a_signature_cut_short_is_refused(name: str) -> None:
-    """Wherever it ends too early, it is malformed."""
+    """A signature cut at any byte is malformed."""
     blob = GOOD[name].blob
     for length in range(0, len(blob), 7):
         malformed(armored(blob[:length]))
@@ -211,7 +211,7 @@ def test_a_signature_cut_short_is_refused(name: str) -> None:
 
 
 def test_another_namespace_does_not_count() -> None:
-    """A signature for a file, for git or for a trust is none for a command."""
+    """A signature for a file, git or a trust does not count for a command."""
     for namespace in ("file", "git", "breakglass-trust-v1", NAMESPACE.upper(), NAMESPACE + "x"):
         armor = parts(ED25519, MESSAGE, namespace=namespace).armor
         assert refusal(armor) == "signature-namespace"
@@ -219,7 +219,7 @@ def test_another_namespace_does_not_count() -> None:
 
 
 def test_a_namespace_is_signed() -> None:
-    """Putting the wanted namespace into a signature for another one breaks it."""
+    """Changing the namespace in a signature breaks it."""
     stolen = parts(ED25519, MESSAGE, namespace="git").but(namespace=NAMESPACE.encode())
 
     assert refusal(stolen.armor) == "signature-invalid"
@@ -227,17 +227,17 @@ def test_a_namespace_is_signed() -> None:
 
 @pytest.mark.parametrize("hash_name", [b"sha1", b"md5", b"sha384", b"SHA512", b"sha512 ", b""])
 def test_another_hash_is_refused(hash_name: bytes) -> None:
-    """Two hashes by their exact names; what else `hashlib` knows does not matter."""
+    """Only sha256 and sha512 are accepted, whatever else `hashlib` offers."""
     assert refusal(GOOD["ed25519"].but(hash_name=hash_name).armor) == "signature-hash"
 
 
 def test_a_hash_is_signed() -> None:
-    """Naming the other hash breaks a signature."""
+    """Changing the hash name in a signature breaks it."""
     assert refusal(GOOD["ed25519"].but(hash_name=b"sha256").armor) == "signature-invalid"
 
 
 def test_the_key_is_the_trusted_one() -> None:
-    """The signature's own key is only compared: a good signature of another key is none."""
+    """A valid signature of another key does not count."""
     stranger = ssh_keys.ed25519("mallory")
     armor = parts(stranger, MESSAGE, namespace=NAMESPACE).armor
 
@@ -246,7 +246,7 @@ def test_the_key_is_the_trusted_one() -> None:
 
 
 def test_a_key_put_into_a_strangers_signature_does_not_help() -> None:
-    """Claiming the trusted key does not make a signature one of it."""
+    """Another key's signature with the trusted key put into it does not verify."""
     stranger = parts(ssh_keys.ed25519("mallory"), MESSAGE, namespace=NAMESPACE)
 
     assert refusal(stranger.but(key_blob=ED25519.blob).armor) == "signature-invalid"
@@ -254,7 +254,7 @@ def test_a_key_put_into_a_strangers_signature_does_not_help() -> None:
 
 @pytest.mark.parametrize("name", [name for name in KEYS if not name.startswith("rsa")])
 def test_the_algorithm_is_the_keys(name: str) -> None:
-    """Whatever algorithm a signature names, the trusted key's type decides."""
+    """An algorithm that the trusted key's type does not allow is refused."""
     for other, good in GOOD.items():
         if other != name:
             claimed = good.but(key_blob=KEYS[name].blob)
@@ -262,14 +262,14 @@ def test_the_algorithm_is_the_keys(name: str) -> None:
 
 
 def test_rsa_with_sha1_is_refused() -> None:
-    """SHA-1 is not collision resistant; the signature is well formed and does not count."""
+    """An RSA signature with SHA-1 is well formed but does not count."""
     key = sshsig_parts.rsa_key(3072, "ssh-rsa")
 
     assert refusal(parts(key, MESSAGE, namespace=NAMESPACE).armor, key) == "signature-algorithm"
 
 
 def test_a_plain_signature_is_none_of_a_security_key() -> None:
-    """The same private key outside the device: no touch, no flags, no approval."""
+    """A plain signature by a security key's private key does not count: it has no flags."""
     device = ssh_keys.security_key("ana")
     plain = parts(ssh_keys.ed25519("ana"), MESSAGE, namespace=NAMESPACE)
 
@@ -281,7 +281,7 @@ def test_a_plain_signature_is_none_of_a_security_key() -> None:
     ["ssh-ed25519-cert-v01@openssh.com", "sk-ssh-ed25519-cert-v01@openssh.com"],
 )
 def test_a_certificate_in_a_signature_is_refused_in_clear_words(kind: str) -> None:
-    """Who signs with `-cert.pub` is told to use the plain key file."""
+    """The hint for a certificate says to use the plain key file."""
     error = malformed(GOOD["ed25519"].but(key_blob=text(kind.encode()) + text(b"nonce")).armor)
 
     assert error.stable_code == "certificate"
@@ -291,7 +291,7 @@ def test_a_certificate_in_a_signature_is_refused_in_clear_words(kind: str) -> No
 
 @pytest.mark.parametrize("kind", [b"ssh-dss", b"ssh-mldsa44-ed25519@openssh.com", b""])
 def test_an_unknown_type_is_refused_by_its_name(kind: bytes) -> None:
-    """A key type that we do not have is named, in the key and in the algorithm."""
+    """An unknown type is named in the message, in the key and in the algorithm."""
     for claimed in (
         GOOD["ed25519"].but(key_blob=text(kind) + text(b"something")),
         GOOD["ed25519"].but(inner=text(kind) + text(b"something")),
@@ -302,7 +302,7 @@ def test_an_unknown_type_is_refused_by_its_name(kind: bytes) -> None:
 
 
 def test_a_webauthn_signature_is_refused() -> None:
-    """A browser's signature is over a web page's words; it is off."""
+    """A WebAuthn signature is refused: a browser signs what a web page asks for."""
     kind = b"webauthn-sk-ecdsa-sha2-nistp256@openssh.com"
     inner = (
         text(kind) + text(b"") + b"\1" + number(7) + text(b"https://x") + text(b"{}") + text(b"")
@@ -313,7 +313,7 @@ def test_a_webauthn_signature_is_refused() -> None:
 
 
 def test_a_damaged_key_in_a_signature_is_malformed() -> None:
-    """A key without a type is no key."""
+    """A signature whose key has no type is malformed."""
     for blob in (b"", b"\0\0\0\x0bssh", text(b"ssh-\xff")):
         malformed(GOOD["ed25519"].but(key_blob=blob).armor)
 
@@ -325,7 +325,7 @@ def test_a_damaged_key_in_a_signature_is_malformed() -> None:
 def test_a_security_key_that_nobody_touched_is_refused(
     make: MakesSecurityKey,
 ) -> None:
-    """ssh-keygen takes a signature with the presence flag clear; nobody was there to approve."""
+    """A signature without the presence flag is refused; ssh-keygen accepts it."""
     for flags in (0, VERIFIED, 0xFE):
         key = make("ana", flags=flags)
         armor = parts(key, MESSAGE, namespace=NAMESPACE).armor
@@ -334,7 +334,7 @@ def test_a_security_key_that_nobody_touched_is_refused(
 
 @each_security_key
 def test_a_pin_is_asked_for_where_the_trust_says_so(make: MakesSecurityKey) -> None:
-    """With `verify_required` a touch alone is too little; without, more flags do no harm."""
+    """With `verify_required` a touch is not enough; without it more flags are allowed."""
     touched, verified = make("ana", flags=TOUCHED), make("ana", flags=TOUCHED | VERIFIED)
     armors = [parts(key, MESSAGE, namespace=NAMESPACE).armor for key in (touched, verified)]
 
@@ -346,7 +346,7 @@ def test_a_pin_is_asked_for_where_the_trust_says_so(make: MakesSecurityKey) -> N
 
 @each_security_key
 def test_flags_and_counter_are_signed(make: MakesSecurityKey) -> None:
-    """Setting a flag or another counter in a signature breaks it, before any flag is judged."""
+    """Changing the flags or the counter breaks the signature before flags are checked."""
     for flags in (0, TOUCHED):
         good = parts(make("ana", flags=flags), MESSAGE, namespace=NAMESPACE)
         head = good.inner[:-5]
@@ -356,7 +356,7 @@ def test_flags_and_counter_are_signed(make: MakesSecurityKey) -> None:
 
 @each_security_key
 def test_the_application_is_signed(make: MakesSecurityKey) -> None:
-    """The same device key under another application is another key, and signs other bytes."""
+    """The same device key under another application signs other bytes."""
     elsewhere = make("ana", application="ssh:elsewhere")
     good = parts(elsewhere, MESSAGE, namespace=NAMESPACE)
 
@@ -366,12 +366,12 @@ def test_the_application_is_signed(make: MakesSecurityKey) -> None:
 
 
 def test_a_pin_is_never_asked_of_a_plain_key() -> None:
-    """`verify_required` on a plain key cannot be met: refused, not ignored."""
+    """`verify_required` with a plain key is refused, not ignored."""
     assert refusal(GOOD["ed25519"].armor, verify_required=True) == "signature-verify-required"
 
 
 def test_a_security_keys_signature_without_flags_is_refused() -> None:
-    """A signature made by hand without what the device says is treated as untouched or broken."""
+    """A constructed signature without flags and counter is refused."""
     key = KEYS["sk-ed25519"]
     signature = parse_armor(GOOD["sk-ed25519"].armor)
     bare = dataclasses.replace(signature, flags=None, counter=None)
@@ -380,12 +380,12 @@ def test_a_security_keys_signature_without_flags_is_refused() -> None:
         verify_signature(bare, parse_key_blob(key.blob), MESSAGE, namespace=NAMESPACE)
 
 
-# The arithmetic.
+# Verification.
 
 
 @each_key
 def test_another_message_is_not_what_was_signed(name: str) -> None:
-    """One byte more, less or different, and the signature does not hold."""
+    """A message with one byte added, removed or changed does not verify."""
     for message in (b"", MESSAGE[:-1], MESSAGE + b"\n", MESSAGE.upper()):
         with pytest.raises(BadSignature) as caught:
             verify(GOOD[name].armor, KEYS[name], message=message)
@@ -394,7 +394,7 @@ def test_another_message_is_not_what_was_signed(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["p256", "sk-ecdsa"])
 def test_the_other_s_is_the_same_persons_signature(name: str) -> None:
-    """Anyone can turn (r, s) into (r, n - s): it holds, so people are counted, never signatures."""
+    """Anyone can change (r, s) into a valid (r, n - s), so people are counted, not signatures."""
     other = sshsig_parts.with_other_s(KEYS[name])
     armor = parts(other, MESSAGE, namespace=NAMESPACE).armor
 
@@ -404,7 +404,7 @@ def test_the_other_s_is_the_same_persons_signature(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["p256", "sk-ecdsa"])
 def test_ecdsa_numbers_have_one_spelling_and_a_range(name: str) -> None:
-    """Longer, negative, zero and too large numbers do not hold."""
+    """Non-minimal, negative, zero and too large numbers do not verify."""
     inner = GOOD[name].inner
     kind, rest = sshsig_parts.take_text(inner)
     numbers, said = sshsig_parts.take_text(rest)
@@ -430,7 +430,7 @@ def test_ecdsa_numbers_have_one_spelling_and_a_range(name: str) -> None:
 
 
 def test_ed25519_numbers_have_one_spelling() -> None:
-    """S + L verifies where a verifier is lax (RFC 8032, section 8.4); here it does not."""
+    """S + L does not verify, as a strict verifier requires (RFC 8032, section 8.4)."""
     order = 2**252 + 27742317777372353535851937790883648493
     raw = GOOD["ed25519"].inner[-64:]
     s = int.from_bytes(raw[32:], "little") + order
@@ -448,7 +448,7 @@ def lines_of(armor: bytes) -> list[bytes]:
 
 
 def test_an_armor_is_one_block_and_nothing_else() -> None:
-    """What ssh-keygen skips or ignores around and inside a block is refused."""
+    """Text around or inside a block, which ssh-keygen ignores, is refused."""
     good = GOOD["ed25519"].armor
     begin, first, *middle, last, end = lines_of(good)
     loose = {
@@ -509,27 +509,27 @@ def test_base64_has_one_spelling() -> None:
 
 
 def test_an_armor_has_a_size() -> None:
-    """An armor beyond the limit is not decoded."""
+    """An armor beyond its bound is not decoded."""
     error = malformed(armored(bytes(bounds.MAX_ARMOR_BYTES)))
 
     assert str(bounds.MAX_ARMOR_BYTES) in error.message
 
 
 def test_a_length_that_lies_costs_nothing() -> None:
-    """A field that claims four gigabytes is refused by what is there."""
+    """A field with a length of four gigabytes is refused without allocating them."""
     blob = GOOD["ed25519"].blob
     for place in range(10, len(blob) - 4):
         with contextlib.suppress(Malformed):
             parse_blob(blob[:place] + b"\xff\xff\xff\xff" + blob[place + 4 :])
 
 
-# Whatever comes in.
+# Any input.
 
 
 @property_test
 @given(st.binary(max_size=400))
 def test_any_bytes_are_a_signature_or_malformed(raw: bytes) -> None:
-    """A blob or an armor is read or refused; nothing else comes out of it."""
+    """Parsing any blob or armor returns a signature or raises Malformed."""
     for parse, given_bytes in ((parse_blob, raw), (parse_armor, raw), (parse_armor, armored(raw))):
         with contextlib.suppress(Malformed):
             assert isinstance(parse(given_bytes), SshSignature)
@@ -538,7 +538,7 @@ def test_any_bytes_are_a_signature_or_malformed(raw: bytes) -> None:
 @property_test
 @given(st.sampled_from(sorted(KEYS)), st.data())
 def test_a_damaged_signature_never_holds(name: str, data: st.DataObject) -> None:
-    """A stretch of the blob changed: malformed, or refused with a code of its own."""
+    """A blob with a changed part is malformed or refused."""
     blob = GOOD[name].blob
     start = data.draw(st.integers(0, len(blob) - 1))
     damaged = blob[:start] + data.draw(st.binary(max_size=6)) + blob[start + 1 :]

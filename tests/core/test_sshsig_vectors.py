@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vectors of keys and signatures: what another verifier of ours would be held to."""
+"""Test vectors of keys and signatures, which other implementations must pass too."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ FILES = sorted(FOLDER.glob("*.txt"))
 
 
 def verdict(header: dict[str, str], raw: bytes) -> str:
-    """Return what we say of a vector, as its `expect` says it."""
+    """Return our result for a vector, in the form of its `expect`."""
     try:
         if header["vector"] == "key":
             assert parse_public_key(raw.decode()).line.encode() == raw
@@ -36,14 +36,14 @@ def verdict(header: dict[str, str], raw: bytes) -> str:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_vector_is_accepted_or_refused_as_expected(file: Path) -> None:
-    """What is good is accepted, and what is not has its own code."""
+    """Good vectors are accepted, and bad ones are refused with the expected code."""
     header, raw = parse_vector(file.read_bytes())
 
     assert verdict(header, raw) == header["expect"]
 
 
 def test_the_vectors_are_those_that_the_script_builds(tmp_path: Path) -> None:
-    """The committed files are byte for byte what their script makes today."""
+    """The committed files are byte for byte the script's output."""
     build(tmp_path)
     built = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     committed = [file for file in FILES if not file.name.startswith(RECORDED)]
@@ -52,7 +52,7 @@ def test_the_vectors_are_those_that_the_script_builds(tmp_path: Path) -> None:
 
 
 def test_openssh_made_some_of_them() -> None:
-    """There are signatures that ssh-keygen itself made, of every type of key."""
+    """Some vectors are signatures that ssh-keygen made, one at least of every key type."""
     headers = [
         parse_vector(file.read_bytes())[0] for file in FILES if file.name.startswith(RECORDED)
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Patterns and targets: exactly the nodes that were named, and never all by accident (P8)."""
+"""Patterns and targets select exactly the named nodes, and never all by accident (P8)."""
 
 import re
 
@@ -17,7 +17,7 @@ from tests.support.properties import property_test
 def targets(
     clusters: str = "prod-a", nodes: str = "", pools: str = "", excepted: str = ""
 ) -> Targets:
-    """Return targets, each list given as words."""
+    """Return targets, with each list given as one text of words."""
     return Targets(
         clusters=tuple(clusters.split()),
         nodes=tuple(nodes.split()),
@@ -43,7 +43,7 @@ def targets(
     ],
 )
 def test_a_pattern_stands_for_a_name(pattern: str, name: str) -> None:
-    """Stars, question marks and ranges stand for what they say."""
+    """Stars, question marks and ranges match the names that they describe."""
     assert matches(parse_pattern(pattern), name)
 
 
@@ -69,7 +69,7 @@ def test_a_pattern_stands_for_a_name(pattern: str, name: str) -> None:
     ],
 )
 def test_a_pattern_stands_for_nothing_else(pattern: str, name: str) -> None:
-    """A name that is only similar is not meant."""
+    """A similar name does not match."""
     assert not matches(parse_pattern(pattern), name)
 
 
@@ -78,13 +78,13 @@ def test_a_pattern_stands_for_nothing_else(pattern: str, name: str) -> None:
     ["", "**", "A", "a b", "web-[1-20]", "web-[20-01]", "web-[1]", "[a-z]", "a{1,2}", "a/b", "a\n"],
 )
 def test_another_spelling_is_malformed(pattern: str) -> None:
-    """What is not a pattern is refused instead of being taken literally."""
+    """An invalid pattern is refused, not matched literally."""
     with pytest.raises(Malformed, match="expected"):
         parse_pattern(pattern)
 
 
 def test_a_pattern_is_bounded() -> None:
-    """Length and stars have limits, so the work of matching has one."""
+    """The length and the number of stars are bounded, which bounds the time of matching."""
     with pytest.raises(Malformed, match="stars"):
         parse_pattern("a*" * (bounds.MAX_PATTERN_STARS + 1))
     with pytest.raises(Malformed, match="characters"):
@@ -94,7 +94,7 @@ def test_a_pattern_is_bounded() -> None:
 @property_test
 @given(st.text(alphabet="ab*?[]019-.", max_size=24))
 def test_any_text_is_a_pattern_or_malformed(text: str) -> None:
-    """Parsing returns the text itself or raises Malformed, nothing else."""
+    """Parsing any text returns it unchanged or raises Malformed."""
     try:
         pattern = parse_pattern(text)
     except Malformed:
@@ -108,7 +108,7 @@ def test_any_text_is_a_pattern_or_malformed(text: str) -> None:
     st.text(alphabet="ab137", max_size=9),
 )
 def test_patterns_mean_what_regular_expressions_say(pieces: list[str], name: str) -> None:
-    """Matching agrees with Python's regular expressions on small patterns."""
+    """Matching agrees with an equivalent regular expression on small patterns."""
     pattern = re.sub(r"\*+", "*", "".join(pieces))
     if pattern.count("*") > bounds.MAX_PATTERN_STARS:
         return
@@ -119,13 +119,13 @@ def test_patterns_mean_what_regular_expressions_say(pieces: list[str], name: str
 @property_test
 @given(properties.pattern, properties.name)
 def test_matching_answers_for_every_name(pattern: str, name: str) -> None:
-    """Every pattern answers for every name; a literal name answers for itself only."""
+    """Matching never raises, and a literal name matches only itself."""
     assert matches(parse_pattern(pattern), name) in {True, False}
     assert matches(parse_pattern(name), name)
 
 
 def test_a_node_is_meant_by_name_or_by_pool() -> None:
-    """Its cluster must be named, and then its name or its pool."""
+    """A node is a target if its cluster is named, and its name or its pool."""
     meant = targets("prod-a prod-b", nodes="web-*", pools="gpu")
     assert meant.covers("prod-a", "web-1", "")
     assert meant.covers("prod-b", "train-1", "gpu")
@@ -134,7 +134,7 @@ def test_a_node_is_meant_by_name_or_by_pool() -> None:
 
 
 def test_an_exception_wins() -> None:
-    """An excepted node is not meant, whatever else names it."""
+    """An excepted node is no target, whatever else names it."""
     meant = targets(nodes="*", pools="gpu", excepted="web-[01-03]")
     assert meant.covers("prod-a", "web-04", "gpu")
     assert not meant.covers("prod-a", "web-02", "gpu")
@@ -145,12 +145,12 @@ def test_an_exception_wins() -> None:
     [{"clusters": "", "nodes": "*"}, {"nodes": "", "pools": ""}, {"nodes": "*", "excepted": "*"}],
 )
 def test_p8_an_empty_selector_never_means_all(empty: dict[str, str]) -> None:
-    """Targets that select nothing are malformed, not everything."""
+    """Targets that select nothing raise Malformed and never mean all."""
     with pytest.raises(Malformed) as refusal:
         targets(**empty)
     assert refusal.value.stable_code == "empty-target"
 
 
 def test_p8_a_node_without_a_pool_is_in_none() -> None:
-    """The empty pool of a node is not matched by any pool of a command."""
+    """A node without a pool matches no pool of a command."""
     assert not targets(pools="gpu").covers("prod-a", "web-1", "")

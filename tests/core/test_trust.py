@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trust: who may approve what, and which trusts are unsound although well written (P2)."""
+"""The trust: parsing it, finding keys and policies, and the rules of soundness (P2)."""
 
 import dataclasses
 import hashlib
@@ -20,26 +20,26 @@ from tests.support.properties import property_test
 
 @pytest.fixture(scope="module")
 def org() -> Organisation:
-    """Three people, two of whom stop things."""
+    """Return an organisation of three people with a quorum of two."""
     return Organisation("ana bo luc", quorum=2)
 
 
 def code_of(raw: bytes) -> str:
-    """Return the code with which a text is refused."""
+    """Return the code of the error for a text."""
     with pytest.raises(Malformed) as refusal:
         parse_trust(raw)
     return refusal.value.stable_code
 
 
 def founding_code(people: str = "ana bo luc", **world: Any) -> str:  # noqa: ANN401 - any argument
-    """Return the code with which an organisation cannot even be founded."""
+    """Return the code of the error for founding an organisation."""
     with pytest.raises(Malformed) as refusal:
         Organisation(people, **world)
     return refusal.value.stable_code
 
 
 def test_a_trust_is_read_back(org: Organisation) -> None:
-    """The text of a trust gives that trust, and its digest is the text's."""
+    """Parsing a trust's text returns the trust; its digest is that of the text."""
     trust = parse_trust(org.trust_text)
     assert render_trust(trust) == org.trust_text
     assert trust == org.trust
@@ -49,7 +49,7 @@ def test_a_trust_is_read_back(org: Organisation) -> None:
 @property_test
 @given(st.data())
 def test_p3_only_one_text_is_read_as_a_trust(data: st.DataObject) -> None:
-    """A changed text is malformed, or it is the one text of another trust."""
+    """A changed text is refused, or it is the canonical text of another trust."""
     raw = data.draw(properties.broken(Organisation("ana bo").trust_text))
     try:
         trust = parse_trust(raw)
@@ -65,14 +65,14 @@ def test_p3_only_one_text_is_read_as_a_trust(data: st.DataObject) -> None:
     st.sampled_from(["no", "yes"]),
 )
 def test_every_trust_is_read_back(people: list[str], max_nodes: int, requester_may: str) -> None:
-    """Rendering and parsing give back the same trust."""
+    """Parsing a rendered trust returns it."""
     rule = policy(max_nodes=max_nodes, requester_may_approve=requester_may == "yes")
     trust = Organisation(" ".join(people), policies=(rule,)).trust
     assert parse_trust(render_trust(trust)) == trust
 
 
 def test_a_key_leads_to_its_person(org: Organisation) -> None:
-    """Each of a person's keys is found by its exact blob, and nobody else's is."""
+    """`person_of` finds each trusted key by its exact blob, and no other key."""
     for key in org.keys["bo"]:
         found = org.trust.person_of(key.blob)
         assert found is not None
@@ -81,14 +81,14 @@ def test_a_key_leads_to_its_person(org: Organisation) -> None:
 
 
 def test_a_courier_is_known_by_its_public_key() -> None:
-    """The document gives the digest of each courier's key beside its name."""
+    """A courier has a name and the digest of its public key."""
     digest = "ab" * 32
     (courier,) = Organisation(couriers={"bastion-1": digest}).trust.couriers
     assert (courier.name, courier.spki_sha256) == ("bastion-1", digest)
 
 
 def test_the_first_policy_that_governs_decides() -> None:
-    """Policies are read in order; where none governs there is none."""
+    """The first policy that governs is returned, or None."""
     strict = policy("strict", clusters="prod-*", namespaces="kube-system", quorum={"people": 3})
     usual = policy("usual", verbs="stop", clusters="prod-*")
     trust = Organisation(policies=(strict, usual)).trust
@@ -105,14 +105,14 @@ def test_the_first_policy_that_governs_decides() -> None:
 
 
 def test_p2_one_key_is_never_two_people() -> None:
-    """A key listed for two people, or twice for one, makes the trust unsound."""
+    """A key that is listed for two people, or twice for one, is refused."""
     key = ssh_keys.ed25519("shared")
     assert founding_code(keys={"ana": (key,), "bo": (key,)}) == "trust-shared-key"
     assert founding_code(keys={"ana": (key, key)}) == "trust-shared-key"
 
 
 def test_p2_one_key_in_a_security_key_is_the_same_key() -> None:
-    """The raw key counts, whatever type or application is written around it."""
+    """The raw key is compared, whatever its type or application."""
     plain, wrapped = ssh_keys.ed25519("shared"), ssh_keys.security_key("shared")
     other = ssh_keys.security_key("shared", application="ssh:other")
     assert founding_code(keys={"ana": (plain,), "bo": (wrapped,)}) == "trust-shared-key"
@@ -121,40 +121,40 @@ def test_p2_one_key_in_a_security_key_is_the_same_key() -> None:
 
 @pytest.mark.parametrize("verb", ["stop", "evict", "extend", "release extend"])
 def test_p2_nobody_stops_pods_alone(verb: str) -> None:
-    """A policy that stops pods, or keeps them down for longer, asks for at least two approvals."""
+    """A policy that stops pods or extends holds needs at least two approvals."""
     alone = policy(verbs=verb, quorum={"people": 1})
     assert founding_code(policies=(alone,)) == "trust-small-quorum"
 
 
 def test_one_approval_may_release() -> None:
-    """What only lets pods run again may rest on one person."""
+    """A policy that only releases may need one approval."""
     release = policy(verbs="release", quorum={"people": 1})
     assert Organisation(policies=(release,)).trust.policies[0].quorum[0].approvals == 1
 
 
 def test_a_quorum_of_two_groups() -> None:
-    """One approval from each of two groups makes two."""
+    """One approval from each of two groups counts as two."""
     both = policy(quorum={"sre": 1, "owners": 1})
     org = Organisation(groups={"sre": "ana bo", "owners": "luc"}, policies=(both,))
     assert org.trust.members("sre") == ("ana", "bo")
 
 
 def test_p2_a_person_fills_one_place_in_a_quorum() -> None:
-    """Groups of one policy may not share a person."""
+    """The groups of one policy must not share a person."""
     both = policy(quorum={"sre": 1, "owners": 1})
     groups = {"sre": "ana bo", "owners": "bo luc"}
     assert founding_code(groups=groups, policies=(both,)) == "trust-overlapping-groups"
 
 
 def test_a_quorum_must_be_reachable() -> None:
-    """More approvals than people, or of a group without people, would lock everybody out."""
+    """A quorum with more approvals than people, or of an empty group, is refused."""
     assert founding_code("ana bo", quorum=3) == "trust-unreachable-quorum"
     nobody = policy(quorum={"sre": 2})
     assert founding_code(policies=(nobody,)) == "trust-unknown-group"
 
 
 def test_verification_is_only_asked_of_security_keys() -> None:
-    """A plain key that must verify its owner could never approve."""
+    """`verify_required` on a plain key is refused: the key could never approve."""
     key = ssh_keys.security_key("ana's token")
     assert founding_code(verify_required="ana") == "trust-verify-required"
     org = Organisation(keys={"ana": (key,)}, verify_required="ana")
@@ -162,7 +162,7 @@ def test_verification_is_only_asked_of_security_keys() -> None:
 
 
 def test_names_are_given_once() -> None:
-    """Policies and couriers are known by their names, couriers by their keys too."""
+    """Policies and couriers have unique names, and couriers unique keys."""
     twice = (policy("one"), policy("one"))
     assert founding_code(policies=twice) == "trust-duplicate-name"
     same = {"bastion-1": "ab" * 32, "bastion-2": "ab" * 32}
@@ -170,18 +170,18 @@ def test_names_are_given_once() -> None:
 
 
 def test_people_are_named_once(org: Organisation) -> None:
-    """Two people of one name could not be told apart."""
+    """Two people with the same name are refused."""
     assert code_of(edited(org.trust_text, "people.1.name", "ana")) == "trust-duplicate-name"
 
 
 def test_groups_are_bounded() -> None:
-    """More groups than the limit are refused."""
+    """Too many groups are refused."""
     many = {f"group-{place}": "ana" if place % 2 else "bo" for place in range(32)}
     assert founding_code(groups=many) == "malformed"
 
 
 def test_version_1_and_no_other_has_no_predecessor(org: Organisation) -> None:
-    """Only the first trust has zeros where the digest of the one before stands."""
+    """Only version 1 has zeros as `previous_sha256`."""
     assert code_of(edited(org.trust_text, "version", 2)) == "trust-first-version"
     digest = edited(org.trust_text, "previous_sha256", "ab" * 32)
     assert code_of(digest) == "trust-first-version"
@@ -224,17 +224,17 @@ def test_version_1_and_no_other_has_no_predecessor(org: Organisation) -> None:
     ],
 )
 def test_a_trust_that_is_none(org: Organisation, place: str, value: object, code: str) -> None:
-    """Each rule of the format refuses its own violation, with its own code."""
+    """A violation of each rule of the format is refused with that rule's code."""
     assert code_of(edited(org.trust_text, place, value)) == code
 
 
 def test_p3_another_order_of_keys_is_another_text(org: Organisation) -> None:
-    """The same fields in another order are refused."""
+    """A trust with its keys in another order is refused."""
     document = canonical.parse_object(org.trust_text, max_bytes=bounds.MAX_TRUST_BYTES)
     assert code_of(canonical.render(dict(reversed(document.items())))) == "not-canonical"
 
 
 def test_making_a_trust_proves_it_sound(org: Organisation) -> None:
-    """A trust made inside the program obeys the same rules."""
+    """The constructor of Trust checks the same rules."""
     with pytest.raises(Malformed, match="people"):
         dataclasses.replace(org.trust, people=())

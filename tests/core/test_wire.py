@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SSH wire encoding: one spelling for each value, and no byte left over."""
+"""The SSH wire encoding: one encoding for each value, and no surplus bytes."""
 
 import pytest
 from hypothesis import given
@@ -12,12 +12,12 @@ from tests.support.sshsig_parts import mpint
 
 
 def reader(raw: bytes) -> WireReader:
-    """Return a reader that names what it reads."""
+    """Return a reader of these bytes."""
     return WireReader(raw, "a test")
 
 
 def test_fields_come_out_in_their_order() -> None:
-    """A number, a string, a name, an integer and bytes, to the end."""
+    """Reading returns a number, a string, a name, an integer and bytes in order."""
     made = reader(b"\0\0\1\2" + string(b"\xff") + string(b"ssh-x") + string(b"\0\x80") + b"rest")
     assert made.number() == 0x102
     assert made.string() == b"\xff"
@@ -29,34 +29,34 @@ def test_fields_come_out_in_their_order() -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"\0\0\0", b"\0\0\0\2x", b"\xff\xff\xff\xffx"])
 def test_a_string_that_runs_out_is_refused(raw: bytes) -> None:
-    """The length is believed only as far as there are bytes."""
+    """A string that is longer than the bytes left is refused."""
     with pytest.raises(Malformed, match="more bytes in a test, got"):
         reader(raw).string()
 
 
 @pytest.mark.parametrize("raw", [b"ssh\0", b"two\nlines", b"\x7f", "é".encode(), b"\xff"])
 def test_a_name_is_printable_ascii(raw: bytes) -> None:
-    """A NUL behind a name, a line end or a letter that looks alike would fool a reader."""
+    """A name with a NUL, a line end or a non-ASCII letter is refused."""
     with pytest.raises(Malformed, match="printable ASCII in a test"):
         reader(string(raw)).name()
 
 
 @pytest.mark.parametrize("raw", [b"\x80", b"\xff\x01"])
 def test_a_negative_integer_is_refused(raw: bytes) -> None:
-    """No number in a key or signature is below zero."""
+    """A negative integer is refused."""
     with pytest.raises(Malformed, match="a positive integer in a test"):
         reader(string(raw)).integer()
 
 
 @pytest.mark.parametrize("raw", [b"\0", b"\0\x7f", b"\0\0\x80"])
 def test_an_integer_has_one_spelling(raw: bytes) -> None:
-    """Zeros in front would make new bytes for the same number."""
+    """Leading zeros are refused: they would be a second encoding of the number."""
     with pytest.raises(Malformed, match="in its shortest form in a test"):
         reader(string(raw)).integer()
 
 
 def test_what_is_left_over_is_refused() -> None:
-    """The message says how much it was."""
+    """Surplus bytes are refused, and the message has their number."""
     made = reader(b"abc")
     made.take(1)
     with pytest.raises(Malformed, match="the end of a test, got 2 more bytes"):
@@ -66,7 +66,7 @@ def test_what_is_left_over_is_refused() -> None:
 @property_test
 @given(st.integers(0, 2**600))
 def test_an_integer_is_read_as_it_was_written(value: int) -> None:
-    """Every number that is not negative has a spelling, and it is read."""
+    """Every encoded number from 0 up is read back."""
     made = reader(mpint(value))
     assert made.integer() == value
     made.finish()
@@ -75,7 +75,7 @@ def test_an_integer_is_read_as_it_was_written(value: int) -> None:
 @property_test
 @given(st.binary(max_size=40))
 def test_any_bytes_are_an_integer_in_one_spelling_or_malformed(raw: bytes) -> None:
-    """Nothing else comes out, and what was read would be written the same."""
+    """Any bytes are an integer's only encoding or raise Malformed."""
     made = reader(raw)
     try:
         value = made.integer()

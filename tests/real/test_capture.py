@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Evidence where reading really hangs, in a network that really is another, and without a right."""
+"""Captures of a pod whose logs hang in the kernel, and of a pod in its own network namespace."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ server = os.open("/dev/fuse", os.O_RDWR)
 options = f"fd={server},rootmode=40000,user_id=0,group_id=0".encode()
 mount = ctypes.CDLL(None, use_errno=True).mount
 if mount(b"hang", os.fsencode(logs), b"fuse.hang", ctypes.c_ulong(0), options):
-    sys.exit(f"no mount: {os.strerror(ctypes.get_errno())}")
+    sys.exit(f"cannot mount: {os.strerror(ctypes.get_errno())}")
 pod = Pod(uid="u-1", name="telemetry-x2b4z", namespace="observability", sandbox_id="")
 
 async def main():
@@ -66,25 +66,25 @@ asyncio.run(main())
 
 @pytest.mark.skipif(not FUSE.exists(), reason=f"no {FUSE}")
 @pytest.mark.parametrize("heals", [False, True])
-def test_logs_on_a_dead_file_system_delay_nobody(tmp_path: Path, *, heals: bool) -> None:
-    """Four threads hang in the kernel, the fifth pod is not waited for, and the agent can end.
+def test_logs_on_a_dead_file_system_delay_no_command(tmp_path: Path, *, heals: bool) -> None:
+    """With four threads hanging in the kernel, the fifth capture is skipped, and the agent can end.
 
-    Without `heals` the process ends with its threads still hanging; with it the file system dies
-    in the end, the threads come back and the next capture is made.
+    Without `heals` the process ends while its threads still hang.  With it the file system is
+    closed, the threads return, and the next capture is made.
     """
     (tmp_path / "logs").mkdir()
     command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", HANGING]
     command += [str(tmp_path / "logs"), str(tmp_path / "store"), *(["heal"] if heals else [])]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert ran.returncode == 0, ran.stderr
-    told = json.loads(ran.stdout)
-    for note, waited_ms in told[:4]:
+    notes = json.loads(ran.stdout)
+    for note, waited_ms in notes[:4]:
         assert note == "skipped: hung for 250 ms"
         assert waited_ms >= bounds.CAPTURE_TIMEOUT_S * 1_000
-    assert told[4] == ["skipped: earlier captures still hang", 0]
+    assert notes[4] == ["skipped: earlier captures still hang", 0]
     if heals:
-        assert "logs: " in told[5][0]
-        assert told[5][1] is True
+        assert "logs: " in notes[5][0]
+        assert notes[5][1] is True
     kept = [one.name for one in (tmp_path / "store").glob("*/*")]
     assert kept == (["u-1.json"] if heals else [])
 
@@ -103,7 +103,7 @@ sys.stdin.read()
 async def test_connections_are_those_of_the_pods_own_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process in another network namespace is asked, and its sockets alone are counted."""
+    """The pod's process is in another network namespace; only the sockets there are counted."""
     monkeypatch.setattr(bounds, "CAPTURE_TIMEOUT_S", PATIENCE_S)
     command = ("unshare", "--net", sys.executable, "-c", CONNECTED)
     pipe = asyncio.subprocess.PIPE
@@ -114,7 +114,7 @@ async def test_connections_are_those_of_the_pods_own_network(
         store = CaptureStore(tmp_path / "store", pod_logs=tmp_path, clock=SystemClock())
         kept = await store.capture(POD, command_id="c", pids=(process.pid,), group=None)
     finally:
-        await process.communicate(b"")  # which closes its standard input
+        await process.communicate(b"")  # closes its standard input, so it ends
     assert kept.sha256, kept.note
     document = json.loads((tmp_path / "store" / "c" / "u-1.json").read_bytes())
     connections = document["connections"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The signed stop on a real containerd, by a real agent process: its own pods, and no others.
+"""The signed stop on a real containerd, by a real agent process: the named pods, and no others.
 
-The kernel is asked each time, by the pods' own control groups: that is the observation nothing
-between us and the processes can dress up (P5).
+Each test reads the pods' control groups from the kernel, which no component between the test and
+the processes can falsify (P5).
 """
 
 import threading
@@ -28,7 +28,7 @@ SEEN_S = 60.0
 
 
 class Node:
-    """A containerd, an agent over it, and the two people whose approvals it takes."""
+    """A containerd, an agent over it, and the people whose approvals the agent accepts."""
 
     def __init__(self, containerd: Containerd, folder: Path) -> None:
         self.containerd = containerd
@@ -45,7 +45,7 @@ class Node:
         self.agent = AgentProcess(self.files)
 
     def pod(self, workload: str, **shape: Any) -> MadePod:  # noqa: ANN401 - make_pod's own
-        """Run a pod of "namespace/name", a DaemonSet's unless said otherwise."""
+        """Run a pod of the workload "namespace/name", a DaemonSet unless `shape` says otherwise."""
         namespace, _, name = workload.partition("/")
         return make_pod(self.containerd.socket, namespace=namespace, daemonset=name, **shape)
 
@@ -54,15 +54,15 @@ class Node:
         workload: str = "monitoring/telemetry",
         **command: Any,  # noqa: ANN401 - any of draft's
     ) -> list[pb.Progress]:
-        """Deliver a stop that two people approved, and return all that it was told."""
+        """Deliver a stop that two people approved, and return its progress."""
         text = self.organisation.command(workload=workload, **command)
-        with self.agent.local() as door:
-            return door.submit(self.organisation.signed(text, "ana bo"))
+        with self.agent.local() as client:
+            return client.submit(self.organisation.signed(text, "ana bo"))
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    """Return a node of this test's own: a restart or a stop of one test must not meet another."""
+    """Return a new node for each test, because tests stop and restart its runtime."""
     with Containerd(tmp_path / "lab") as containerd:
         made = Node(containerd, tmp_path / "n")
         with made.agent:
@@ -86,10 +86,10 @@ def stopped(progress: list[pb.Progress]) -> dict[str, PodEnded]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until something can be seen from outside; fail when it never is."""
+    """Wait until `condition` returns true; fail after `SEEN_S`."""
     end = time.monotonic() + SEEN_S
     while not condition():
-        assert time.monotonic() < end, "it was never seen"
+        assert time.monotonic() < end, f"not true within {SEEN_S:g} s"
         time.sleep(0.005)
 
 
@@ -119,7 +119,7 @@ def test_a_stop_reaches_exactly_its_own_pods(node: Node) -> None:
 
 
 def test_only_the_named_revision_is_stopped(node: Node) -> None:
-    """The fix that rolls out under the same name goes on while the bad revision is stopped."""
+    """The fixed revision of the same DaemonSet keeps running while the bad one is stopped."""
     bad = node.pod("monitoring/telemetry", revision="5d8f9c4b7")
     good = node.pod("monitoring/telemetry", revision="66b9cd54f")
 
@@ -130,8 +130,8 @@ def test_only_the_named_revision_is_stopped(node: Node) -> None:
     assert processes_of(good)
 
 
-def test_a_protected_workload_is_out_of_everybodys_reach(node: Node) -> None:
-    """No quorum overrides the node's own list (P8)."""
+def test_no_command_stops_a_protected_workload(node: Node) -> None:
+    """No quorum overrides the node's own list of protected workloads (P8)."""
     pod = node.pod(LIFE_SUPPORT)
 
     progress = node.submit(LIFE_SUPPORT)
@@ -141,7 +141,7 @@ def test_a_protected_workload_is_out_of_everybodys_reach(node: Node) -> None:
 
 
 def test_a_process_that_obeys_ends_within_its_grace(node: Node) -> None:
-    """A pod that hears TERM is down at once, on the first rung, long before its grace is over."""
+    """A pod that handles TERM is down on the first rung, long before its grace is over."""
     pod = node.pod("monitoring/telemetry")
 
     progress = node.submit(grace_s=60)
@@ -153,7 +153,7 @@ def test_a_process_that_obeys_ends_within_its_grace(node: Node) -> None:
 
 
 def test_a_process_that_ignores_term_is_killed_after_its_grace(node: Node) -> None:
-    """The signed grace is given in full, and then the process ends all the same."""
+    """The process gets the whole signed grace, and then SIGKILL."""
     pod = node.pod("monitoring/telemetry", ignores_term=True)
 
     progress = node.submit(grace_s=2)
@@ -166,28 +166,31 @@ def test_a_process_that_ignores_term_is_killed_after_its_grace(node: Node) -> No
 
 
 def test_a_stop_outlives_a_restart_of_the_runtime(node: Node) -> None:
-    """With containerd gone in the middle of the grace period, the command still ends as done."""
+    """The runtime restarts in the middle of the grace period; the command still ends as done."""
     pod = node.pod("monitoring/telemetry", ignores_term=True)
     before = len(processes_of(pod))
-    told: list[pb.Progress] = []
-    delivery = threading.Thread(target=lambda: told.extend(node.submit(grace_s=3)))
+    progress: list[pb.Progress] = []
+    delivery = threading.Thread(target=lambda: progress.extend(node.submit(grace_s=3)))
 
     delivery.start()
-    wait_until(lambda: len(processes_of(pod)) > before)  # it heard TERM: the stop is under way
+    wait_until(lambda: len(processes_of(pod)) > before)  # it got TERM: the stop has begun
     node.containerd.restart()
     delivery.join(60)
 
-    assert outcome(told).result == "done"
-    assert stopped(told)[pod.uid].seen == "down"
+    assert outcome(progress).result == "done"
+    assert stopped(progress)[pod.uid].seen == "down"
     assert not processes_of(pod)
 
 
 def test_a_runtime_that_hangs_for_a_while_is_waited_for(node: Node) -> None:
-    """A stopped containerd accepts connections and answers nothing; its silence is not success."""
+    """A paused containerd accepts connections and does not answer, which must not count as success.
+
+    After it answers again the command ends as done.
+    """
     pod = node.pod("monitoring/telemetry", ignores_term=True)
     before = len(processes_of(pod))
-    told: list[pb.Progress] = []
-    delivery = threading.Thread(target=lambda: told.extend(node.submit(grace_s=2)))
+    progress: list[pb.Progress] = []
+    delivery = threading.Thread(target=lambda: progress.extend(node.submit(grace_s=2)))
 
     delivery.start()
     wait_until(lambda: len(processes_of(pod)) > before)
@@ -195,5 +198,5 @@ def test_a_runtime_that_hangs_for_a_while_is_waited_for(node: Node) -> None:
     threading.Timer(4.0, node.containerd.resume).start()
     delivery.join(90)
 
-    assert outcome(told).result == "done"
+    assert outcome(progress).result == "done"
     assert not processes_of(pod)

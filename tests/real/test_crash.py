@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """P7: the agent is killed at each of its effects; the next start resolves it, in the log.
 
-The table is made from the list of effects, each "lost" and "landed".  After the restart the whole
-log is checked, the outcome is right, and nothing was done twice.
+The test cases are the list of effects, each "lost" and "landed".  After the restart the test checks
+the whole log and the outcome, and that nothing was done twice.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ PODS = 3
 
 
 class Node:
-    """A node whose agent can be made to die."""
+    """A node whose agent can be made to kill itself at an effect."""
 
     def __init__(self, folder: Path, *, restarts: bool = False) -> None:
         self.tls = Tls.make()
@@ -40,12 +40,12 @@ class Node:
         ).write()
 
     def dying(self, effect: str, version: str) -> AgentProcess:
-        """Start the agent that dies at that effect."""
+        """Start an agent that kills itself at that effect."""
         program = ("-m", "tests.support.crashing_agent", effect, version)
         return AgentProcess(self.files, program=program).wait_ready()
 
     def later(self, seconds: int) -> AgentProcess:
-        """Start the agent on a clock that is ahead."""
+        """Start an agent whose clock is ahead by some seconds."""
         return AgentProcess(
             self.files, program=("-m", "tests.support.late_agent", str(seconds))
         ).wait_ready()
@@ -60,7 +60,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 
 def _checked(entries: list[Entry], organisation: Organisation) -> State:
-    """Check the whole log and return the state it makes."""
+    """Check the whole log and return the state that its entries give."""
     report = recheck_log(
         [render_entry(one) for one in entries], trust_sha256=organisation.trust.sha256
     )
@@ -73,8 +73,8 @@ def _checked(entries: list[Entry], organisation: Organisation) -> State:
 
 def _die(node: Node, raw: bytes, effect: str, version: str) -> None:
     with node.dying(effect, version) as agent:
-        with contextlib.suppress(grpc.RpcError), agent.local() as door:
-            door.submit(raw)
+        with contextlib.suppress(grpc.RpcError), agent.local() as client:
+            client.submit(raw)
         assert agent.wait() == -9
 
 
@@ -86,9 +86,9 @@ def test_a_kill_at_any_effect_is_resolved_at_the_next_start(
     """After the restart: one acceptance, one outcome per pod, one end, and every pod is down."""
     raw = node.organisation.signed(node.organisation.command(), "ana bo")
     _die(node, raw, effect, version)
-    with AgentProcess(node.files).wait_ready() as agent, agent.local() as door:
-        answers = door.submit(raw)
-        entries = door.entries()
+    with AgentProcess(node.files).wait_ready() as agent, agent.local() as client:
+        answers = client.submit(raw)
+        entries = client.entries()
     assert answers[-1].WhichOneof("step") == "finished"
     state = _checked(entries, node.organisation)
     (command,) = state.commands.values()
@@ -102,18 +102,18 @@ def test_a_kill_at_any_effect_is_resolved_at_the_next_start(
     assert all(one.seen in {"down", "gone"} for one in outcomes)
     assert sum(isinstance(body, Started) for body in bodies) == 2
     assert node.sim.running() == 0
-    # Nothing twice: no container was asked to stop after its stop had landed.
+    # Nothing twice: the agent stopped no container again whose stop had landed.
     assert node.sim.stops() == PODS
 
 
 def test_a_restart_after_the_window_only_looks(node: Node) -> None:
-    """A command whose window ended meanwhile is closed as interrupted, and nothing is touched."""
+    """A command whose validity ended meanwhile is closed as interrupted; no pod is touched."""
     raw = node.organisation.signed(node.organisation.command(valid_s=600), "ana bo")
     _die(node, raw, "planned", "landed")
     stops = node.sim.stops()
-    with node.later(timedelta(hours=2).seconds) as agent, agent.local() as door:
-        answers = door.submit(raw)
-        entries = door.entries()
+    with node.later(timedelta(hours=2).seconds) as agent, agent.local() as client:
+        answers = client.submit(raw)
+        entries = client.entries()
     (end,) = (entry.body for entry in entries if isinstance(entry.body, Finished))
     assert (end.result, end.code) == ("interrupted", "interrupted")
     assert [one.seen for one in end.observed] == ["running"] * PODS
@@ -123,16 +123,16 @@ def test_a_restart_after_the_window_only_looks(node: Node) -> None:
 
 
 def test_a_container_that_kubelet_started_meanwhile_is_not_stopped_again(tmp_path: Path) -> None:
-    """What was planned was stopped; what came after it was not signed for twice."""
+    """The command stops the planned containers, and not those that kubelet started later."""
     node = Node(tmp_path, restarts=True)
     try:
         raw = node.organisation.signed(node.organisation.command(), "ana bo")
         _die(node, raw, "pod", "lost")
         node.sim.wait_until_running(PODS)
         stops = node.sim.stops()
-        with AgentProcess(node.files).wait_ready() as agent, agent.local() as door:
-            door.submit(raw)
-            entries = door.entries()
+        with AgentProcess(node.files).wait_ready() as agent, agent.local() as client:
+            client.submit(raw)
+            entries = client.entries()
         (end,) = (entry.body for entry in entries if isinstance(entry.body, Finished))
         assert (end.result, end.down) == ("done", PODS)
         assert end.restarted > 0

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""P7 with a hold: the agent is killed at each effect of a stop that holds, and of a release.
+"""P7 with a hold: the agent is killed at each effect of a stop with a hold, and of a release.
 
-The table is made from the lists of effects, each "lost" and "landed", on a real containerd.  After
-the restart the log is whole, the gates stand or are lifted as it says, and nothing was done twice.
+The test cases are the lists of effects, each "lost" and "landed", on a real containerd.  After the
+restart the log is complete, the gates stand or are lifted as the log says, and nothing was done
+twice.
 """
 
 import contextlib
@@ -30,14 +31,14 @@ either = pytest.mark.parametrize("version", ["lost", "landed"])
 
 @pytest.fixture(scope="module")
 def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
-    """Return a runtime that no test here harms."""
+    """Return a runtime that all tests share, because none stops it."""
     with witnessing(tmp_path_factory.mktemp("crash") / "lab") as made:
         yield made
 
 
 @pytest.fixture
 def node(containerd: Containerd, tmp_path: Path) -> Iterator[RealNode]:
-    """Return a node whose agent is not started yet."""
+    """Return a node whose agent has not been started."""
     made = RealNode(containerd, tmp_path)
     try:
         yield made
@@ -46,19 +47,19 @@ def node(containerd: Containerd, tmp_path: Path) -> Iterator[RealNode]:
 
 
 def start_dying(node: RealNode, effect: str, version: str) -> None:
-    """Start the agent that dies at that effect."""
+    """Start an agent that kills itself at that effect."""
     node.start("-m", crashing_agent.__name__, effect, version)
 
 
 def die(node: RealNode, raw: bytes) -> None:
-    """Deliver a command on which the agent dies."""
+    """Deliver a command; the agent must kill itself during it."""
     with contextlib.suppress(grpc.RpcError):
         node.deliver(raw)
     assert node.agent.wait() == -9
 
 
 def expect_held(node: RealNode, pod: PlayedPod) -> None:
-    """The log says one hold and one gate; no start works."""
+    """Check that the log has one hold and one gate, and that every start fails."""
     state = node.checked_state()
     assert [one.is_active for one in state.holds.values()] == [True]
     assert list(state.gates) == [pod.uid]
@@ -69,14 +70,14 @@ def expect_held(node: RealNode, pod: PlayedPod) -> None:
     assert pod.starts == starts
 
 
-def expect_let_go(node: RealNode, pod: PlayedPod) -> None:
-    """The log says that nothing is held, nothing is, and each effect was recorded once."""
+def expect_released(node: RealNode, pod: PlayedPod) -> None:
+    """Check that the log has no hold, no limit is set, and each effect was recorded once."""
     state = node.checked_state()
     assert not state.active_holds
     assert not state.gates
     assert pod.limits == OPEN
-    with node.agent.local() as door:
-        counts = Counter(entry.kind for entry in door.entries())
+    with node.agent.local() as client:
+        counts = Counter(entry.kind for entry in client.entries())
     assert {kind: counts[kind] for kind in ONCE} == dict.fromkeys(ONCE, 1)
     starts = pod.starts
     node.kubelet.start(pod)
@@ -88,7 +89,7 @@ def expect_let_go(node: RealNode, pod: PlayedPod) -> None:
 def test_a_stop_that_holds_is_resolved_at_the_next_start(
     node: RealNode, effect: str, version: str
 ) -> None:
-    """The pod is down and held, whatever of it had happened; a release then lets go of all."""
+    """The pod is down and held, whichever effects had happened; a release then ends the hold."""
     pod = node.kubelet.pod()
     raw = node.signed(hold_s=3600, grace_s=5)
     start_dying(node, effect, version)
@@ -100,15 +101,15 @@ def test_a_stop_that_holds_is_resolved_at_the_next_start(
     assert (end.result, end.pods, end.down, end.held) == ("done", 1, 1, 1)
     expect_held(node, pod)
     assert node.release().result == "released"
-    expect_let_go(node, pod)
+    expect_released(node, pod)
 
 
 @either
 @pytest.mark.parametrize("effect", ENDING)
 def test_a_release_is_resolved_at_the_next_start(node: RealNode, effect: str, version: str) -> None:
-    """The gate is open and the old values are back, whatever of it had happened."""
+    """The gate is open and the old values are restored, whichever effects had happened."""
     pod = node.kubelet.pod()
-    if effect == "finished":  # which a stop has, too
+    if effect == "finished":  # a stop has this effect too
         node.start()
         node.stop()
         node.agent.kill()
@@ -123,12 +124,12 @@ def test_a_release_is_resolved_at_the_next_start(node: RealNode, effect: str, ve
     end = finished(node.deliver(raw))
 
     assert end.result == "released"
-    expect_let_go(node, pod)
+    expect_released(node, pod)
 
 
 @either
 def test_an_extension_is_resolved_at_the_next_start(node: RealNode, version: str) -> None:
-    """It is longer then, once or twice the same."""
+    """The lease is extended, and delivering the same command twice gives the same end."""
     pod = node.kubelet.pod()
     start_dying(node, "extended", version)
     node.stop(hold_s=600)
@@ -143,7 +144,7 @@ def test_an_extension_is_resolved_at_the_next_start(node: RealNode, version: str
 
 
 def test_every_kind_of_entry_is_in_a_table_or_no_effect() -> None:
-    """A new kind without a row fails here."""
+    """A new kind of entry without a test case fails this test."""
     rows = {*ENTRIES, *HOLDING, *ENDING, "extended"}
     assert set(KINDS) - NO_EFFECTS == rows & set(KINDS)
     assert not rows & NO_EFFECTS

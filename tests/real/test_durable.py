@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""P4 at the system calls: what an append returns has been synced by the real disk."""
+"""P4 at the level of system calls: an append returns only after its entry is synced to disk."""
 
 import re
 import shutil
@@ -28,7 +28,7 @@ log.close()
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="not installed: strace")
 def test_an_append_is_written_and_then_synced_before_it_returns(tmp_path: Path) -> None:
-    """Between the call and its return stand a write into the segment and a sync of that file."""
+    """Between call and return strace shows a write into the segment and a sync of that file."""
     trace = tmp_path / "trace"
     calls = "trace=write,pwrite64,fdatasync"
     program = PROGRAM.format(appends=APPENDS)

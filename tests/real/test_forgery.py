@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The door against forgers: a real agent over mTLS, and everything that must not pass it (P2, P8).
+"""Forged commands and foreign clients against a real agent over mTLS (P2, P8).
 
-Each attempt is refused with its own reason, each is in the log, and the pods are untouched.
+The agent refuses each attempt with its own reason code, records it, and touches no pod.
 """
 
 import subprocess
@@ -26,12 +26,12 @@ from tests.support.sim_process import SimProcess
 
 
 class Scene:
-    """One node under attack: an organisation, a simulated runtime with pods, a real agent."""
+    """A node under attack: an organisation, a simulated runtime with pods, and a real agent."""
 
     def __init__(self, folder: Path) -> None:
         self.tls = Tls.make(couriers="bastion revoked")
         now = datetime.now(UTC).replace(microsecond=0)
-        pins = {"bastion": self.tls.pins["bastion"]}  # the other one is no longer listed
+        pins = {"bastion": self.tls.pins["bastion"]}  # the trust no longer lists the other one
         self.organisation = Organisation(
             "ana bo luc",
             now=now,
@@ -55,13 +55,13 @@ class Scene:
 
     def submit(self, raw: bytes) -> list[pb.Progress]:
         """Deliver over mTLS as the bastion."""
-        with self.agent.remote(self.tls.couriers["bastion"]) as door:
-            return door.submit(raw)
+        with self.agent.remote(self.tls.couriers["bastion"]) as client:
+            return client.submit(raw)
 
     def log(self) -> list[object]:
         """Return the bodies of all entries."""
-        with self.agent.local() as door:
-            return [entry.body for entry in door.entries()]
+        with self.agent.local() as client:
+            return [entry.body for entry in client.entries()]
 
     def close(self) -> None:
         """End both processes."""
@@ -71,14 +71,14 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Return a scene that all attempts share: an attacker tries more than once."""
+    """Return one scene for all attempts, because an attacker tries more than once."""
     made = Scene(tmp_path_factory.mktemp("forgery"))
     yield made
     made.close()
 
 
 def _swapped_lines(raw: bytes) -> bytes:
-    """Return the text with its second and third lines swapped: another order of keys."""
+    """Return the text with two lines swapped, so that its keys have another order."""
     lines = raw.split(b"\n")
     lines[2], lines[3] = lines[3], lines[2]
     return b"\n".join(lines)
@@ -91,7 +91,7 @@ def _doubled_line(raw: bytes) -> bytes:
 
 FORGERIES: dict[str, tuple[str, Callable[[Scene], bytes]]] = {
     "too few": ("quorum-short", lambda s: s.signed(s.command(), "ana")),
-    "nobody": ("unsigned", lambda s: s.command()),
+    "no approval": ("unsigned", lambda s: s.command()),
     "one person, two keys": (
         "same-person",
         lambda s: (
@@ -167,7 +167,7 @@ FORGERIES: dict[str, tuple[str, Callable[[Scene], bytes]]] = {
 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_a_forgery_is_refused_for_its_own_reason_and_recorded(scene: Scene, name: str) -> None:
-    """The refusal's code is the forgery's, its receipt verifies, and no pod was touched."""
+    """The refusal has the code of this forgery, its receipt verifies, and no pod is touched."""
     code, forge = FORGERIES[name]
     (answer,) = scene.submit(forge(scene))
     assert answer.WhichOneof("step") == "refused"
@@ -186,8 +186,8 @@ def test_a_forgery_is_refused_for_its_own_reason_and_recorded(scene: Scene, name
     assert scene.sim.running() == 2
 
 
-def test_a_megabyte_is_turned_away_by_the_transport(scene: Scene) -> None:
-    """A message beyond the limit never becomes a value: gRPC refuses it by its length prefix."""
+def test_a_megabyte_is_refused_by_the_transport(scene: Scene) -> None:
+    """The gRPC server refuses a message above its bound by the length prefix, without reading."""
     before = _memory_kib(scene.agent.process.pid)
     for _ in range(20):
         with pytest.raises(grpc.RpcError) as caught:
@@ -200,28 +200,32 @@ def test_a_megabyte_is_turned_away_by_the_transport(scene: Scene) -> None:
     ("who", "code"),
     [
         ("revoked", "courier-unknown"),
-        ("nobody", "tls-no-certificate"),
+        ("no certificate", "tls-no-certificate"),
         ("foreign", "tls-untrusted"),
     ],
 )
-def test_a_client_that_is_no_courier_is_turned_away_and_recorded(
+def test_a_client_that_is_no_courier_is_refused_and_recorded(
     scene: Scene, who: str, code: str
 ) -> None:
-    """A revoked courier ends at the door; without a certificate of ours no call is made."""
+    """A revoked courier's call is refused; without our CA's certificate the handshake fails."""
     foreign = make_courier(make_ca("example", now=TLS_NOW), "bastion", now=TLS_NOW)
-    identity = {"revoked": scene.tls.couriers["revoked"], "nobody": None, "foreign": foreign}[who]
-    with scene.agent.remote(identity) as door, pytest.raises(grpc.RpcError) as caught:
-        door.submit(scene.signed(scene.command()))
+    identity = {
+        "revoked": scene.tls.couriers["revoked"],
+        "no certificate": None,
+        "foreign": foreign,
+    }[who]
+    with scene.agent.remote(identity) as client, pytest.raises(grpc.RpcError) as caught:
+        client.submit(scene.signed(scene.command()))
     wanted = grpc.StatusCode.PERMISSION_DENIED if who == "revoked" else grpc.StatusCode.UNAVAILABLE
     assert caught.value.code() is wanted
-    # What gRPC says of a failed handshake arrives a moment after the connection has ended.
+    # gRPC reports a failed handshake on stderr shortly after the connection has ended.
     while code not in (body.code for body in scene.log() if isinstance(body, RefusedEntry)):
         scene.agent.wait_for("gRPC wrote to stderr")
     assert scene.sim.running() == 2
 
 
 def test_a_replay_acts_once_and_another_text_under_its_id_is_an_alarm(tmp_path: Path) -> None:
-    """P7: delivered again, the first outcome is answered; other bytes under its id are refused."""
+    """P7: a command delivered again gets its first outcome; other bytes with its id are refused."""
     scene = Scene(tmp_path)
     try:
         text = scene.command()
@@ -241,7 +245,7 @@ def test_a_replay_acts_once_and_another_text_under_its_id_is_an_alarm(tmp_path: 
 
 
 def test_turning_the_clock_back_revives_nothing(tmp_path: Path) -> None:
-    """A command that ended before one that this node accepted stays dead by any clock."""
+    """A command that ended before a later accepted one was created is refused by any clock."""
     scene = Scene(tmp_path)
     try:
         old = scene.signed(
@@ -251,19 +255,22 @@ def test_turning_the_clock_back_revives_nothing(tmp_path: Path) -> None:
         assert scene.submit(scene.signed(scene.command()))[-1].WhichOneof("step") == "finished"
         scene.agent.stop()
         program = ("-m", "tests.support.late_agent", "-14400")
-        with AgentProcess(scene.files, program=program).wait_ready() as late, late.local() as door:
-            (answer,) = door.submit(old)
+        with (
+            AgentProcess(scene.files, program=program).wait_ready() as late,
+            late.local() as client,
+        ):
+            (answer,) = client.submit(old)
             assert answer.refused.code == "ended-before-floor"
-            kinds = [entry.kind for entry in door.entries()]
+            kinds = [entry.kind for entry in client.entries()]
             assert "refused" in kinds
     finally:
         scene.close()
 
 
 def test_the_whole_log_decides_the_same_again(scene: Scene) -> None:
-    """P4: after all of this, the log alone re-verifies every decision in it."""
-    with scene.agent.local() as door:
-        stub = door.channel.unary_stream(
+    """P4: after all attempts, every decision can be verified again from the log alone."""
+    with scene.agent.local() as client:
+        stub = client.channel.unary_stream(
             "/breakglass.v1.Agent/Entries",
             request_serializer=pb.EntriesRequest.SerializeToString,
             response_deserializer=pb.Entry.FromString,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gate against real runc and real crun under a real containerd: what is claimed, holds.
+"""The gate against real runc and real crun under a real containerd: a claimed gate really holds.
 
-The witness is the container itself: no line in its file, no user code.  On this machine that is the
-cgroupfs driver, hybrid or v1; the systemd driver and pure v2 are `make test-v2`.
+Each container writes a line to a file as its first act: no line means that no user code ran.  This
+machine has the cgroupfs driver, hybrid or v1; `make test-v2` tests the systemd driver and pure v2.
 """
 
 import os
@@ -35,8 +35,8 @@ RUNNING, EXITED = 1, 2
 SEEN_S = 60.0
 
 
-# On a hybrid machine crun refuses to run while a controller is left in the cgroup2 tree, such as
-# this one's hugetlb.  In a mount namespace of its own the runtime is shown that there is none.
+# On a hybrid machine crun refuses to run while the cgroup2 tree has a controller, such as hugetlb
+# here.  The runtime runs in a mount namespace where the tree's list of controllers is empty.
 _SHOWN = "/sys/fs/cgroup/unified/cgroup.controllers"
 _HIDE = f'[ ! -e {_SHOWN} ] || mount --bind /dev/null {_SHOWN}; exec "$@"'
 _NO_CONTROLLERS = ("unshare", "--mount", "--propagation=slave", "sh", "-ec", _HIDE, "sh")
@@ -44,7 +44,7 @@ _NO_CONTROLLERS = ("unshare", "--mount", "--propagation=slave", "sh", "-ec", _HI
 
 @pytest.fixture(scope="module")
 def containerd() -> Iterator[Containerd]:
-    """One containerd for all tests here: each has a pod of its own."""
+    """One containerd for all tests of this module: each test makes its own pod."""
     with Containerd(enter=_NO_CONTROLLERS) as running:
         yield running
 
@@ -65,7 +65,7 @@ class Pod:
 
     @property
     def group(self) -> PodGroup:
-        """The pod's group, found by what the runtime says of it."""
+        """The pod's group, found by its UID and the path from the runtime."""
         found = self.kernel.groups.pod_group(self.starts.uid, self.starts.path)
         assert found is not None
         return found
@@ -76,7 +76,7 @@ class Pod:
         return next(leaf for leaf in leaves if leaf.container_id == container_id)
 
     def gate(self, *kinds: Gate) -> tuple[Limit, ...]:
-        """Set the limits of these kinds, or all there are."""
+        """Set the limits of these kinds, or all limits."""
         limits = self.kernel.limits.current(self.group, self.oci)
         chosen = tuple(limit for limit in limits if not kinds or limit.kind in kinds)
         for limit in chosen:
@@ -84,33 +84,33 @@ class Pod:
         return chosen
 
     def lift(self, limits: tuple[Limit, ...]) -> None:
-        """Put all back, the last one first."""
+        """Restore all old values, the last limit first."""
         for limit in reversed(limits):
             self.kernel.limits.lift(self.group, limit)
 
     def kill(self, container_id: str) -> None:
-        """Kill one container by the kernel, and wait until the runtime has seen it."""
+        """Kill one container by the kernel, and wait until the runtime reports it as exited."""
         leaf = self.leaf(container_id)
         self.kernel.killer.kill(leaf)
         assert self.kernel.groups.pids(leaf) == ()
         self.wait(lambda: self.starts.status(container_id).state == EXITED)
 
     def wait_for_lines(self, count: int) -> None:
-        """Wait until user code has begun that often."""
+        """Wait until user code has started `count` times."""
         self.wait(lambda: self.starts.lines() == count)
 
     @staticmethod
     def wait(is_so: Callable[[], bool]) -> None:
-        """Wait until something is so."""
+        """Wait until `is_so` returns true; fail after `SEEN_S`."""
         end = time.monotonic() + SEEN_S
         while not is_so():
-            assert time.monotonic() < end, "waited too long"
+            assert time.monotonic() < end, f"not true within {SEEN_S:g} s"
             time.sleep(0.005)
 
 
 @pytest.fixture
 def pod(request: pytest.FixtureRequest, containerd: Containerd, tmp_path: Path) -> Iterator[Pod]:
-    """A pod made by one of the programs; its cgroups and mounts end with the containerd."""
+    """A pod made by one of the OCI runtimes; containerd removes its cgroups and mounts."""
     made = Pod(containerd, tmp_path, request.param)
     with made.starts:
         yield made
@@ -127,8 +127,8 @@ def _shut_files(path: str) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("pod", [RUNC, CRUN], indirect=True)
-def test_no_start_gets_past_a_gate_and_every_start_after_it(pod: Pod) -> None:
-    """User code runs before it and after it, and not once in between."""
+def test_every_start_fails_under_a_gate_and_works_after_it(pod: Pod) -> None:
+    """User code runs before the gate and after it, and never while it stands."""
     limits = pod.gate()
     held = pod.kernel.limits.standing(pod.group, limits, pod.oci)
     assert held is not Gate.WATCH_ONLY
@@ -150,8 +150,8 @@ def test_no_start_gets_past_a_gate_and_every_start_after_it(pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("pod", [RUNC, CRUN], indirect=True)
-def test_no_sandbox_gets_past_a_gate(pod: Pod) -> None:
-    """Kubelet makes a new one when the old one is gone: it fails as well, and leaves no process."""
+def test_no_sandbox_starts_under_a_gate(pod: Pod) -> None:
+    """Kubelet makes a new sandbox when the old one is gone: that fails and leaves no process."""
     limits = pod.gate()
     pod.starts.stop_sandbox(pod.sandbox_id)
     for _ in range(TRIES):
@@ -180,12 +180,12 @@ SUBSETS = [(Gate.DESCENDANTS,), (Gate.PIDS,), (Gate.DESCENDANTS, Gate.PIDS)]
 
 @pytest.mark.parametrize("handler", [RUNC, CRUN])
 @pytest.mark.parametrize("privileged", [False, True], ids=["plain", "privileged"])
-def test_what_is_claimed_of_each_limit_holds(
+def test_a_claimed_gate_blocks_with_each_set_of_limits(
     containerd: Containerd, tmp_path: Path, handler: str, *, privileged: bool
 ) -> None:
-    """With each set of limits alone: a gate that is claimed blocks, whatever runtime is supposed.
+    """A gate that is claimed blocks the start, for the real OCI runtime and for an unknown one.
 
-    And the matrix is not too careful: what was measured to run past a limit does so here.
+    The matrix is not too strict either: where a start was measured to pass a limit, it passes here.
     """
     pod = Pod(containerd, tmp_path, handler, privileged=privileged)
     with pod.starts:
@@ -193,7 +193,7 @@ def test_what_is_claimed_of_each_limit_holds(
         for kinds in SUBSETS:
             limits = pod.gate(*kinds)
             if len(limits) != len(kinds):
-                continue  # this machine has no such tree
+                continue  # this machine lacks one of the trees
             _, failure = pod.starts.start(pod.sandbox_id)
             claims = {
                 oci: pod.kernel.limits.standing(pod.group, limits, oci)
@@ -208,7 +208,7 @@ def test_what_is_claimed_of_each_limit_holds(
 
 @pytest.mark.parametrize("pod", [RUNC], indirect=True)
 def test_another_pod_starts_as_before(pod: Pod, containerd: Containerd, tmp_path: Path) -> None:
-    """A gate is one pod's: its neighbour of the same runtime and class is not held."""
+    """A gate holds one pod: another pod of the same runtime and QoS class still starts."""
     pod.gate()
     (tmp_path / "other").mkdir()
     other = Pod(containerd, tmp_path / "other", "runc")
@@ -222,7 +222,7 @@ def test_another_pod_starts_as_before(pod: Pod, containerd: Containerd, tmp_path
 
 @pytest.mark.parametrize("pod", [RUNC, CRUN], indirect=True)
 def test_a_runtime_that_hangs_is_not_needed(pod: Pod, containerd: Containerd) -> None:
-    """With containerd stopped the gate falls and the container dies; it learns of both later."""
+    """With containerd paused the gate is set and the container killed; containerd sees it later."""
     containerd.pause()
     try:
         limits = pod.gate()
@@ -254,8 +254,8 @@ def test_a_frozen_container_is_killed_under_the_runtime(pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("pod", [RUNC, CRUN], indirect=True)
-def test_the_sandbox_is_a_leaf_of_its_own(pod: Pod) -> None:
-    """Containers and sandbox are told apart by their ids, and killing one spares the other."""
+def test_the_sandbox_has_its_own_leaf(pod: Pod) -> None:
+    """Containers and sandbox have leaves by their ids, and killing one leaves the other alive."""
     ids = {leaf.container_id for leaf in pod.kernel.groups.leaves(pod.group)}
     assert ids == {pod.sandbox_id, pod.container_id}
     pod.kill(pod.container_id)

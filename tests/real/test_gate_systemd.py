@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate under the systemd driver, with a real systemd on a hybrid machine booted by nspawn.
 
-Slices are made as kubelet's systemd driver makes them, and scopes as runc and crun do.  A whole
-kubelet, and pure cgroup v2, are `make test-v2`.
+The tests make slices as kubelet's systemd driver does, and scopes as runc and crun do.  `make
+test-v2` tests a whole kubelet and pure cgroup v2.
 """
 
 import json
@@ -32,7 +32,7 @@ _NEW_SLICE = (
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A hybrid machine with systemd, its trees of control groups, and our code."""
+    """A hybrid machine with systemd, its control group trees, and breakglass's code."""
     stage, runtime = tmp_path_factory.mktemp("stage"), tmp_path_factory.mktemp("run")
     shutil.copytree(ROOT / "breakglass", stage / "breakglass")
     shutil.copy(ROOT / "tests/support/slice_acts.py", stage)
@@ -63,12 +63,12 @@ class Pod:
         self._machine.wait_until(f"test -d /sys/fs/cgroup/systemd/{self.path}")
 
     def act(self, act: str, trees: str = "") -> Any:  # noqa: ANN401 - what it printed
-        """Let the kernel under test act on the pod; return what it printed."""
-        said = self._machine.run(f"python3 -B {STAGE}/slice_acts.py {act} {self.uid} {trees}")
-        return json.loads(said.stdout)
+        """Run an act of `tests.support.slice_acts` on the pod; return what it printed."""
+        ran = self._machine.run(f"python3 -B {STAGE}/slice_acts.py {act} {self.uid} {trees}")
+        return json.loads(ran.stdout)
 
     def start(self) -> bool:
-        """Start a container's scope with one process in it; tell whether that went through."""
+        """Start a container's scope with one process in it; return whether that succeeded."""
         self._last += 1
         made = self._machine.run(
             f"systemd-run --quiet --scope --unit={self.scope} --slice={self.unit}"
@@ -79,12 +79,12 @@ class Pod:
 
     @property
     def scope(self) -> str:
-        """The name of the last container's scope, as the runtime's shim gives it."""
+        """The name of the last container's scope, in the form that the runtime uses."""
         return f"cri-containerd-{self._last:032x}{self.uid.replace('-', '')}.scope"
 
     @property
     def tasks_max(self) -> str:
-        """What the kernel has as the slice's limit on tasks."""
+        """The slice's limit on tasks, read from the kernel."""
         return self._machine.run(f"cat /sys/fs/cgroup/pids/{self.path}/pids.max").stdout.strip()
 
     def systemctl(self, command: str) -> str:
@@ -94,14 +94,14 @@ class Pod:
 
 @pytest.fixture
 def pod(machine: Machine) -> Iterator[Pod]:
-    """A pod of this test's own."""
+    """A new pod for each test."""
     made = Pod(machine)
     yield made
     machine.run(f"systemctl stop {made.unit}", check=False)
 
 
 def test_a_slice_is_found_with_its_limits(pod: Pod) -> None:
-    """On a hybrid machine: descendants first, the property as a belt."""
+    """On a hybrid machine the limits are descendants first, then the property as a second one."""
     seen = pod.act("show")
     assert (seen["path"], seen["layout"]) == (pod.path, "hybrid")
     assert (seen["known"], seen["born"]) == (True, True)
@@ -110,11 +110,11 @@ def test_a_slice_is_found_with_its_limits(pod: Pod) -> None:
 
 
 def test_no_scope_starts_behind_the_gate(pod: Pod) -> None:
-    """Before and after it they do; what it leaves as failed is reset, and nothing of others."""
+    """Scopes start before and after it; `reset` resets this pod's failed scopes and no others."""
     assert pod.start()
     gated = pod.act("gate")
     assert (gated["standing"], gated["changed"]) == ("descendants", [])
-    assert len(gated["leaves"]) == 1  # what ran goes on
+    assert len(gated["leaves"]) == 1  # the running container keeps running
     assert not pod.start()
     assert not pod.start()
     other = Pod(pod._machine)
@@ -144,8 +144,8 @@ DISTURBANCES = {
 
 
 @pytest.mark.parametrize("disturbance", DISTURBANCES)
-def test_nothing_that_systemd_is_told_opens_the_gate(pod: Pod, disturbance: str) -> None:
-    """Neither limit is taken back, whether or not the other one is there."""
+def test_no_systemd_operation_opens_the_gate(pod: Pod, disturbance: str) -> None:
+    """Systemd reverts neither limit, whether or not the other one is set."""
     command = DISTURBANCES[disturbance].format(unit=pod.unit)
     for act, gate, trees in (("belt", "property", V1), ("gate", "descendants", "")):
         assert pod.act(act, trees)["standing"] == gate
@@ -157,19 +157,19 @@ def test_nothing_that_systemd_is_told_opens_the_gate(pod: Pod, disturbance: str)
 
 
 def test_on_plain_v1_the_property_is_the_gate(pod: Pod) -> None:
-    """Early, with the file as its second, over whatever limit was there."""
+    """It is set early, with the file's limit as the second one, over any existing limit."""
     pod.systemctl(f"set-property --runtime {pod.unit} TasksMax=100")
     seen = pod.act("show", V1)
     assert (seen["layout"], seen["standing"]) == ("v1", "watch only")
     assert seen["limits"] == [["property", "100"], ["pids", "100"]]
     gated = pod.act("gate", V1)
     assert (gated["standing"], gated["changed"], pod.tasks_max) == ("property", [], "0")
-    ours = [["property", "infinity"], ["pids", "max"]]  # and never another gate's old value
+    ours = [["property", "infinity"], ["pids", "max"]]  # never our own gate's value as an old value
     assert pod.act("show", V1)["limits"] == ours
 
 
-def test_a_limit_of_somebody_else_is_seen_and_comes_back(pod: Pod) -> None:
-    """A podPidsLimit before us is put back; a change under the gate is told."""
+def test_a_limit_that_another_process_set_is_seen_and_restored(pod: Pod) -> None:
+    """A podPidsLimit from before the gate is restored; a change under the gate is reported."""
     pod.systemctl(f"set-property --runtime {pod.unit} TasksMax=100")
     assert pod.act("show")["limits"] == [["descendants", "max"], ["property", "100"]]
     assert pod.act("gate")["changed"] == []
@@ -180,7 +180,7 @@ def test_a_limit_of_somebody_else_is_seen_and_comes_back(pod: Pod) -> None:
 
 
 def test_systemd_is_reached_without_the_bus(pod: Pod) -> None:
-    """An overloaded node may have lost it: systemctl speaks to systemd itself."""
+    """An overloaded node may have lost dbus: systemctl then uses systemd's private socket."""
     pod.systemctl("stop dbus.socket dbus.service")
     try:
         assert pod.act("belt")["changed"] == ["descendants"]
@@ -190,7 +190,7 @@ def test_systemd_is_reached_without_the_bus(pod: Pod) -> None:
 
 
 def test_a_scope_is_killed_and_systemd_sees_it(pod: Pod) -> None:
-    """Its processes are gone in every tree, and the scope ends."""
+    """The processes are gone in every tree, and systemd ends the scope."""
     assert pod.start()
     assert [len(pids) for pids in pod.act("show")["leaves"].values()] == [1]
     assert all(pids == [] for pids in pod.act("kill")["leaves"].values())
@@ -199,7 +199,7 @@ def test_a_scope_is_killed_and_systemd_sees_it(pod: Pod) -> None:
 
 
 def test_a_slice_that_was_made_again_has_no_gate(pod: Pod) -> None:
-    """It is another group of the same name: the old limits are gone, and that is seen."""
+    """The slice is a new group of the same name; the old limits are gone, and `show` says so."""
     pod.act("gate")
     pod.systemctl(f"stop {pod.unit}")
     pod._machine.wait_until(f"test ! -e /sys/fs/cgroup/systemd/{pod.path}")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Held means that nothing starts: a real agent, a real containerd, real control groups.
+"""A held pod does not start: a real agent, a real containerd, real control groups.
 
-kubelet is played by its calls to the runtime (`tests.support.played_kubelet`), so that a test says
-when it tries again; no test waits for a back-off.  What runs is asked of the workload itself: its
-first act is a line in a file.
+`tests.support.played_kubelet` makes kubelet's calls to the runtime, so that a test decides when
+kubelet tries again and waits for no back-off.  The workload itself shows whether it ran: its first
+act is to write a line to a file.
 """
 
 import contextlib
@@ -34,14 +34,14 @@ GATE = {"runc": "pids", "crun": "descendants"}  # cgroupfs on a hybrid host
 
 @pytest.fixture(scope="module")
 def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
-    """Return a runtime that no test here harms."""
+    """Return a runtime that all tests share, because none stops it."""
     with witnessing(tmp_path_factory.mktemp("hold") / "lab", for_crun=True) as made:
         yield made
 
 
 @pytest.fixture
 def node(containerd: Containerd, tmp_path: Path) -> Iterator[RealNode]:
-    """Return a node of this test's own, its agent ready."""
+    """Return a new node for each test, with a ready agent."""
     made = RealNode(containerd, tmp_path)
     try:
         made.start()
@@ -52,7 +52,7 @@ def node(containerd: Containerd, tmp_path: Path) -> Iterator[RealNode]:
 
 @both
 def test_a_held_pod_stays_down_whatever_kubelet_tries(node: RealNode, oci: str) -> None:
-    """Stopped and gated: every start fails, none runs a line of user code, and all are counted."""
+    """Every start of a gated pod fails without running user code, and the agent counts it."""
     pod = node.kubelet.pod(handler=oci)
     assert pod.limits == OPEN
 
@@ -79,8 +79,8 @@ def test_a_held_pod_stays_down_whatever_kubelet_tries(node: RealNode, oci: str) 
 
 
 @both
-def test_a_release_puts_back_what_was_there(node: RealNode, oci: str) -> None:
-    """The old limits, podPidsLimit among them; the next start works; the attempt is on record."""
+def test_a_release_restores_the_old_limits(node: RealNode, oci: str) -> None:
+    """Among them podPidsLimit; the next start works, and the log has the blocked attempt."""
     pod = node.kubelet.pod(handler=oci)
     node.stop()
     node.kubelet.fails(node.kubelet.start, pod)
@@ -99,7 +99,7 @@ def test_a_release_puts_back_what_was_there(node: RealNode, oci: str) -> None:
 
 
 def test_holds_compose_and_the_last_one_to_end_opens_the_gate(node: RealNode) -> None:
-    """Two holds of one workload: the shorter one's end changes nothing."""
+    """With two holds of one workload, the end of the shorter one changes nothing."""
     pod = node.kubelet.pod()
     node.stop(hold_s=1)
     node.stop(hold_s=3600)
@@ -112,7 +112,7 @@ def test_holds_compose_and_the_last_one_to_end_opens_the_gate(node: RealNode) ->
 
 
 def test_one_of_two_holds_is_released_by_its_command(node: RealNode) -> None:
-    """The other goes on holding, and is the one that a release of the workload means then."""
+    """The other hold stays in force, and a release of the workload then ends it."""
     pod = node.kubelet.pod()
     first, second = node.signed(hold_s=60), node.signed(hold_s=600)
     for raw in (first, second):
@@ -126,7 +126,7 @@ def test_one_of_two_holds_is_released_by_its_command(node: RealNode) -> None:
 
 
 def test_an_extension_prolongs_and_never_shortens(node: RealNode) -> None:
-    """What people sign for after the stop counts from then on."""
+    """An extension counts from its own acceptance, and a shorter one changes nothing."""
     pod = node.kubelet.pod()
     node.stop(hold_s=2)
     longer = finished(node.submit(verb="extend", hold_s=3600))
@@ -152,27 +152,25 @@ def test_a_hold_ends_by_itself(node: RealNode) -> None:
 
 
 @both
-def test_a_pod_born_under_the_hold_is_gated_before_anything_starts(
-    node: RealNode, oci: str
-) -> None:
-    """A new UID: its folder of logs tells its name, and its sandbox fails already."""
+def test_a_new_pod_is_gated_before_anything_starts(node: RealNode, oci: str) -> None:
+    """The new pod's log folder has its name, so even its sandbox fails at the gate."""
     old = node.kubelet.pod(handler=oci)
     node.stop()
-    born = node.kubelet.born(handler=oci)
-    until(lambda: "0" in born.limits, "a gate")
-    until(lambda: born.limits == SHUT, "the whole gate")
+    newborn = node.kubelet.born(handler=oci)
+    until(lambda: "0" in newborn.limits, "a gate")
+    until(lambda: newborn.limits == SHUT, "the whole gate")
     if oci == "runc":
-        node.kubelet.fails(node.kubelet.run_sandbox, born)
+        node.kubelet.fails(node.kubelet.run_sandbox, newborn)
     until(lambda: len(node.hold().pods) == 2, "both pods")
     assert node.release().result == "released"
-    assert (old.limits, born.limits) == (OPEN, OPEN)
-    node.kubelet.run_sandbox(born)
-    node.kubelet.start(born)
-    until(lambda: born.starts == 1, "the new pod's start")
+    assert (old.limits, newborn.limits) == (OPEN, OPEN)
+    node.kubelet.run_sandbox(newborn)
+    node.kubelet.start(newborn)
+    until(lambda: newborn.starts == 1, "the new pod's start")
 
 
 def test_a_held_revision_leaves_the_other_one_alone(node: RealNode) -> None:
-    """The fix rolls out under the same name while the bad revision stays down."""
+    """The fixed revision of the same DaemonSet runs while the bad revision stays down."""
     bad = node.kubelet.pod(revision="5d8f9c4b7")
     node.stop(revision="5d8f9c4b7")
     fixed = node.kubelet.pod(revision="66b9cd54f")
@@ -187,14 +185,16 @@ def test_a_held_revision_leaves_the_other_one_alone(node: RealNode) -> None:
     assert fixed.limits == OPEN
 
 
-def test_a_birth_without_a_name_is_gated_before_its_container_starts(node: RealNode) -> None:
-    """With the logs elsewhere its group alone tells of it; the sandbox then shows whose it is."""
+def test_a_new_pod_without_a_log_folder_is_gated_before_its_container_starts(
+    node: RealNode,
+) -> None:
+    """With the logs elsewhere its control group is the only event; the sandbox has its name."""
     node.stop()
-    born = node.kubelet.born(logged=False)
-    node.kubelet.run_sandbox(born)
-    until(lambda: born.limits == SHUT, "a gate between sandbox and container")
-    node.kubelet.fails(node.kubelet.start, born)
-    assert not born.starts
+    newborn = node.kubelet.born(logged=False)
+    node.kubelet.run_sandbox(newborn)
+    until(lambda: newborn.limits == SHUT, "a gate between sandbox and container")
+    node.kubelet.fails(node.kubelet.start, newborn)
+    assert not newborn.starts
 
 
 def test_a_missed_birth_ends_in_the_net(node: RealNode) -> None:
@@ -202,7 +202,7 @@ def test_a_missed_birth_ends_in_the_net(node: RealNode) -> None:
     node.stop()
     with node.asleep():
         pod = node.kubelet.pod()
-    until(lambda: pod.limits == SHUT and not pod.processes, "the net")
+    until(lambda: pod.limits == SHUT and not pod.processes, "the watch to stop it")
     until(lambda: node.hold().stops == 1, "the count")
     assert node.hold().leaked_ms > 0
     assert node.metric("hold_leaked_seconds_total") > 0
@@ -210,8 +210,8 @@ def test_a_missed_birth_ends_in_the_net(node: RealNode) -> None:
     assert pod.starts == 1
 
 
-def test_a_limit_that_somebody_changed_is_set_again_and_counted(node: RealNode) -> None:
-    """Such as the podPidsLimit that kubelet writes when a pod is made."""
+def test_a_limit_that_another_process_changed_is_set_again_and_counted(node: RealNode) -> None:
+    """As by kubelet, which writes podPidsLimit when it makes a pod."""
     pod = node.kubelet.pod()
     node.stop()
     (pod.directory("pids") / "pids.max").write_text("4096")
@@ -220,31 +220,31 @@ def test_a_limit_that_somebody_changed_is_set_again_and_counted(node: RealNode) 
     assert node.metric("hold_resets_total") == 1
     node.kubelet.fails(node.kubelet.start, pod)
     node.release()
-    assert pod.limits == ("max", "4096")  # theirs is what goes back
+    assert pod.limits == ("max", "4096")  # the other process's value is the one restored
 
 
 def test_a_killed_agent_leaves_the_gate_and_the_next_one_keeps_the_hold(node: RealNode) -> None:
-    """What stands needs no agent; what came to be ungated meanwhile is gated before READY."""
+    """A gate stands without an agent; pods that are ungated by then are gated before READY."""
     pod = node.kubelet.pod()
     node.stop()
     node.agent.kill()
     node.kubelet.fails(node.kubelet.start, pod)
     (pod.directory("pids") / "pids.max").write_text(TASKS)
-    born = node.kubelet.born()
-    node.kubelet.run_sandbox(born)
+    newborn = node.kubelet.born()
+    node.kubelet.run_sandbox(newborn)
     node.start()
-    assert pod.limits == born.limits == SHUT  # no wait: it has said that it is ready
+    assert pod.limits == newborn.limits == SHUT  # without waiting: the agent has logged "ready"
     node.kubelet.fails(node.kubelet.start, pod)
-    node.kubelet.fails(node.kubelet.start, born)
+    node.kubelet.fails(node.kubelet.start, newborn)
     assert node.hold().left_s > 3000
     node.release()
-    assert pod.limits == born.limits == OPEN
+    assert pod.limits == newborn.limits == OPEN
     node.checked_state()
 
 
 @both
-def test_a_start_under_way_when_the_gate_falls_is_found(node: RealNode, oci: str) -> None:
-    """Kubelet starts one container after the other all the while: none outlives the stop."""
+def test_a_start_in_progress_when_the_gate_is_set_is_found(node: RealNode, oci: str) -> None:
+    """Kubelet starts one container after another during the stop, and none of them survives it."""
     pod = node.kubelet.pod(handler=oci)
     over = threading.Event()
 
@@ -269,7 +269,7 @@ def test_a_start_under_way_when_the_gate_falls_is_found(node: RealNode, oci: str
 
 
 def test_a_pod_deleted_under_the_hold_is_forgotten_and_its_successor_held(node: RealNode) -> None:
-    """The group goes with its limits: nothing to put back, and the log says so."""
+    """Its group is removed with its limits, so nothing is restored, and the log says so."""
     pod = node.kubelet.pod()
     node.stop()
     node.kubelet.remove(pod)
@@ -282,7 +282,7 @@ def test_a_pod_deleted_under_the_hold_is_forgotten_and_its_successor_held(node: 
 
 
 def test_a_hold_of_one_image_leaves_the_pods_of_another_alone(node: RealNode) -> None:
-    """Those that come later are gated when their container shows its image, before it starts."""
+    """A later pod is gated when its container shows the image, before that container starts."""
     bad, fixed = node.kubelet.pod(), node.kubelet.pod(stubborn=True)
     end = node.stop(image=node.kubelet.image_of(bad))
     assert (end.result, end.pods, end.held) == ("done", 1, 1)
@@ -297,8 +297,8 @@ def test_a_hold_of_one_image_leaves_the_pods_of_another_alone(node: RealNode) ->
     assert fixed.limits == OPEN
 
 
-def test_a_dry_run_tells_the_gate_and_changes_nothing(node: RealNode) -> None:
-    """Which limits on which group; nothing is stopped, set or held."""
+def test_a_dry_run_reports_the_gate_and_changes_nothing(node: RealNode) -> None:
+    """It reports the limits and the group; it stops, sets and holds nothing."""
     pod = node.kubelet.pod()
     end = node.stop(mode="dry-run")
     assert end.result == "planned"
@@ -311,7 +311,7 @@ def test_a_dry_run_tells_the_gate_and_changes_nothing(node: RealNode) -> None:
 
 
 def test_an_eviction_ends_the_sandbox_too(node: RealNode) -> None:
-    """The containers first, then what held them; a new sandbox of the pod fails at the gate."""
+    """It stops the containers, then the sandbox; a new sandbox of the pod fails at the gate."""
     pod = node.kubelet.pod()
     progress = node.submit(verb="evict", hold_s=3600, grace_s=5)
     assert finished(progress).result == "done"
@@ -321,18 +321,18 @@ def test_an_eviction_ends_the_sandbox_too(node: RealNode) -> None:
     assert pod.starts == 1
 
 
-def test_a_workload_that_is_absent_is_held_for_when_it_comes(node: RealNode) -> None:
-    """A hold for pods that may come is valid, and says that there are none now."""
+def test_a_workload_without_pods_is_held_for_later_pods(node: RealNode) -> None:
+    """A hold for pods that may come is valid, and its note says that there are none now."""
     end = node.stop()
     assert (end.result, end.pods) == ("nothing", 0)
     assert end.note.startswith("0 pods now, held for 1h")
-    born = node.kubelet.born()
-    until(lambda: born.limits == SHUT, "a gate")
-    node.kubelet.fails(node.kubelet.run_sandbox, born)
+    newborn = node.kubelet.born()
+    until(lambda: newborn.limits == SHUT, "a gate")
+    node.kubelet.fails(node.kubelet.run_sandbox, newborn)
 
 
 def test_a_hold_longer_than_the_policy_allows_is_refused(node: RealNode) -> None:
-    """Nothing is touched."""
+    """The command is refused, and no pod is touched."""
     pod = node.kubelet.pod()
     refused = node.submit(hold_s=25 * 3600)[-1].refused
     assert (refused.code, refused.needed) == ("hold-too-long", "a hold of at most 24h")
@@ -340,8 +340,8 @@ def test_a_hold_longer_than_the_policy_allows_is_refused(node: RealNode) -> None
     assert pod.processes
 
 
-def test_there_is_no_release_of_nothing(node: RealNode) -> None:
-    """It is said, and is no failure."""
+def test_a_release_without_a_hold_does_nothing(node: RealNode) -> None:
+    """The result is "nothing" with the code "no-hold", and the command does not fail."""
     end = node.release()
     assert (end.result, end.code) == ("nothing", "no-hold")
     assert WORKLOAD in end.note

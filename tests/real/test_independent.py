@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""P1: two hosts with one wire between them, no resolver and no route: the whole path works there.
+"""P1: the whole path works between two hosts that have no resolver and no route elsewhere.
 
-Both programs run under strace, and whatever they connected or sent to is looked at afterwards: unix
-sockets and each other, nothing else.
+Both programs run under strace.  The traces must show that they connected and sent only to unix
+sockets and to each other.
 """
 
 import re
@@ -46,7 +46,7 @@ def wire() -> Iterator[netns.Wire]:
 
 @pytest.fixture
 def sim(tmp_path: Path) -> Iterator[SimProcess]:
-    """Return the node's runtime; a unix socket belongs to no network."""
+    """Return the node's runtime, which the agent reaches by a unix socket from any namespace."""
     made = SimProcess(tmp_path / "cri.sock", daemonset=WORKLOAD, pods=2)
     yield made
     made.close()
@@ -78,7 +78,7 @@ def _install(bastion: Bastion, sim: SimProcess) -> Path:
 
 
 def test_nothing_but_a_wire_is_needed(wire: netns.Wire, sim: SimProcess, tmp_path: Path) -> None:
-    """P1: signed command to stopped pod without DNS, route or API server; nothing else is asked."""
+    """P1: from signed command to stopped pod without DNS, route or API server."""
     bastion = Bastion(tmp_path)
     config, command = _install(bastion, sim), bastion.signed("stop.cmd")
     agent_trace, cli_trace = tmp_path / "agent.trace", tmp_path / "cli.trace"
@@ -94,12 +94,12 @@ def test_nothing_but_a_wire_is_needed(wire: netns.Wire, sim: SimProcess, tmp_pat
     assert "done" in shown
     assert sim.running() == 0
     for trace in (agent_trace, cli_trace):
-        asked = {(port, ip) for port, ip in _PEERS.findall(trace.read_text())}
-        assert {ip.removeprefix("::ffff:") for _, ip in asked} <= {
+        peers = {(port, ip) for port, ip in _PEERS.findall(trace.read_text())}
+        assert {ip.removeprefix("::ffff:") for _, ip in peers} <= {
             netns.NODE_ADDRESS,
             netns.BASTION_ADDRESS,
-        }, asked
-        assert all(port != "53" for port, _ in asked), asked
+        }, peers
+        assert all(port != "53" for port, _ in peers), peers
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_nothing_but_a_wire_is_needed(wire: netns.Wire, sim: SimProcess, tmp_pat
     ],
 )
 def test_the_guard_makes_any_attempt_to_resolve_an_error(attempt: str) -> None:
-    """P1: after the guard, asking for a name raises before anything is asked."""
+    """P1: with the guard, resolving a name raises before a query is sent."""
     program = (
         "import socket\n"
         "from breakglass.agent.daemon import forbid_name_resolution\n"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Killing containers by the real kernel: by cgroup.kill, by freezing, by signals alone.
+"""Kill containers through the real kernel: by cgroup.kill, by freezing, and by signals alone.
 
-Which way is taken depends on the trees that are there, so each is shown alone.
+The method depends on which cgroup trees exist, so each test shows the killer one set of trees.
 """
 
 import os
@@ -37,7 +37,7 @@ WAYS = {
     "all": own_groups.HYBRID,
 }
 MOST_KILLS = 5
-# As long as it can it makes two of itself, and none of them hears TERM.
+# Starts 60 children, and none of these processes ends on TERM.
 _BOMB = "trap '' TERM; n=0; while [ $n -lt 60 ]; do n=$((n+1)); sh -c 'sleep 1000' & done; wait"
 
 _KILL = """
@@ -54,7 +54,7 @@ except GateFailed as error:
 
 
 class Node:
-    """Groups of the test's own, and the kernel that sees some of the trees."""
+    """Control groups of the test, and a kernel port that sees some of the trees."""
 
     def __init__(self, groups: OwnGroups, mountinfo: Path, trees: tuple[str, ...]) -> None:
         self.groups = groups
@@ -67,7 +67,7 @@ class Node:
 
     @property
     def leaf(self) -> Leaf:
-        """The container's leaf in the first tree that is seen."""
+        """The container's leaf in the first visible tree."""
         directory = self.groups.directory(LEAF, self.trees[0])
         return Leaf(directory=directory, container_id=ID)
 
@@ -83,14 +83,14 @@ class Node:
 
 @pytest.fixture(params=WAYS)
 def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
-    """Each way to kill, alone, and all together."""
+    """A node for each method alone, and for all together."""
     with OwnGroups() as groups:
         yield Node(groups, tmp_path / "mountinfo", WAYS[request.param])
 
 
 @pytest.fixture
 def hybrid(tmp_path: Path) -> Iterator[Node]:
-    """The machine as it is."""
+    """A node that sees all trees of this machine."""
     with OwnGroups() as groups:
         yield Node(groups, tmp_path / "mountinfo", WAYS["all"])
 
@@ -101,7 +101,7 @@ def test_processes_that_fork_and_hear_nothing_are_gone(node: Node) -> None:
     node.spawn(f"{LEAF}/init.scope")
     node.spawn(f"{LEAF}/system.slice/x.service", "sh", "-c", _BOMB)
     kept = node.spawn(f"{POD}/{ID[::-1]}")
-    for _ in range(MOST_KILLS):  # one will do, but on a machine that is too busy to let them die
+    for _ in range(MOST_KILLS):  # one is enough unless the machine is too busy for them to die
         node.kernel.killer.kill(node.leaf)
     assert node.kernel.groups.pids(node.leaf) == ()
     assert leftovers.processes_in(f"{node.groups.top}/{LEAF}") == ()
@@ -110,7 +110,7 @@ def test_processes_that_fork_and_hear_nothing_are_gone(node: Node) -> None:
 
 @pytest.mark.parametrize("node", ["freezer", "all"], indirect=True)
 def test_a_frozen_container_dies_and_is_thawed(node: Node) -> None:
-    """In the v1 freezer a process ignores SIGKILL until it is thawed, by whomever it was frozen."""
+    """In the v1 freezer a process ignores SIGKILL until it is thawed, so the killer thaws it."""
     node.spawn()
     node.spawn(f"{LEAF}/below")
     for path in (f"{LEAF}/below", LEAF):
@@ -123,15 +123,15 @@ def test_a_frozen_container_dies_and_is_thawed(node: Node) -> None:
 
 
 def test_a_container_frozen_in_cgroup2_dies(hybrid: Node) -> None:
-    """There a kill goes through, frozen or not."""
+    """On v2 SIGKILL ends a frozen process too."""
     hybrid.spawn()
     (hybrid.groups.directory(LEAF, UNIFIED) / "cgroup.freeze").write_text("1")
     hybrid.kernel.killer.kill(hybrid.leaf)
     assert hybrid.kernel.groups.pids(hybrid.leaf) == ()
 
 
-def test_what_cannot_die_is_left_within_the_time_and_told(node: Node) -> None:
-    """A process in state D (frozen where no kill can thaw it) stays; its neighbours are gone."""
+def test_a_process_that_cannot_die_is_reported_in_time(node: Node) -> None:
+    """A process in state D (frozen by another group) stays; the container's others are gone."""
     kept = node.spawn()
     node.spawn()
     node.groups.keep(kept)
@@ -141,12 +141,12 @@ def test_what_cannot_die_is_left_within_the_time_and_told(node: Node) -> None:
     assert node.kernel.groups.pids(node.leaf) == (kept,)
     assert node.kernel.killer.describe(kept) == f"{kept} D sleep"
     node.groups.release()
-    os.waitid(os.P_PID, kept, os.WEXITED | os.WNOWAIT)  # the signal was there all the while
+    os.waitid(os.P_PID, kept, os.WEXITED | os.WNOWAIT)  # its SIGKILL was pending
     assert node.kernel.groups.pids(node.leaf) == ()
 
 
 def test_a_traced_and_stopped_process_dies(node: Node) -> None:
-    """State T is no protection."""
+    """A process in state T gets SIGKILL too."""
     pid = node.spawn()
     os.kill(pid, signal.SIGSTOP)
     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
@@ -166,7 +166,7 @@ def test_a_process_in_one_tree_alone_is_found_and_dies(hybrid: Node) -> None:
 
 @pytest.mark.parametrize("label", own_groups.HYBRID)
 def test_the_agent_itself_is_refused(hybrid: Node, label: str) -> None:
-    """This process, moved into the container's group in one tree: it lives to tell."""
+    """The killer's own process, moved into the container's group in one tree, is not killed."""
     beside = hybrid.spawn()
     home = _home(hybrid, label)
     hybrid.groups.move(os.getpid(), LEAF, label)
@@ -203,7 +203,7 @@ def _named_kubelet(folder: Path) -> str:
 
 
 def test_a_real_kubelet_is_refused(hybrid: Node, tmp_path: Path) -> None:
-    """One that runs outside of any pod and was moved here in one tree."""
+    """A kubelet that was moved into the container's group in one tree is not killed."""
     hybrid.groups.make("system/kubelet")
     pid = hybrid.groups.spawn("system/kubelet", argv=(_named_kubelet(tmp_path), "1000"))
     _wait_for_name(pid, "kubelet")
@@ -230,7 +230,7 @@ def _wait_for_name(pid: int, name: str) -> None:
 
 
 def test_a_process_that_has_left_is_not_signalled(hybrid: Node) -> None:
-    """Its number stood in the list, and its group is looked at again before the signal."""
+    """The killer checks the group of a listed process again just before the signal."""
     pid = hybrid.spawn()
     groups = hybrid.hierarchies.everywhere(hybrid.leaf.directory)
     hybrid.groups.make(f"{POD}/{ID[::-1]}")
@@ -244,7 +244,7 @@ def test_a_process_that_has_left_is_not_signalled(hybrid: Node) -> None:
 def test_without_pidfds_processes_are_killed_all_the_same(
     hybrid: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before Linux 5.3 there are none."""
+    """Linux before 5.3 has no pidfds."""
 
     def none(pid: int, flags: int = 0) -> int:
         raise OSError(38, os.strerror(38))
@@ -257,10 +257,10 @@ def test_without_pidfds_processes_are_killed_all_the_same(
     assert not hybrid.host_killer._signal(os.getpid(), groups)
 
 
-def test_a_kill_that_nothing_permits_is_an_error(node: Node) -> None:
-    """Without the right to write its groups and to signal it nothing happens, and that is told.
+def test_a_kill_without_permission_is_an_error(node: Node) -> None:
+    """A killer that may neither write the groups nor signal the process fails with kill-failed.
 
-    The killer is root without a capability; the container and its groups are another user's.
+    The killer is root without capabilities; the container and its groups belong to another user.
     """
     pid = node.spawn(LEAF, "setpriv", "--reuid=65534", "--clear-groups", "sleep", "1000")
     _wait_for_name(pid, "sleep")
@@ -269,12 +269,12 @@ def test_a_kill_that_nothing_permits_is_an_error(node: Node) -> None:
             if (file := node.groups.directory(LEAF, label) / name).exists():
                 os.chown(file, 65534, 65534)
     bare = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all")
-    told = subprocess.run(
+    ran = subprocess.run(
         (*bare, sys.executable, "-c", _KILL, node.mountinfo, node.leaf.directory),
         capture_output=True,
         text=True,
         check=False,
         cwd=Path(__file__).parents[2],
     )
-    assert (told.stdout, told.stderr) == ("kill-failed\n", "")
+    assert (ran.stdout, ran.stderr) == ("kill-failed\n", "")
     assert node.kernel.groups.pids(node.leaf) == (pid,)

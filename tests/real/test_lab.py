@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab itself: real things that are gone afterwards, whatever became of them."""
+"""The lab itself: everything that it starts is removed afterwards, in every case."""
 
 import subprocess
 from pathlib import Path
@@ -18,7 +18,7 @@ MEND_TRIES = 20
 
 
 def remains(containerd: Containerd, short: Path) -> list[str]:
-    """Return what is left of a containerd: processes, shims, mounts, cgroups, files."""
+    """Return which kinds of things a containerd has left: processes, shims, mounts and so on."""
     mounts = Path("/proc/self/mountinfo").read_text()
     found = {
         "processes": bool(leftovers.processes_in(containerd.cgroup_root)),
@@ -35,7 +35,7 @@ def remains(containerd: Containerd, short: Path) -> list[str]:
 @needs_containerd
 @pytest.mark.parametrize("fate", ["running", "stopped", "dead"])
 def test_nothing_is_left_of_a_containerd(fate: str) -> None:
-    """Pods, shims, mounts and cgroups end with it, also when it could not see to that itself."""
+    """Its pods, shims, mounts and cgroups are removed, also when it is paused or dead."""
     with Containerd() as containerd:
         make_pod(containerd.socket, namespace="monitoring", daemonset="telemetry", containers=2)
         make_pod(containerd.socket, namespace="monitoring", daemonset="deaf", ignores_term=True)
@@ -56,7 +56,7 @@ def test_nothing_is_left_of_a_containerd(fate: str) -> None:
 
 @needs_containerd
 def test_pods_go_on_while_their_containerd_restarts() -> None:
-    """A restart is the runtime's own affair: the processes are the same afterwards."""
+    """A restart of containerd does not restart the pods: the process ids stay the same."""
     with Containerd() as containerd:
         pod = make_pod(containerd.socket, namespace="monitoring", daemonset="telemetry")
         before, first = processes_of(pod), containerd.pid
@@ -68,8 +68,8 @@ def test_pods_go_on_while_their_containerd_restarts() -> None:
 
 
 @needs_netns
-def test_two_hosts_know_nothing_but_each_other() -> None:
-    """There is one route, to the other end of the wire, and no name resolves (P1)."""
+def test_two_hosts_reach_nothing_but_each_other() -> None:
+    """Each host has one route, to the other host, and cannot resolve a name (P1)."""
     with netns.Wire() as wire:
         routes = [wire.bastion.run("ip", "route"), wire.node.run("ip", "route")]
         assert [len(text.splitlines()) for text in routes] == [1, 1]
@@ -84,12 +84,12 @@ def test_two_hosts_know_nothing_but_each_other() -> None:
 
 @needs_netns
 def test_the_wire_can_be_cut_and_mended() -> None:
-    """A cut is silence, as a network's failure is, and ends when it is mended."""
+    """A cut drops every packet, as a network failure does, until the wire is mended."""
     with netns.Wire() as wire:
         ask = wire.bastion.command("busybox", "ping", "-c", "1", "-W", "1", wire.node.address)
         wire.cut()
         assert subprocess.run(ask, check=False, capture_output=True).returncode != 0
         wire.mend()
-        # An interface that came up again answers when its carrier and ARP do, not at once.
+        # An interface that is up again answers only after carrier detection and ARP.
         tries = (subprocess.run(ask, check=False, capture_output=True) for _ in range(MEND_TRIES))
         assert any(one.returncode == 0 for one in tries)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The door's own limits, on a real agent: who may open the socket, and which TLS is spoken."""
+"""The listeners of a real agent: the socket's permissions, the TLS version, a late address."""
 
 import socket
 import ssl
@@ -21,7 +21,7 @@ LATE = "192.0.2.7"  # RFC 5737: for documentation
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[AgentProcess]:
-    """Return an agent without a runtime: its door is open all the same."""
+    """Return an agent without a runtime, which listens anyway."""
     tls = Tls.make()
     people = Organisation(couriers=tls.pins)
     files = NodeFiles(
@@ -32,13 +32,13 @@ def agent(tmp_path: Path) -> Iterator[AgentProcess]:
 
 
 def test_only_root_opens_the_socket(agent: AgentProcess) -> None:
-    """The socket is 0600 in a folder of 0700, whatever the umask was."""
+    """The socket has mode 0600 in a folder of mode 0700, with any umask."""
     assert agent.files.socket.stat().st_mode & 0o777 == 0o600
     assert agent.files.socket.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_an_older_tls_ends_in_the_handshake(agent: AgentProcess, tmp_path: Path) -> None:
-    """A courier that speaks at most TLS 1.2 gets no connection, and that is on record."""
+    """A courier that offers at most TLS 1.2 gets no connection, and the log has the refusal."""
     courier = agent.files.tls.couriers["bastion"]
     (tmp_path / "c.pem").write_bytes(courier.certificate + courier.key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -63,7 +63,7 @@ def test_an_older_tls_ends_in_the_handshake(agent: AgentProcess, tmp_path: Path)
 
 @pytest.mark.skipif(bool(netns.why_not()), reason=netns.why_not() or "it can")
 def test_an_address_that_comes_late_is_waited_for(tmp_path: Path) -> None:
-    """At boot the network may come after the agent: the socket is served and holds are kept."""
+    """At boot the address may be missing: the agent serves its socket and listens there later."""
     tls = Tls.make()
     people = Organisation(couriers=tls.pins)
     files = NodeFiles(

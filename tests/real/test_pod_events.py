@@ -27,7 +27,7 @@ pytestmark = pytest.mark.real
 
 
 def remove(group: Path) -> None:
-    """Remove a control group and those in it; one that has gone is gone."""
+    """Remove a control group and those in it; do nothing if it does not exist."""
     if group.exists():
         for one in group.iterdir():
             if one.is_dir():
@@ -37,7 +37,7 @@ def remove(group: Path) -> None:
 
 @pytest.fixture(params=TREES, ids=str)
 def parent(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Give a control group of our own; it and what is below it are removed."""
+    """Yield a new control group; remove it and the groups below it afterwards."""
     parent = Path(request.param) / f"breakglass-test-{os.getpid()}"
     parent.mkdir()
     yield parent
@@ -48,18 +48,16 @@ def parent(request: pytest.FixtureRequest) -> Iterator[Path]:
 @pytest.mark.parametrize(
     "name", [f"pod{UID}", f"kubepods-burstable-pod{UID.replace('-', '_')}.slice"]
 )
-async def test_a_control_group_of_the_kernel_is_a_birth(
-    parent: Path, name: str, tmp_path: Path
-) -> None:
-    """Made, told, removed, made again: each time it is told, on v1, v2 and hybrids."""
+async def test_a_new_control_group_is_a_pod_event(parent: Path, name: str, tmp_path: Path) -> None:
+    """A group gives an event each time it is made, also after a removal, on v1, v2 and hybrids."""
     pod_events = InotifyPodEvents(tmp_path / "none", lambda: (parent,), SystemClock())
     pod_events.open()
     try:
         for _ in range(2):
             (parent / name).mkdir()
             async with asyncio.timeout(PATIENCE_S):
-                heard = await pod_events.wait(2 * PATIENCE_S)
-            assert heard == (PodEvent(uid=UID, namespace="", name=""),)
+                events = await pod_events.wait(2 * PATIENCE_S)
+            assert events == (PodEvent(uid=UID, namespace="", name=""),)
             (parent / name).rmdir()
         assert await pod_events.wait(0) == ()
     finally:
@@ -67,10 +65,10 @@ async def test_a_control_group_of_the_kernel_is_a_birth(
 
 
 @pytest.mark.skipif(not TREES, reason="no control-group tree that can be written")
-async def test_a_parent_that_kubelet_makes_anew_is_heard_again(
+async def test_a_parent_that_kubelet_makes_again_is_watched_again(
     parent: Path, tmp_path: Path
 ) -> None:
-    """A removed control group ends the wait, and its successor is looked into."""
+    """The removal of the parent ends its watch; a new parent of that name gets a new watch."""
     pod_events = InotifyPodEvents(tmp_path / "none", lambda: (parent,), SystemClock())
     pod_events.open()
     try:
@@ -78,8 +76,8 @@ async def test_a_parent_that_kubelet_makes_anew_is_heard_again(
         assert await pod_events.wait(0) == ()
         (parent / f"pod{UID}").mkdir(parents=True)
         async with asyncio.timeout(PATIENCE_S):
-            heard = await pod_events.wait(2 * PATIENCE_S)
-        assert heard == (PodEvent(uid=UID, namespace="", name=""),)
+            events = await pod_events.wait(2 * PATIENCE_S)
+        assert events == (PodEvent(uid=UID, namespace="", name=""),)
     finally:
         pod_events.close()
 
@@ -91,7 +89,7 @@ if ctypes.CDLL(None).prctl({PR_SET_MDWE}, {PR_MDWE_REFUSE_EXEC_GAIN}, 0, 0, 0):
     sys.exit(77)
 os.execv(sys.executable, [sys.executable, "-c", sys.argv[1], sys.argv[2]])
 """
-HEARS = """
+WAITS = """
 import asyncio, mmap, sys
 from pathlib import Path
 from breakglass.agent.pods.events import InotifyPodEvents
@@ -118,7 +116,7 @@ asyncio.run(main())
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "prctl"), reason="no prctl(2)")
 def test_inotify_needs_no_memory_that_is_writable_and_executable(tmp_path: Path) -> None:
     """The kernel refuses such memory to the process, as the unit's MemoryDenyWriteExecute does."""
-    command = [sys.executable, "-c", BARE, HEARS, str(tmp_path)]
+    command = [sys.executable, "-c", BARE, WAITS, str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode == 77:
         pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")

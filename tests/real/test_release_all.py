@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Root's way out on a node, with the program and with a shell: real pods, really gated.
+"""Opening every gate on a node as root, by `release-all` and by shell commands, with real pods.
 
-The program is shown this lab's pods alone (`tests.support.own_pods`), and the shell a machine that
-has no other control groups: both open every gate that they see.
+Both open every gate that they find.  So the program sees only this lab's pods
+(`tests.support.own_pods`), and the shell sees only this lab's control groups.
 """
 
 import json
@@ -33,14 +33,14 @@ RUNBOOK = Path(__file__).parents[2] / "docs" / "runbooks" / "let-go.md"
 
 @pytest.fixture(scope="module")
 def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
-    """Return a runtime that no test here harms."""
+    """Return a runtime that all tests share, because none stops it."""
     with witnessing(tmp_path_factory.mktemp("way-out") / "lab") as made:
         yield made
 
 
 @pytest.fixture
 def node(containerd: Containerd, tmp_path: Path) -> Iterator[RealNode]:
-    """Return a node of this test's own, its agent ready."""
+    """Return a new node for each test, with a ready agent."""
     made = RealNode(containerd, tmp_path)
     try:
         made.start()
@@ -51,10 +51,10 @@ def node(containerd: Containerd, tmp_path: Path) -> Iterator[RealNode]:
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """How the program ended; `told` is its document."""
+    """The exit status of the program and the JSON document on its stdout."""
 
     exit: int
-    told: dict[str, Any]
+    document: dict[str, Any]
 
 
 def release_all(node: RealNode) -> Ran:
@@ -67,18 +67,18 @@ def release_all(node: RealNode) -> Ran:
         check=False,
     )
     assert "Traceback" not in ran.stderr, ran.stderr
-    return Ran(exit=ran.returncode, told=json.loads(ran.stdout))
+    return Ran(exit=ran.returncode, document=json.loads(ran.stdout))
 
 
 def expect_startable(node: RealNode, pod: PlayedPod) -> None:
-    """Nothing keeps kubelet's next start from working."""
+    """Check that kubelet's next start of a pod succeeds."""
     starts = pod.starts
     node.kubelet.start(pod)
     until(lambda: pod.starts == starts + 1, "the next start")
 
 
-def test_every_hold_ends_and_every_limit_goes_back(node: RealNode) -> None:
-    """As the log has them, in the log; the agent that starts after it holds nothing."""
+def test_every_hold_ends_and_every_limit_is_restored(node: RealNode) -> None:
+    """The old values come from the log, the log records it, and the next agent holds nothing."""
     pods = [node.kubelet.pod(), node.kubelet.pod()]
     node.stop()
     node.stop(workload="monitoring/logs")
@@ -87,9 +87,9 @@ def test_every_hold_ends_and_every_limit_goes_back(node: RealNode) -> None:
     ran = release_all(node)
 
     assert ran.exit == 0
-    assert ran.told["holds"] == [WORKLOAD, "monitoring/logs"]
-    assert sorted(ran.told["pods"]) == sorted(f"monitoring/{pod.name}" for pod in pods)
-    assert not ran.told["unrecorded"]
+    assert ran.document["holds"] == [WORKLOAD, "monitoring/logs"]
+    assert sorted(ran.document["pods"]) == sorted(f"monitoring/{pod.name}" for pod in pods)
+    assert not ran.document["unrecorded"]
     assert [pod.limits for pod in pods] == [OPEN, OPEN]
     node.start()
     state = node.checked_state()
@@ -100,19 +100,19 @@ def test_every_hold_ends_and_every_limit_goes_back(node: RealNode) -> None:
     expect_startable(node, pods[0])
 
 
-def test_under_an_agent_that_runs_nothing_is_let_go(node: RealNode) -> None:
-    """It would set all of it again: it must be stopped first, and that is the hint."""
+def test_while_an_agent_runs_nothing_is_released(node: RealNode) -> None:
+    """A running agent would set every limit again; the hint says to stop it first."""
     pod = node.kubelet.pod()
     node.stop()
     ran = release_all(node)
-    assert (ran.exit, ran.told["code"]) == (4, "log-locked")
-    assert "stop the agent first" in ran.told["hint"]
+    assert (ran.exit, ran.document["code"]) == (4, "log-locked")
+    assert "stop the agent first" in ran.document["hint"]
     assert pod.limits == SHUT
     assert node.hold().workload == WORKLOAD
 
 
 def flip_a_byte(node: RealNode) -> None:
-    """Damage the log where entries are."""
+    """Change one byte of the log, where its entries are."""
     segment = next(iter(sorted(node.files.log_directory.glob("*.segment"))))
     raw = bytearray(segment.read_bytes())
     raw[200] ^= 1
@@ -125,7 +125,7 @@ def lose_the_log(node: RealNode) -> None:
 
 
 def lose_the_key(node: RealNode) -> None:
-    """The log's key is gone, so nothing can be recorded."""
+    """Delete the log's key, so that nothing can be recorded."""
     (node.files.folder / "log.key").unlink()
 
 
@@ -134,12 +134,12 @@ def lose_the_key(node: RealNode) -> None:
     [(flip_a_byte, 4), (lose_the_log, 0), (lose_the_key, 4)],
     ids=lambda one: getattr(one, "__name__", ""),
 )
-def test_without_a_log_gates_are_found_by_looking(
+def test_without_a_log_gates_are_found_in_the_kernel(
     node: RealNode,
     damage: Callable[[RealNode], None],
     status: int,
 ) -> None:
-    """The old values are not known then, so nothing limits the pod; what was wrong is told."""
+    """The old values are unknown, so the limits are removed; the document has the log's error."""
     held, other = node.kubelet.pod(), node.kubelet.pod("monitoring/other")
     node.stop()
     node.agent.stop()
@@ -148,34 +148,34 @@ def test_without_a_log_gates_are_found_by_looking(
     ran = release_all(node)
 
     assert ran.exit == status
-    assert bool(ran.told["log_error"]) is (status != 0)
-    assert ran.told["unrecorded"] == [held.cgroup.lstrip("/")]
+    assert bool(ran.document["log_error"]) is (status != 0)
+    assert ran.document["unrecorded"] == [held.cgroup.lstrip("/")]
     assert held.limits == ("max", "max")
     assert other.limits == OPEN
     assert other.processes
     expect_startable(node, held)
 
 
-def test_where_nothing_is_held_nothing_is_done(node: RealNode) -> None:
-    """It says so."""
+def test_without_a_hold_nothing_is_done(node: RealNode) -> None:
+    """The document lists no hold and no pod, and the pod's limits stay."""
     pod = node.kubelet.pod()
     node.agent.stop()
     ran = release_all(node)
     assert ran.exit == 0
     for kind in ("holds", "pods", "unrecorded", "failed"):
-        assert not ran.told[kind]
+        assert not ran.document[kind]
     assert pod.limits == OPEN
     assert pod.processes
 
 
 def runbooks_block(words: str) -> str:
-    """Return the shell lines of the runbook that have these words in them."""
+    """Return the shell block of the runbook that contains these words."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", RUNBOOK.read_text(), re.MULTILINE | re.DOTALL)
     (found,) = (block for block in blocks if words in block)
     return str(found)
 
 
-# Every tree with one lab's group alone, in the place of the machine's own; then the lines.
+# Mounts trees that contain only the lab's group over /sys/fs/cgroup, then runs the lines on stdin.
 ALONE = """
 set -eu
 lab=$1 stage=$2
@@ -192,7 +192,7 @@ exec sh
 
 
 def run_alone(node: RealNode, stage: Path, lines: str) -> str:
-    """Run shell lines as root of a machine that has this lab's control groups alone."""
+    """Run shell lines as root in a mount namespace that has only this lab's control groups."""
     trees = [str(tree) for tree in leftovers.hierarchies()]
     top = node.containerd.cgroup_root
     ran = subprocess.run(
@@ -207,7 +207,7 @@ def run_alone(node: RealNode, stage: Path, lines: str) -> str:
 
 
 def test_the_runbooks_lines_open_every_gate(node: RealNode, tmp_path: Path) -> None:
-    """With no program of ours: what they changed is printed, and a pod that is not held is left."""
+    """Without the program: they print what they changed, and leave a pod that is not held."""
     held, other = node.kubelet.pod(), node.kubelet.pod("monitoring/other")
     node.stop()
     node.agent.kill()
@@ -220,7 +220,7 @@ def test_the_runbooks_lines_open_every_gate(node: RealNode, tmp_path: Path) -> N
 
 
 def test_the_runbooks_line_for_a_hybrid_host_opens_one_pod(node: RealNode) -> None:
-    """`POD` is the pod's folder; only that pod's gate opens."""
+    """`POD` stands for the pod's folder; the lines open that pod's gate only."""
     one, two = node.kubelet.pod(), node.kubelet.pod()
     node.stop()
     node.agent.kill()
@@ -234,7 +234,7 @@ def test_the_runbooks_line_for_a_hybrid_host_opens_one_pod(node: RealNode) -> No
 
 
 def test_the_runbooks_line_finds_the_old_values_in_the_log(node: RealNode) -> None:
-    """With podPidsLimit it is not "max" that was there."""
+    """With podPidsLimit the old value is a number and not "max"."""
     pod = node.kubelet.pod()
     node.stop()
     node.agent.kill()

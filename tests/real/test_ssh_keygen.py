@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signatures both ways against the installed ssh-keygen, with keys in files and in security keys.
+"""Signatures made and verified by the installed ssh-keygen, with key files and security keys.
 
-Where ours is stricter than ssh-keygen, a test shows that ssh-keygen accepts and we refuse.
+Where breakglass is stricter than ssh-keygen, a test shows that ssh-keygen accepts and we refuse.
 """
 
 from collections.abc import Callable
@@ -60,24 +60,24 @@ OUR_KEYS: dict[str, SigningKey] = {
 
 @pytest.fixture
 def keygen(tmp_path: Path) -> SshKeygen:
-    """Return ssh-keygen for keys in files."""
+    """Return ssh-keygen for key files."""
     return SshKeygen(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the security key in software."""
+    """Return the library of the software security key."""
     return softsk.build(tmp_path_factory.mktemp("softsk"))
 
 
 @pytest.fixture
 def with_softsk(tmp_path: Path, provider: Path) -> SshKeygen:
-    """Return ssh-keygen with a security key."""
+    """Return ssh-keygen with the software security key."""
     return SshKeygen(tmp_path, provider)
 
 
 def public(private: Path) -> SshKey:
-    """Return the key of the `.pub` file beside a private key, as `init` reads it."""
+    """Return the key in the `.pub` file of a private key, read as `init` reads it."""
     key, comment = parse_public_key_file(private.with_name(f"{private.name}.pub").read_text())
     assert comment == "a comment"
     return key
@@ -99,7 +99,7 @@ def refusal(key: SshKey, armor: bytes, *, verify_required: bool = False) -> str:
 
 @pytest.mark.parametrize("kind", FILE_KEYS, ids="".join)
 def test_what_ssh_keygen_signs_we_accept(keygen: SshKeygen, kind: tuple[str, ...]) -> None:
-    """Both hashes hold; fingerprint and armor are ssh-keygen's own, byte for byte."""
+    """With both hashes; our fingerprint and armor equal those of ssh-keygen byte for byte."""
     private = keygen.make(*kind)
     key = public(private)
     assert keygen.fingerprints([key.line]) == {key.fingerprint}
@@ -114,7 +114,7 @@ def test_what_ssh_keygen_signs_we_accept(keygen: SshKeygen, kind: tuple[str, ...
 def test_what_ssh_keygen_signs_for_something_else_we_refuse(
     keygen: SshKeygen, kind: tuple[str, ...]
 ) -> None:
-    """Another namespace, another text, another key, and a plain key where a PIN is asked for."""
+    """Another namespace, another text, another key, and a plain key where trust needs a PIN."""
     private = keygen.make(*kind)
     key = public(private)
     assert refusal(key, keygen.sign(private, MESSAGE, ANOTHER)) == "signature-namespace"
@@ -126,8 +126,8 @@ def test_what_ssh_keygen_signs_for_something_else_we_refuse(
 
 @needs_softsk
 @pytest.mark.parametrize("kind", SECURITY_KEYS)
-def test_a_touched_security_key_holds(with_softsk: SshKeygen, kind: str) -> None:
-    """Flags are 1: enough by itself, not enough where trust asks for a PIN."""
+def test_a_touched_security_key_is_accepted(with_softsk: SshKeygen, kind: str) -> None:
+    """Its flags are 1, which is enough unless trust requires a PIN."""
     private = with_softsk.make(kind)
     key = public(private)
     armor = with_softsk.sign(private, MESSAGE, NAMESPACE)
@@ -139,8 +139,8 @@ def test_a_touched_security_key_holds(with_softsk: SshKeygen, kind: str) -> None
 
 @needs_softsk
 @pytest.mark.parametrize("kind", SECURITY_KEYS)
-def test_a_pin_holds_where_trust_asks_for_it(with_softsk: SshKeygen, kind: str) -> None:
-    """A key of `-O verify-required` signs flags 5."""
+def test_a_pin_is_accepted_where_trust_requires_it(with_softsk: SshKeygen, kind: str) -> None:
+    """A key made with `-O verify-required` signs with flags 5."""
     private = with_softsk.make(kind, "-O", "verify-required")
     armor = with_softsk.sign(private, MESSAGE, NAMESPACE)
     assert verify(public(private), armor, verify_required=True).flags == 5
@@ -149,8 +149,8 @@ def test_a_pin_holds_where_trust_asks_for_it(with_softsk: SshKeygen, kind: str) 
 
 @needs_softsk
 @pytest.mark.parametrize("kind", SECURITY_KEYS)
-def test_a_security_key_that_nobody_touched_is_refused(with_softsk: SshKeygen, kind: str) -> None:
-    """Malware can use a key of `-O no-touch-required` alone; ssh-keygen does not mind, we do."""
+def test_an_untouched_security_key_is_refused(with_softsk: SshKeygen, kind: str) -> None:
+    """Malware can use a key of `-O no-touch-required` without a person; ssh-keygen accepts it."""
     private = with_softsk.make(kind, "-O", "no-touch-required")
     armor = with_softsk.sign(private, MESSAGE, NAMESPACE)
     assert parse_armor(armor).flags == 0
@@ -159,8 +159,8 @@ def test_a_security_key_that_nobody_touched_is_refused(with_softsk: SshKeygen, k
 
 
 @needs_softsk
-def test_an_application_of_ones_own_holds(with_softsk: SshKeygen) -> None:
-    """`-O application=ssh:team` is a person's way to keep keys apart."""
+def test_another_application_of_a_security_key_is_accepted(with_softsk: SshKeygen) -> None:
+    """A person can use `-O application=ssh:team` to keep keys apart."""
     private = with_softsk.make("ed25519-sk", "-O", "application=ssh:team")
     key = public(private)
     assert key.application == "ssh:team"
@@ -176,17 +176,17 @@ def test_an_application_of_ones_own_holds(with_softsk: SshKeygen) -> None:
     ],
     ids=["website-ed25519", "website-ecdsa", "rsa-2048"],
 )
-def test_a_key_that_ssh_keygen_takes_and_no_trust_holds(
+def test_a_key_that_ssh_keygen_accepts_and_trust_refuses(
     keygen: SshKeygen, key: SigningKey, message: str
 ) -> None:
-    """A website may have its security key sign, and a short RSA key may fall within the years."""
+    """A website can request signatures of its security key; a short RSA key may be broken."""
     assert keygen.accepts(key.line, key.sign(MESSAGE, namespace=NAMESPACE), MESSAGE, NAMESPACE)
     with pytest.raises(Malformed, match=message):
         parse_public_key(key.line)
 
 
 def test_a_certificate_is_refused_with_advice(keygen: SshKeygen) -> None:
-    """Who signs with -cert.pub hears what to do instead, in the key and in the signature."""
+    """For a key and for a signature of -cert.pub the hint says to use the plain key file."""
     private = keygen.make("ed25519")
     certificate = keygen.certify(private, keygen.make("ed25519"))
     armor = keygen.sign(certificate, MESSAGE, NAMESPACE)
@@ -203,7 +203,7 @@ def test_a_certificate_is_refused_with_advice(keygen: SshKeygen) -> None:
 def test_what_our_tests_sign_ssh_keygen_accepts(
     keygen: SshKeygen, key: SigningKey, hash_name: str
 ) -> None:
-    """The signers of the tests make what OpenSSH means, so the other tests prove something."""
+    """The signers of the tests make valid OpenSSH signatures, so other tests can rely on them."""
     armor = key.sign(MESSAGE, namespace=NAMESPACE, hash_name=hash_name)
     assert keygen.accepts(key.line, armor, MESSAGE, NAMESPACE)
     assert not keygen.accepts(key.line, armor, MESSAGE + b"x", NAMESPACE)
@@ -215,7 +215,7 @@ def test_what_our_tests_sign_ssh_keygen_accepts(
 def test_a_private_key_of_ours_signs_in_ssh_keygen(
     keygen: SshKeygen, tmp_path: Path, name: str
 ) -> None:
-    """The same private key signs there and verifies here."""
+    """We accept a signature that ssh-keygen made with a private key of the tests."""
     key = OUR_KEYS[name]
     file = tmp_path / "ours"
     file.touch(mode=0o600)
@@ -244,7 +244,7 @@ def test_sha1_is_refused_by_both(keygen: SshKeygen) -> None:
 def test_looseness_of_ssh_keygen_is_refused(
     keygen: SshKeygen, loose: Callable[[Parts], bytes], message: str
 ) -> None:
-    """What ssh-keygen lets pass would be many spellings of one approval, or unsigned words."""
+    """Otherwise one approval could have several encodings, or carry text that is not signed."""
     key = OUR_KEYS["ed25519"]
     armor = loose(parts(key, MESSAGE, namespace=NAMESPACE))
     assert keygen.accepts(key.line, armor, MESSAGE, NAMESPACE)
@@ -267,7 +267,7 @@ def longer_number(raw: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "spell"), [("ed25519", longer_scalar), ("p256", longer_number)], ids=["S+L", "zeros"]
 )
-def test_another_spelling_of_the_same_numbers_is_refused(
+def test_another_encoding_of_the_same_numbers_is_refused(
     keygen: SshKeygen, name: str, spell: Callable[[bytes], bytes]
 ) -> None:
     """OpenSSH 9.2 takes both, so other bytes of one approval can be made without the key."""
@@ -282,7 +282,7 @@ def test_another_spelling_of_the_same_numbers_is_refused(
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A skipped test says what to install."""
+    """The reason of a skipped test names what to install."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert openssh.why_not() == "ssh-keygen is not installed"
     assert softsk.why_not().startswith("gcc is not installed")

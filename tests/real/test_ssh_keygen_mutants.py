@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Thousands of damaged signatures and keys: we accept none that ssh-keygen refuses.
 
-The mutants are the same in every run.  ssh-keygen is asked about every mutant that we accept, and
-about a sample of those that we refuse, some for each reason.  Where it accepts what we refuse, the
-reason must be one of the rules in which we mean to be stricter.
+The mutants are the same in every run.  ssh-keygen verifies every mutant that we accept, and a
+sample of those that we refuse, some for each reason.  If it accepts one that we refuse, the reason
+must be a rule in which we are stricter on purpose.
 """
 
 import base64
@@ -42,12 +42,12 @@ ARMOR_MUTANTS = 300
 KEY_MUTANTS = 1_500
 ASKED_PER_REASON = 6
 ACCEPTED = ""
-# In these ssh-keygen is laxer, knowingly; everything else that we refuse, it must refuse too.
+# The rules in which we are stricter on purpose; ssh-keygen must refuse everything else too.
 STRICTER = (
     "expected base64",  # it skips white space, and does not look at unused bits
     "expected no blank line in a signature block",
-    "expected one armored SSH signature",  # it ignores what follows the end
-    "expected an ASCII signature block",  # ... whatever that is
+    "expected one armored SSH signature",  # it ignores text after the end
+    "expected an ASCII signature block",  # it ignores any bytes there
     "expected nothing in the reserved field",
     "expected version 1 of SSHSIG, got 0",
     "expected printable ASCII in a signature",  # a C string may hold its own last NUL
@@ -55,7 +55,7 @@ STRICTER = (
 
 
 def verdict(key: SigningKey, armor: bytes) -> str:
-    """Return why an armor does not count, in words that a person would be shown, or ACCEPTED."""
+    """Return the message or code with which we refuse an armor, or ACCEPTED."""
     trusted = parse_key_blob(key.blob)
     try:
         verify_signature(parse_armor(armor), trusted, MESSAGE, namespace=NAMESPACE)
@@ -85,7 +85,7 @@ def damaged(raw: bytes, rng: random.Random) -> bytes:
 
 
 def blob_mutants(good: Parts, others: list[Parts], rng: random.Random) -> Iterator[bytes]:
-    """Yield armors of damaged blobs, and of parts of one signature among those of others."""
+    """Yield armors of damaged blobs, and of blobs with parts of two signatures."""
     for _ in range(BLOB_MUTANTS):
         yield armored(damaged(good.blob, rng))
     for other in others:
@@ -103,7 +103,7 @@ def blob_mutants(good: Parts, others: list[Parts], rng: random.Random) -> Iterat
 
 
 def armor_mutants(armor: bytes, rng: random.Random) -> Iterator[bytes]:
-    """Yield damaged armors, and armors of the same blob in other spellings."""
+    """Yield damaged armors, and other encodings of the same blob."""
     extras = (b" ", b"\n", b"\r", b"\t", b"=", b"A", b"\0", b"-", b"\n\n", b"\xc3\xa9")
     for _ in range(ARMOR_MUTANTS):
         place = rng.randrange(len(armor) + 1)
@@ -121,7 +121,7 @@ def armor_mutants(armor: bytes, rng: random.Random) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("name", KEYS)
 def test_we_accept_no_signature_that_ssh_keygen_refuses(tmp_path: Path, name: str) -> None:
-    """Of every type of key: what we accept is the same blob, and ssh-keygen accepts it too."""
+    """For every type of key: what we accept is the same blob, and ssh-keygen accepts it too."""
     keygen, rng, key = SshKeygen(tmp_path), random.Random(name), KEYS[name]
     good = parts(key, MESSAGE, namespace=NAMESPACE)
     others = [parts(other, MESSAGE, namespace=NAMESPACE) for other in KEYS.values()]
@@ -139,7 +139,7 @@ def test_we_accept_no_signature_that_ssh_keygen_refuses(tmp_path: Path, name: st
     refused_by_both = 0
     for armor in accepted:
         assert keygen.accepts(key.line, armor, MESSAGE, NAMESPACE)
-    # The hash of the message may be either, so one other blob is a good signature as well.
+    # Both hashes of the message are valid, so one other blob is a good signature too.
     assert {parse_armor(armor).blob for armor in accepted} <= {good.blob, others[-1].blob}
     for reason, armors in by_reason.items():
         assert reason.startswith(("expected ", "signature-"))
@@ -154,7 +154,7 @@ def test_we_accept_no_signature_that_ssh_keygen_refuses(tmp_path: Path, name: st
 
 @pytest.mark.parametrize("name", ["ed25519", "p256", "p521", "sk-ed25519", "sk-ecdsa"])
 def test_we_accept_no_key_that_ssh_keygen_cannot_read(tmp_path: Path, name: str) -> None:
-    """A damaged key that we still take for one has the same fingerprint there."""
+    """A damaged key that we still accept has the same fingerprint in ssh-keygen."""
     rng, blob = random.Random(name), KEYS[name].blob
     kind = KEYS[name].kind
     lines = {f"{kind} {base64.b64encode(damaged(blob, rng)).decode()}" for _ in range(KEY_MUTANTS)}
@@ -162,11 +162,11 @@ def test_we_accept_no_key_that_ssh_keygen_cannot_read(tmp_path: Path, name: str)
 
     assert ours <= SshKeygen(tmp_path).fingerprints(sorted(lines))
     if name.endswith("ed25519"):
-        assert len(ours) > 10  # one point in sixteen is sound: the mutants reach the last rule
+        assert len(ours) > 10  # one random point in 16 is valid: mutants reach the last rule
 
 
 def readable(lines: list[str], read: Callable[[str], str]) -> Iterator[str]:
-    """Yield what reading each line gives, where it can be read."""
+    """Yield the result of `read` for each line that it accepts."""
     for line in lines:
         try:
             yield read(line)

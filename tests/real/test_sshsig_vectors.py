@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vectors of signatures, shown to the installed ssh-keygen."""
+"""The signature vectors, verified by the installed ssh-keygen."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ VECTORS = {file.stem: parse_vector(file.read_bytes()) for file in sorted(FOLDER.
     "name", [name for name, (header, _) in VECTORS.items() if header["vector"] == "signature"]
 )
 def test_ssh_keygen_says_what_the_vector_says(tmp_path: Path, name: str) -> None:
-    """It accepts all that we accept, and of the rest what the vector says that it does."""
+    """It accepts every signature that we accept, and the others as their vector says."""
     header, armor = VECTORS[name]
     message = json.loads(header["message"]).encode()
     accepts = SshKeygen(tmp_path).accepts(header["key"], armor, message, NAMESPACE)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The unit, as systemd sees it: nothing to complain of, little exposed, and started for real.
+"""The systemd unit: it verifies without warnings, has a low exposure, and starts for real.
 
-The machine in which it is started has no container runtime but a simulated one, whose socket is
-root's as a real one's is; a root without capabilities meets a real containerd in a test of its own.
+The machine that starts it has a simulated container runtime, whose socket belongs to root as a real
+one's does.  A separate test runs an agent with the unit's capabilities over a real containerd.
 """
 
 import re
@@ -42,7 +42,7 @@ needs_analyze = pytest.mark.skipif(
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Return a root folder with our units, this machine's, and a program for ExecStart."""
+    """Return a root folder with our units, this machine's units, and a program for ExecStart."""
     for folder in ("/usr/lib/systemd/system", "/lib/systemd/system"):
         if Path(folder).is_dir():
             shutil.copytree(folder, tmp_path / "usr/lib/systemd/system", symlinks=True)
@@ -74,14 +74,14 @@ def _complaints(tree: Path) -> list[str]:
 
 
 @needs_analyze
-def test_systemd_has_nothing_to_say_about_the_units(tree: Path) -> None:
-    """No unknown key, no missing program, no impossible order."""
+def test_systemd_analyze_has_no_warning_for_the_units(tree: Path) -> None:
+    """There is no unknown key, no missing program and no ordering cycle."""
     assert _complaints(tree) == []
 
 
 @needs_analyze
-def test_a_misspelt_key_would_be_told(tree: Path) -> None:
-    """The check above can see: systemd only warns of an unknown key, and exits with 0."""
+def test_a_misspelt_key_is_a_warning(tree: Path) -> None:
+    """Systemd warns of an unknown key and exits with 0, so the test above must read warnings."""
     unit = tree / "etc/systemd/system" / UNITS[0]
     unit.write_text(unit.read_text().replace("ProtectClock=", "ProtectClocks="))
 
@@ -89,8 +89,8 @@ def test_a_misspelt_key_would_be_told(tree: Path) -> None:
 
 
 @needs_analyze
-def test_the_recorded_exposure_holds(tree: Path) -> None:
-    """What the unit may do is not more than docs/systemd.md says."""
+def test_the_exposure_is_at_most_the_recorded_one(tree: Path) -> None:
+    """The unit has no more rights than docs/systemd.md says."""
     done = _analyze(
         "security", tree, "--offline=yes", f"--threshold={RECORDED_SCORE * 10:.0f}", UNITS[0]
     )
@@ -102,7 +102,7 @@ def test_the_recorded_exposure_holds(tree: Path) -> None:
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
 @pytest.mark.skipif(bool(containerd.why_not()), reason=containerd.why_not() or "it can")
 def test_a_root_with_one_capability_stops_pods_of_a_real_containerd(tmp_path: Path) -> None:
-    """The unit's capability set is enough for the runtime's socket and the kernel's look."""
+    """With the unit's capabilities the agent can use the runtime and the kernel."""
     bare = (
         *("--bounding-set=-all,+kill", "--inh-caps=-all,+kill", "--ambient-caps=+kill"),
         *("--no-new-privs", "--securebits=+noroot"),
@@ -119,10 +119,10 @@ def test_a_root_with_one_capability_stops_pods_of_a_real_containerd(tmp_path: Pa
             assert (
                 re.findall(r"Cap(?:Prm|Eff|Bnd):\s*(\S+)", status) == [f"{1 << CAP_KILL:016x}"] * 3
             )
-            with agent.local() as door:
+            with agent.local() as client:
                 command = people.command(workload=WORKLOAD, hold_s=3600)
-                told = door.submit(people.signed(command, "ana bo"))
-        body = parse_entry(told[-1].finished.entry).body
+                progress = client.submit(people.signed(command, "ana bo"))
+        body = parse_entry(progress[-1].finished.entry).body
         assert isinstance(body, Finished)
         assert (body.result, body.held, processes_of(pod)) == ("done", 1, ())
 
@@ -133,7 +133,7 @@ def _readme_commands() -> list[str]:
 
 
 def _make_bundle(folder: Path) -> None:
-    """Make a home, a node's bundle and a command that two people approved, by the CLI alone."""
+    """Make a home, a node's bundle and a command with two approvals, only by the CLI."""
     bastion = Bastion(folder)
     bastion.make_keys()
     bastion.init()
@@ -144,7 +144,7 @@ def _make_bundle(folder: Path) -> None:
 
 @pytest.fixture
 def runtime() -> Iterator[Path]:
-    """Return the folder of a simulated runtime's socket; a process of its own answers on it."""
+    """Return the folder with the socket of a simulated runtime, which another process serves."""
     with tempfile.TemporaryDirectory(prefix="bg-") as short:
         socket = Path(short) / "containerd.sock"
         process = subprocess.Popen(
@@ -164,7 +164,7 @@ def runtime() -> Iterator[Path]:
 
 @pytest.fixture
 def machine(tmp_path: Path, runtime: Path) -> Iterator[Machine]:
-    """Return a booted machine with what an installer brings: wheels, units and a bundle."""
+    """Return a booted machine with everything to install: wheels, units and a bundle."""
     try:
         prepared = nspawn.prepared()
         shutil.copytree(nspawn.wheels(nspawn.python_version(prepared)), tmp_path / "wheels")
@@ -182,14 +182,14 @@ def _main_pid(machine: Machine) -> int:
 
 
 @pytest.mark.slow
-def test_four_commands_install_an_agent_that_lives(machine: Machine) -> None:
-    """README's own lines, in a real systemd: ready, hardened, reborn, and cleanly ended."""
+def test_four_commands_install_a_running_agent(machine: Machine) -> None:
+    """With README's commands the agent starts, is hardened, restarts after a kill, and stops."""
     commands = _readme_commands()
     assert len(commands) == 4
     for command in commands:
         machine.run(command)
 
-    # `enable --now` returned, so READY=1 came; and it listens where only root looks.
+    # `enable --now` has returned, so systemd got READY=1; only root can reach the agent's socket.
     assert machine.run(ACTIVE).stdout == "active\n"
     assert "trust 1" in machine.run("systemctl show -P StatusText breakglass-agent").stdout
     assert "node: n1" in machine.run(f"{PROGRAM} describe").stdout
@@ -212,7 +212,7 @@ def test_four_commands_install_an_agent_that_lives(machine: Machine) -> None:
     assert "node: n1" in machine.run(f"{PROGRAM} describe").stdout
 
     machine.run("systemctl stop breakglass-agent")
-    # The stop is over before the journal has its last lines.
+    # systemctl returns before the journal has the last lines.
     machine.wait_until(f"{JOURNAL} | grep -q 'Deactivated successfully'")
     assert '"event": "stopped"' in machine.run(JOURNAL).stdout
     assert machine.run("systemctl show -P Result breakglass-agent").stdout == "success\n"
@@ -220,7 +220,7 @@ def test_four_commands_install_an_agent_that_lives(machine: Machine) -> None:
 
 @pytest.mark.slow
 def test_the_agent_waits_for_nothing_that_can_be_down(machine: Machine) -> None:
-    """Its order, as systemd has worked it out, names file systems, journal and slice only."""
+    """Systemd's resulting dependencies name only file systems, the journal and slices."""
     machine.run(f"{_readme_commands()[2]} && systemctl daemon-reload")
 
     shown = machine.run("systemctl show -p After -p Wants -p Requires -p BindsTo breakglass-agent")
@@ -231,8 +231,8 @@ def test_the_agent_waits_for_nothing_that_can_be_down(machine: Machine) -> None:
 
 
 @pytest.mark.slow
-def test_what_packages_may_add_is_sound(machine: Machine) -> None:
-    """The group is made, and the folders are root's alone."""
+def test_the_optional_files_for_packages_work(machine: Machine) -> None:
+    """They make the group, and folders that only root can read."""
     machine.run("systemd-sysusers $PWD/systemd/breakglass.sysusers")
     assert machine.run("getent group breakglass").stdout.startswith("breakglass:")
     machine.run("systemd-tmpfiles --create $PWD/systemd/breakglass.tmpfiles")

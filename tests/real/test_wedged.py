@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The runtime is stuck, dead or half dead, and the workload goes down all the same.
+"""The agent stops a workload although the runtime hangs or is dead.
 
-A real containerd is stopped, killed, or loses its shims; what then ends the pods is the kernel, and
-what says so is the kernel too.  When the runtime is back nothing may have started again.
+The tests pause or kill a real containerd, or kill its shims.  The agent then kills the pods through
+the kernel, and reads from the kernel that they are down.  When the runtime is back, no pod may
+start again.
 """
 
 import contextlib
@@ -33,14 +34,14 @@ IMPATIENT = ("-m", "tests.support.impatient_agent")
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containerd]:
-    """Return a runtime to be harmed, and mended after each test."""
+    """Return a runtime that tests pause and kill; `mend` repairs it after each test."""
     with witnessing(tmp_path_factory.mktemp("wedged") / "lab") as made:
         yield made
 
 
 @pytest.fixture
 def node(whole: Containerd, tmp_path: Path) -> Iterator[RealNode]:
-    """Return a node whose agent is not started yet."""
+    """Return a node whose agent has not been started."""
     made = RealNode(whole, tmp_path)
     try:
         yield made
@@ -50,9 +51,9 @@ def node(whole: Containerd, tmp_path: Path) -> Iterator[RealNode]:
 
 
 def mend(containerd: Containerd) -> None:
-    """Let a runtime answer again, whatever was done to it and to its shims."""
+    """Resume or restart containerd and resume its shims, so that it answers again."""
     for shim in leftovers.shims(containerd.socket):
-        with contextlib.suppress(ProcessLookupError):  # it had nothing left to serve
+        with contextlib.suppress(ProcessLookupError):  # a shim without containers has ended
             os.kill(shim, signal.SIGCONT)
     try:
         containerd.resume()
@@ -61,7 +62,7 @@ def mend(containerd: Containerd) -> None:
 
 
 def shim_of(containerd: Containerd, pod: PlayedPod) -> int:
-    """Return the process of a pod's shim."""
+    """Return the process id of a pod's shim."""
     (found,) = (
         pid
         for pid in leftovers.shims(containerd.socket)
@@ -73,18 +74,18 @@ def shim_of(containerd: Containerd, pod: PlayedPod) -> int:
 def stopping(
     node: RealNode, pod: PlayedPod, **command: object
 ) -> tuple[threading.Thread, list[pb.Progress]]:
-    """Begin a stop, and return when the runtime has been told of it."""
-    told: list[pb.Progress] = []
+    """Begin a stop, and return when the runtime has got its StopContainer call."""
+    progress: list[pb.Progress] = []
     command = {"hold_s": 3600, **command}
-    delivery = threading.Thread(target=lambda: told.extend(node.submit(**command)))
+    delivery = threading.Thread(target=lambda: progress.extend(node.submit(**command)))
     delivery.start()
-    asked = f'StopContainer for \\"{pod.container_ids[0]}\\"'
-    until(lambda: asked in node.containerd.log.read_text(), "the stop")
-    return delivery, told
+    call = f'StopContainer for \\"{pod.container_ids[0]}\\"'
+    until(lambda: call in node.containerd.log.read_text(), "the stop")
+    return delivery, progress
 
 
 def expect_nothing_starts(node: RealNode, *pods: PlayedPod) -> None:
-    """Mend the runtime: all is down, every start fails, and the runtime comes to see it."""
+    """Repair the runtime; check that the pods stay down, and that the runtime reports that too."""
     mend(node.containerd)
     for pod in pods:
         node.kubelet.fails(node.kubelet.start, pod)
@@ -92,22 +93,22 @@ def expect_nothing_starts(node: RealNode, *pods: PlayedPod) -> None:
         assert pod.starts == 1
         assert pod.limits == SHUT
 
-    until(lambda: all(listed(node).get(pod.uid) == "stopped" for pod in pods), "them down")
+    until(lambda: all(listed(node).get(pod.uid) == "stopped" for pod in pods), "stopped pods")
     node.checked_state()
 
 
 def listed(node: RealNode) -> dict[str, str]:
-    """Return the states of the pods as the runtime has them; none while it does not answer."""
-    with node.agent.local() as door:
+    """Return the pods' states as the runtime reports them; none while it does not answer."""
+    with node.agent.local() as client:
         try:
-            told = door.call("Pods", pb.PodsRequest(), pb.PodsResponse).pods
+            pods = client.call("Pods", pb.PodsRequest(), pb.PodsResponse).pods
         except grpc.RpcError:
             return {}
-    return {one.uid: one.state for one in told}
+    return {one.uid: one.state for one in pods}
 
 
-def test_a_stopped_runtime_is_gone_around(node: RealNode) -> None:
-    """One pod is known by the last listing, one that came since by its folder of logs alone."""
+def test_pods_are_stopped_without_a_paused_runtime(node: RealNode) -> None:
+    """The agent knows one pod from the last listing, and a later one from its log folder only."""
     known = node.kubelet.pod()
     node.start()
     with node.asleep():
@@ -124,7 +125,7 @@ def test_a_stopped_runtime_is_gone_around(node: RealNode) -> None:
         assert pod.limits == SHUT
         for one in ended_pods(progress)[pod.uid].containers:
             assert (one.rung, one.seen, one.kernel) == (3, "down", "gone")
-    # By its name alone no container can be told from the pod's sandbox: that is down, too.
+    # In a pod known by name only the agent cannot tell the sandbox from a container: it kills both.
     assert [len(ended_pods(progress)[pod.uid].containers) for pod in (known, since)] == [1, 2]
     expect_nothing_starts(node, known, since)
     node.kubelet.fails(node.kubelet.run_sandbox, since)
@@ -132,7 +133,7 @@ def test_a_stopped_runtime_is_gone_around(node: RealNode) -> None:
 
 @pytest.mark.parametrize("how", ["stopped", "dead"])
 def test_an_agent_started_beside_such_a_runtime_knows_its_pods(node: RealNode, how: str) -> None:
-    """From the listing that the agent before it has left, of the right revision, too."""
+    """It knows them, with their revision, from the listing that the earlier agent saved."""
     pod = node.kubelet.pod()
     node.start()
     # An agent says that it is ready before its first listing is written: wait for the file.
@@ -157,23 +158,23 @@ def test_an_agent_started_beside_such_a_runtime_knows_its_pods(node: RealNode, h
 
 
 def test_a_runtime_that_stops_in_the_middle_of_a_stop(node: RealNode) -> None:
-    """It had taken the order and is silent since: the grace is over, and the kernel ends it."""
+    """The runtime got the call and then hangs: after the grace the agent kills by the kernel."""
     pod = node.kubelet.pod(stubborn=True)
     node.start(*IMPATIENT)
-    delivery, told = stopping(node, pod, grace_s=1)
+    delivery, progress = stopping(node, pod, grace_s=1)
     node.containerd.pause()
     delivery.join(60)
-    assert finished(told).down == 1
-    (container,) = ended_pods(told)[pod.uid].containers
+    assert finished(progress).down == 1
+    (container,) = ended_pods(progress)[pod.uid].containers
     assert (container.rung, container.seen, container.kernel) == (3, "down", "gone")
     assert not pod.processes
     expect_nothing_starts(node, pod)
 
 
-def test_a_stop_without_effect_ends_with_the_kernel_and_what_is_left_is_told(
+def test_a_stop_without_effect_ends_with_the_kernel_and_reports_what_is_left(
     node: RealNode,
 ) -> None:
-    """One pod's shim is stopped, so its stops hang; a process of the other cannot die at all."""
+    """One pod's shim is paused, so its stops hang; a process of the other pod cannot die."""
     if why := own_groups.why_not(FREEZER):
         pytest.skip(why)
     hangs = node.kubelet.pod(stubborn=True)
@@ -200,13 +201,13 @@ def test_a_stop_without_effect_ends_with_the_kernel_and_what_is_left_is_told(
     expect_nothing_starts(node, hangs, immune)
 
 
-def test_a_killed_shim_takes_its_pod_along(node: RealNode) -> None:
-    """In the middle of a stop: containerd clears away what its shim has left."""
+def test_the_pod_of_a_killed_shim_is_stopped_too(node: RealNode) -> None:
+    """The shim dies in the middle of a stop, and containerd removes its containers."""
     pod = node.kubelet.pod(stubborn=True)
     node.start()
-    delivery, told = stopping(node, pod, grace_s=20)
+    delivery, progress = stopping(node, pod, grace_s=20)
     os.kill(shim_of(node.containerd, pod), signal.SIGKILL)
     delivery.join(60)
-    assert (finished(told).result, finished(told).down) == ("done", 1)
+    assert (finished(progress).result, finished(progress).down) == ("done", 1)
     assert not pod.processes
     expect_nothing_starts(node, pod)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build the vectors of documents: texts that every reader must take, and texts it must refuse.
+"""Build the vectors of documents: texts that every reader must accept, and texts it must refuse.
 
 Run from the repository's root: `python -m tests.vectors.build_documents [DIRECTORY]`.
 
@@ -7,7 +7,7 @@ Each file has a header of `name: value` lines, an empty line, and then the docum
 
     document: command or trust
     expect:   sha256 and the digest of the text, or malformed and the stable code
-    note:     what it shows
+    note:     what it tests
     origin:   how it was made
 """
 
@@ -26,7 +26,7 @@ ORIGIN = "tests/vectors/build_documents.py, Organisation('ana bo luc')"
 
 @dataclass(frozen=True, kw_only=True)
 class Vector:
-    """One document; `code` is "" for a good one."""
+    """One document; `code` is "" for a valid one."""
 
     name: str
     document: str
@@ -133,7 +133,7 @@ def _commands() -> Iterator[Vector]:
 
 
 def _verbs(org: Organisation) -> Iterator[Vector]:
-    """Yield a command of each verb, and each with what is not its own."""
+    """Yield a valid command of each verb, and commands with fields of other verbs."""
     held = org.command(hold_s=7200, image=IMAGE)
     named = held.split(b'"id": "')[1][:36].decode()
     yield _command("good-hold", held, "a stop that holds, of one image")

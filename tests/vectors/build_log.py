@@ -11,7 +11,7 @@ the body is `name: value` lines, hashes and leaves in hex (one `leaf:` or `hash:
 root, `malformed`, or `bad-signature` and the stable code; `key` is the log key; the body is the
 note's exact bytes.
 
-Hashes of the tree over the eight known leaves are not computed here: they stand below as published.
+The hashes of the tree over the eight known leaves are not computed: they are the published ones.
 """
 
 import base64
@@ -73,7 +73,7 @@ NODES = (
         "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
     ),
 )
-# Which published hashes make the proof, by height and index (RFC 9162, 2.1.3 and 2.1.4).
+# The published hashes of each proof, by height and index (RFC 9162, 2.1.3 and 2.1.4).
 INCLUSION = {
     (0, 1): (),
     (0, 8): ((0, 1), (1, 1), (2, 1)),
@@ -188,7 +188,7 @@ def _hashes(places: tuple[tuple[int, int], ...]) -> list[tuple[str, str]]:
 
 
 def _damaged(proof: list[tuple[str, str]]) -> Iterator[tuple[str, list[tuple[str, str]], str]]:
-    """Yield ways to spoil a proof of at least one hash: a name, the proof, what was done."""
+    """Yield damaged copies of a proof: a name, the proof, and what was changed."""
     first = proof[0][1]
     yield "short", proof[:-1], "the last hash is missing"
     yield "long", [*proof, ("hash", first)], "a hash too many"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build the vectors of keys and signatures: what every verifier of ours takes, and what it refuses.
+"""Build the vectors of keys and signatures that every implementation must accept or refuse.
 
 Run from the repository's root: `python -m tests.vectors.build_sshsig [DIRECTORY]`.
 
@@ -10,14 +10,14 @@ signature, or of a public key's line:
     expect:          accepted; or malformed or refused, and the stable code
     openssh:         what `ssh-keygen -Y verify` says: accepts, refuses, or differs by version;
                      of keys, not asked
-    note:            what it shows
+    note:            what it tests
     origin:          how it was made
     key:             the trusted key, for a signature
     verify_required: whether the trust asks for user verification
     message:         the signed text, as a JSON string; the namespace is always `NAMESPACE`
 
-The files named openssh-* were made by ssh-keygen once, with keys that are gone; the script leaves
-them alone.
+ssh-keygen made the files named openssh-*, with keys that no longer exist.  The script does not
+write them.
 """
 
 import base64

@@ -81,17 +81,13 @@ class HoldCounters:
         self._known: dict[str, set[str]] = {}
         self._counted_ns: dict[str, int] = {}  # until when an earlier run of the agent has counted
         self._flushed_ms: dict[str, int] = {}
-        self._recording: set[str] = set()
+        self._recording: dict[str, Counts] = {}  # what was recorded before the entry under way
         self._log = structlog.get_logger("counters")
 
     def now(self, hold: Hold) -> Counts:
         """Return a hold's counts, recorded and not recorded."""
-        recorded = Counts(
-            attempts=hold.attempts,
-            stops=hold.stops,
-            resets=hold.resets,
-            leaked_ms=hold.leaked_ms,
-        )
+        # While an entry is on its way to the disk, the state may have it and `_of_hold` still too.
+        recorded = self._recording.get(hold.id, _recorded(hold))
         return recorded.plus(self._unrecorded(hold.id))
 
     def know(self, uid: str, container_ids: Iterable[str]) -> None:
@@ -157,7 +153,7 @@ class HoldCounters:
 
     async def _record(self, hold: Hold) -> None:
         counts = self._unrecorded(hold.id)
-        self._recording.add(hold.id)
+        self._recording[hold.id] = _recorded(self._journal.state.holds[hold.id])
         try:
             await self._journal.record(
                 Enforced(
@@ -175,7 +171,7 @@ class HoldCounters:
         else:
             self._of_hold[hold.id] = self._unrecorded(hold.id).minus(counts)
         finally:
-            self._recording.discard(hold.id)
+            del self._recording[hold.id]
 
     async def _ended(self, container: Container, counted_ns: int) -> Counts | None:
         """Return the counts of an ended container, None if the runtime does not answer."""
@@ -189,6 +185,15 @@ class HoldCounters:
             return Counts(attempts=1)
         ran_ms = max(0, look.finished_ns - look.started_ns) // _NS_PER_MS
         return Counts(stops=1, leaked_ms=ran_ms)
+
+
+def _recorded(hold: Hold) -> Counts:
+    return Counts(
+        attempts=hold.attempts,
+        stops=hold.stops,
+        resets=hold.resets,
+        leaked_ms=hold.leaked_ms,
+    )
 
 
 def _ns(time: datetime) -> int:

@@ -128,6 +128,9 @@ class NewbornPods:
         named = bool(pod.name)
         if not self._table.is_new(event.uid, named=named) or self._gates.is_claimed(event.uid):
             return
+        gated = self._journal.state.gates.get(event.uid)
+        if gated is not None and self._gates.exists(gated):
+            return  # an event that came again: the tick sets what changed, and counts it
         covers, holds = self._coverage.of(pod)
         # A control group without a name may become any pod's: which one shows soon.
         if not named:

@@ -158,7 +158,7 @@ async def test_an_image_that_nobody_runs_is_nothing(tmp_path: Path) -> None:
     async with HeldNode(tmp_path) as node:
         ended = await node.submit(image=f"sha256:{'0' * 64}", hold_s=0)
         assert (ended.result, ended.pods, len(node.running())) == ("nothing", 0, 1)
-        assert f"{name_of(node.pods[0])}: no container of that image" in ended.note
+        assert f"{name_of(node.pods[0])}: no container has that image" in ended.note
 
 
 async def test_around_the_runtime_a_revision_is_known_by_the_last_listing(tmp_path: Path) -> None:

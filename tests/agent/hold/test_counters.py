@@ -305,3 +305,21 @@ async def test_a_broken_log_is_not_hidden(book: Book, monkeypatch: pytest.Monkey
     monkeypatch.setattr(book.log, "append", broken)
     await book.counters.flush((book.hold,))
     assert book.journal.broken.is_set()
+
+
+async def test_counts_are_whole_while_they_are_recorded(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry is in the state before `record` returns: it is counted once, before and after."""
+    book.counters.count_resets(GATED, 1)
+    honest, seen = book.journal.record, []
+
+    async def record(body: Enforced) -> int:
+        seen.append(book.figures())
+        index = await honest(body)
+        seen.append(book.figures())
+        return index
+
+    monkeypatch.setattr(book.journal, "record", record)
+    await book.counters.flush((book.hold,), at_once=True)
+    assert [*seen, book.figures()] == [(0, 0, 1, 0)] * 3

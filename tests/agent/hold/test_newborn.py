@@ -285,3 +285,21 @@ async def test_a_pod_being_born_when_the_hold_comes_is_held(
         assert replacing.done()
         assert node.user_ms(since_ns, [*node.pods, made]) == 0
         assert node.group(made).blocked > 0
+
+
+async def test_an_event_that_comes_again_hides_no_reset(tmp_path: Path) -> None:
+    """A gated pod is the tick's: a second event must not set a changed limit without a count."""
+    async with HeldNode(tmp_path) as node:
+        await node.submit()
+        await node.advance(5)
+        assert node.agent is not None
+        hold = node.agent.parts.hold
+        group = node.group()
+        group.descendants = "max"
+        node.pod_events.overflow()  # every folder is reported again
+        await node.advance(0.01)
+        assert group.descendants == "max"
+        await node.advance(3)
+        assert group.descendants == "0"
+        (active,) = node.state.active_holds
+        assert hold.counters.now(active).resets == 1
