@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer  # type: ignore[import-untyped]
 
 from tests.support import worlds
 from tests.support.machine_group import MachineGroup
@@ -14,11 +15,11 @@ _THREADS = Path(f"/proc/{os.getpid()}/task")
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> MachineGroup | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> MachineGroup | None:
     """Run the tests that share this machine one after the other (`--dist loadgroup`)."""
     if config.getoption("dist") != "loadgroup":
         return None
-    return MachineGroup(config)
+    return MachineGroup(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -27,7 +28,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Print the simulated worlds of a test below its failure."""
     report = yield
-    if report.failed and report.when == "call":
+    if report.failed:
         report.sections.extend(worlds.sections())
     if report.when == "teardown":
         worlds.forget()

@@ -34,6 +34,7 @@ from breakglass.fleet.home.identity import (
     server_name,
     spki_sha256,
 )
+from tests.support import worlds
 from tests.support.organisation import Organisation
 
 _Reply = TypeVar("_Reply", bound=Message)
@@ -145,6 +146,7 @@ class AgentProcess:
     ) -> None:
         self.files = files
         self.lines: list[dict[str, Any]] = []
+        worlds.show("log lines of the agent", lambda: map(str, self.lines))
         self._fresh: queue.Queue[dict[str, Any]] = queue.Queue()
         self.process = subprocess.Popen(
             [*prefix, sys.executable, *program, "serve", "--config", str(files.config)],

@@ -7,7 +7,7 @@ that its own key signs.  Its attributes order a fault; everything else stays hon
 
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 
 from breakglass.core.checkpoint import Checkpoint, LogSigner, sign_checkpoint
@@ -47,6 +47,8 @@ from breakglass.fleet.roads.port import (
     Refusal,
     Road,
 )
+from tests.support import worlds
+from tests.support.described import log_lines
 from tests.support.organisation import NOW, Organisation
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -88,6 +90,7 @@ class FakeNode:
         origin = f"breakglass/{self.organisation.domain}/{self.cluster}/{self.name}"
         self.signer = LogSigner(origin, hashlib.sha256(self.name.encode()).digest())
         self.tree = Tree()
+        worlds.show(f"fake node {self.name}", self._describe)
         trust = self.organisation.trust
         self.record(
             Started(
@@ -102,6 +105,11 @@ class FakeNode:
         )
         text = to_lines(self.organisation.trust_text)
         self.record(TrustTaken(version=trust.version, sha256=trust.sha256, text=text))
+
+    def _describe(self) -> Iterator[str]:
+        faults = {"breaks_after": self.breaks_after, "down": self.down, "refuses": self.refuses}
+        yield f"ends={self.ends!r} pods_found={self.pods_found} acted={self.acted} {faults}"
+        yield from log_lines(self.entries_made)
 
     @property
     def row(self) -> InventoryNode:

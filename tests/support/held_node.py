@@ -9,6 +9,7 @@ a second.  User code is counted by the runtime's own records, which the agent ca
 import asyncio
 import contextlib
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from breakglass.agent.config import Config, NodeIdentity
 from breakglass.agent.log.auditlog import AuditLog
 from breakglass.agent.log.disk import Disk, RealDisk
 from breakglass.agent.log.journal import Journal
+from breakglass.agent.log.replay import replay
 from breakglass.core.checkpoint import LogSigner
 from breakglass.core.entries import Entry, Finished, PodEnded
 from breakglass.core.progress import Progress
@@ -37,7 +39,7 @@ from breakglass.sim.pod_events import SimPodEvents
 from breakglass.sim.workloads import PodSpec, WorkloadSpec, make_pod
 from lab.sim.kernel import SimulatedKernel
 from tests.support import worlds
-from tests.support.described_node import describe_node
+from tests.support.described import group_lines, log_lines, pod_lines, runtime_lines
 from tests.support.faulty_disk import PowerCutError
 from tests.support.organisation import Organisation
 from tests.support.sim_runtime import SimRuntime
@@ -114,6 +116,7 @@ class HeldNode:
         self._kubelet_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        self._shown = worlds.show("held node", self._describe)
         asyncio.get_running_loop().set_default_executor(InlineExecutor())
         self.start_kubelet([*self.pods, self.beside])
         await self.advance(3)
@@ -123,9 +126,19 @@ class HeldNode:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            worlds.leave("the node at the failure", describe_node(self))
+            self._shown.freeze()
         await self.kill_agent()
         await self.kill_kubelet()
+
+    def _describe(self) -> Iterator[str]:
+        agent = "runs" if self.is_alive else "does not run"
+        runtime = "answers" if self.runtime.alive else "does not answer"
+        now_s = self.clock.now_ns() / _NS
+        yield f"virtual time {now_s:.3f} s; the runtime {runtime}, the agent {agent}"
+        yield from pod_lines(self.kubelet.pods)
+        yield from runtime_lines(self.node)
+        yield from group_lines(self.kernel)
+        yield from log_lines(tuple(replay(self._folder / "log", _SIGNER.vkey).entries()))
 
     # Time, and the machine.
 

@@ -6,8 +6,6 @@ pytest no longer has, and says nothing (pytest-xdist, issue 1386).  So the group
 node ID of a test, which xdist passes to the scheduler.
 """
 
-import pytest
-from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 GROUP = "machine"
@@ -25,9 +23,6 @@ class MachineGroup(LoadScopeScheduling):  # type: ignore[misc]
 
     The group is the largest unit of work, so xdist starts with it.
     """
-
-    def __init__(self, config: pytest.Config) -> None:
-        super().__init__(config, Producer(GROUP, enabled=False))  # else it writes a line per test
 
     def _split_scope(self, nodeid: str) -> str:
         return GROUP if shares_machine(nodeid) else nodeid

@@ -3,7 +3,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -25,7 +25,9 @@ from breakglass.sim.kubelet import Kubelet
 from breakglass.sim.node import SimNode
 from breakglass.sim.profiles import CONTAINERD_1_6, CONTAINERD_2_1, CRIO_1_35, Profile
 from breakglass.sim.workloads import WorkloadSpec, make_pod
+from tests.support import worlds
 from tests.support.climbs import climb, stop_pods
+from tests.support.described import group_lines, pod_lines, runtime_lines
 from tests.support.sim_runtime import SimRuntime, StubbornKernel, VirtualAgentClock
 from tests.support.virtual_agent import InlineExecutor
 
@@ -65,6 +67,16 @@ class World:
         self.runtime = LosingRuntime(self.node, self.clock)
         self.kernel = StubbornKernel(self.node)
         self.kubelet = Kubelet(self.node.call, self.clock, ())
+        worlds.show("world of the ladder", self._describe)
+
+    def _describe(self) -> Iterator[str]:
+        yield f"virtual time {self.clock.now_ns() / 1e9:.3f} s, {self.runtime.looks} looks"
+        yield from pod_lines(self.kubelet.pods)
+        yield from runtime_lines(self.node)
+        yield from group_lines(self.kernel.files)
+        yield "stops (container, grace in seconds):"
+        for container_id, grace_s in self.runtime.stops:
+            yield f"  {container_id[:12]} {grace_s}"
 
     async def run(
         self,
