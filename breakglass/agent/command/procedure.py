@@ -5,12 +5,12 @@ The steps, in order; what a crash after each leaves, and who resolves it:
 
  (1) bounds: size, and that it is a signed file at all.           Nothing; deliver again.
  (2) decide: the verdict of `core.decide` at one clock reading.   Nothing; deliver again.
- (3) is it for this domain, cluster and node, and unprotected?    Nothing; deliver again.
+ (3) is it for this cluster and node, and unprotected?            Nothing; deliver again.
  (4) seen before? answer the first outcome, act no second time.   Nothing; deliver again.
  (5) append *accepted*: text, signatures, verdict; durable.       The node owes an end: (R).
  (6) plan from the pods as they are; refuse beyond the caps.      The node owes an end: (R).
- (7) the hold is appended; pod by pod: gate, ladder, late limits;
-     each outcome is appended.                                 Pods without one are looked at: (R).
+ (7) the hold is appended; the pods side by side: gate, capture, ladder,
+     late limits, sandbox; each outcome is appended.           Pods without one are looked at: (R).
  (8) observe all planned pods once more.                          As after (7).
  (9) append *finished*.                                           Nothing is owed.
  (10) reply with the receipts.                                    Deliver again: (4) answers.

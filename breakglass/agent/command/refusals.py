@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Record refusals, without letting unauthorised callers fill the disk.
 
-Each refusal is an entry, with the file that was refused where it is one of ours.  A token bucket
-bounds how many a second become entries; what comes faster is counted, and the count becomes an
-entry as soon as there is room again.  A full or broken log never turns a refusal into anything
-else: the answer is the same, only without a receipt (P9).
+Each refusal is an entry, with the refused file if it is a signed file.  A token bucket lets 64
+become entries at once, and then one a minute.  More are counted, and the count becomes an entry.
+Beyond a size of the log all are only counted: that room is for commands that people sign.  A full
+or broken log does not change the answer: it is the same refusal, without a receipt (P9).
 """
 
 import dataclasses

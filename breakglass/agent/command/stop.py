@@ -288,7 +288,9 @@ class StopCommand:
     async def _end_sandbox(self, pod: Pod, *, without_runtime: bool) -> str:
         """End a pod's sandbox, and return what was seen of it."""
         if without_runtime or not pod.sandbox_id:
-            return "not asked: the runtime does not answer"
+            return "not asked: " + (
+                "the runtime does not answer" if without_runtime else "no sandbox is known"
+            )
         said = ""
         try:
             async with asyncio.timeout(bounds.SANDBOX_TIMEOUT_S + 1):

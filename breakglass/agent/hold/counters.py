@@ -7,9 +7,10 @@ to its end, by the runtime's clock.  Containers that were there when the pod cam
 not counted: the command that stopped them has its own outcome.
 
 The counts are recorded once a minute where they have changed, and at the end of a hold, so that a
-kubelet that tries every second fills no log.  An agent that was started since goes by the newest of
-those entries: what is older was counted.  While anything is held and nothing is written, an entry
-without counts comes every now and then, for after a reboot a lease goes on from the last entry.
+kubelet that tries every second fills no log.  After a restart
+the agent counts only containers that ended after the newest of those entries.  While anything is
+held, an entry without counts is written every ten minutes: after a reboot a lease goes on from the
+last entry.
 
 Counts are a courtesy (P9): one that cannot be recorded waits, and keeps no hold from its end.
 """

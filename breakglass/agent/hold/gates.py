@@ -64,7 +64,7 @@ class PodGates:
 
     @contextmanager
     def claim(self, uid: str) -> Iterator[None]:
-        """Take a pod for a command that is bringing it down: until then it is not the watch's."""
+        """Take a pod for a command that stops it: meanwhile the watch leaves it alone."""
         self._claims[uid] += 1
         try:
             yield
@@ -258,9 +258,9 @@ class PodGates:
         return limits
 
     async def _intend(self, gated: GatedPod) -> bool:
-        """Record a gate that is about to be set; not when no hold is there for it any more.
+        """Record a gate that is about to be set; return False if no active hold covers the pod.
 
-        Where the hold that it was set for first is over, it is the one's that covers the pod now.
+        If the hold that it was set for first has ended, record another one that covers the pod.
         """
         if not self._journal.state.holds[gated.hold].is_active:
             holds = self._coverage.holds_of(gated)
@@ -295,7 +295,7 @@ class PodGates:
         self._late_known.discard(uid)
 
     def _is_ours(self, gated: GatedPod) -> bool:
-        """Return whether its limits are to stand still."""
+        """Return whether its limits must still be in force."""
         return self._is_gated(gated) and bool(self._coverage.holds_of(gated))
 
     def _is_gated(self, gated: GatedPod) -> bool:

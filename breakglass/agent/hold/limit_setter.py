@@ -2,7 +2,7 @@
 """The kernel's side of a gate: which group it is on, its limits set, proven and put back.
 
 What can block runs in a thread.  A limit that cannot be set keeps no other from being set, and is
-told with the proof: a gate is what `GroupLimits.standing` proves, never what was written.
+reported with the proof: a gate is what `GroupLimits.standing` proves, never what was written.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class LimitSetter:
     def group_of(self, gated: GatedPod) -> PodGroup | None:
         """Return the group that was gated, or None when that one is gone."""
         try:
-            # By the record where only the runtime's word has led there: it is not asked again.
+            # A group outside kubelet's tree is found by its recorded path, without the runtime.
             group = self._groups.pod_group(gated.uid) or self._groups.pod_group(
                 gated.uid, gated.cgroup
             )
@@ -106,7 +106,7 @@ class LimitSetter:
     async def prove(
         self, group: PodGroup, limits: tuple[Limit, ...], oci: Oci, *failed: str
     ) -> GateStatus:
-        """Return what holds a pod, and what is wrong with that: what failed before, above all."""
+        """Return what holds a pod, and what is wrong with it: the earlier failures first."""
         try:
             if any(limit.kind is Gate.PROPERTY for limit in limits):
                 # systemd may have to be asked, and nothing else must wait for it.

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Newborn pods under a hold: gated before the first line of their code runs.
 
-A pod's log folder tells its name before its sandbox is asked for.  Where the name is enough, the
-gate is set at once; where labels or an image must be known, the runtime is looked at every 2 ms,
-and the gate falls between sandbox and container.  After that the gate is looked at for a while,
-because kubelet may write a limit of its own later than the agent did.
+kubelet makes a pod's log folder, with the pod's name, before it asks for the sandbox.  If the name
+is enough, the agent sets the gate at once.  If the hold needs labels or an image, the agent asks
+the runtime every 2 ms, and sets the gate after the sandbox and before a container.  Then it checks
+the gate for a while, because kubelet may write a limit of its own later than the agent did.
 
 What is missed here, or not decided in time, is left to the watch's tick.
 """
@@ -53,7 +53,7 @@ class _Table:
         return len(self._pods)
 
     def is_new(self, uid: str, *, named: bool) -> bool:
-        """Return whether an event tells something: of an unknown pod, or the name of a known one.
+        """Return whether an event is news: of an unknown pod, or the name of a known one.
 
         The control group comes first and tells only the UID; the log folder then tells the name.
         """

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The watch under every hold: newborn pods are gated, and what runs all the same is stopped.
 
-Two nets, the lower one always there:
+Pods are found in two ways; the second finds what the first has missed:
 
 - Pod events, which `newborn` receives: a gate from a pod's first moment.
 - The tick.  Every second all pods are looked at, by the runtime or without it: what is covered and
   not gated is gated, changed limits are set again, running containers are stopped, failed starts
-  are counted, and leases end.  A pod event that was missed is made good here.
+  are counted, and leases end.
 
 Without a hold the listing is refreshed now and then, and nothing else happens.  The watch touches
 only what an active hold covers; pods that a command is bringing down are left to it.

@@ -124,5 +124,5 @@ _HINTS: dict[str, str] = {
     RESTARTED: "see `breakglass holds` for the pods' gates, then check the node itself",
     NodeState.NOTHING: "no such pod runs there; check namespace, name and revision",
     NodeState.INCOMPLETE: "see `breakglass outcome ID`, then check the node itself",
-    NodeState.INTERRUPTED: "the agent was stopped before it finished; draft the stop again",
+    NodeState.INTERRUPTED: "the agent was stopped before it finished; draft the command again",
 }
