@@ -284,7 +284,7 @@ class Containerd:
             )
             # This lab has no schema for the reply, so it searches the raw bytes for the names.
             while not all(
-                name.encode() in images_of(b"", timeout=_PROBE_S, wait_for_ready=True)
+                name.encode() in images_of(b"", timeout=READY_S, wait_for_ready=True)
                 for name in references
             ):
                 if time.monotonic() > end:

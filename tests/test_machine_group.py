@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine_group import shares_machine
+from tests.support.machine_group import _FILES, MACHINE, group_of
 
 ROOT = Path(__file__).parent.parent
 TESTS = 8
@@ -52,14 +52,20 @@ def test_tests_of_the_machine_run_in_one_worker(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("node_id", "shares"),
+    ("node_id", "group"),
     [
-        ("tests/real/test_hold.py::test_a[runc]", True),
-        ("tests/contract/test_runtime.py::test_a[containerd-12]", True),
-        ("tests/contract/test_runtime.py::test_a[sim-2.1]", False),
-        ("tests/lab/test_kubernetes.py::test_a", False),
+        ("tests/real/test_hold.py::test_a[runc]", MACHINE),
+        ("tests/contract/test_runtime.py::test_a[containerd-12]", MACHINE),
+        ("tests/contract/test_runtime.py::test_a[sim-2.1]", ""),
+        ("tests/lab/test_kubernetes.py::test_a", ""),
+        ("tests/real/test_crash.py::test_a[x]", "tests/real/test_crash.py"),
     ],
 )
-def test_the_group_is_found_by_folder_and_parameter(node_id: str, *, shares: bool) -> None:
+def test_a_group_is_found_by_folder_file_and_parameter(node_id: str, group: str) -> None:
     """The simulated runtimes of the contract share nothing."""
-    assert shares_machine(node_id) is shares
+    assert group_of(node_id) == (group or node_id)
+
+
+def test_every_file_with_a_group_of_its_own_exists() -> None:
+    """A file that is gone takes its line along."""
+    assert [file for file in _FILES if not (ROOT / file).exists()] == []

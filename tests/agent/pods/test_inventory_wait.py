@@ -143,10 +143,13 @@ def contains(file: Path, text: str) -> bool:
 
 
 async def until_written(agent: NodeAgent, text: str) -> None:
-    """Wait until the listing's file has this text: a thread writes it in the background."""
+    """Look until the listing's file has this text.
+
+    A thread writes it in the background.  A look during a write writes nothing; the next one does.
+    """
     async with asyncio.timeout(60):
         while not await asyncio.to_thread(contains, agent.file, text):
-            pass
+            await agent.look()
 
 
 async def test_the_listing_is_written_when_it_has_changed(agent: NodeAgent) -> None:
