@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drafts against the inventory and the trust, and asking many nodes at once."""
+"""Drafts against the inventory and the trust."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -9,8 +8,7 @@ import pytest
 from breakglass.core.command import Verb
 from breakglass.core.draft import DraftRequest
 from breakglass.errors import RefusedError, UsageError
-from breakglass.fleet.home.inventory import Inventory, InventoryNode
-from breakglass.fleet.roads.fanout import fan_out, width
+from breakglass.fleet.home.inventory import Inventory
 from breakglass.fleet.rollout.draft import draft_for, governing
 from tests.support.fake_node import FakeNode
 from tests.support.organisation import NOW, Organisation, policy
@@ -101,30 +99,3 @@ def test_what_the_trust_would_never_let_through_is_refused(
     with pytest.raises(RefusedError) as error:
         draft_for(ASKED, trust=organisation.trust, inventory=nodes, now=NOW)
     assert error.value.stable_code == code
-
-
-def test_many_are_asked_so_many_at_a_time() -> None:
-    """Answers come in the nodes' order, at most `parallel` at a time, each reported once."""
-    organisation = Organisation()
-    nodes = inventory(organisation, *(f"n{count}" for count in range(9))).nodes
-    now, most = 0, 0
-    reported: list[str] = []
-
-    async def ask(node: InventoryNode) -> str:
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
-        await asyncio.sleep(0)
-        now -= 1
-        return node.name
-
-    answers = asyncio.run(fan_out(nodes, ask, parallel=3, on_answer=reported.append))
-    assert answers == tuple(node.name for node in nodes)
-    assert sorted(reported) == sorted(answers)
-    assert most == 3
-
-
-def test_the_width_never_exceeds_what_may_be_opened() -> None:
-    """Without free file descriptors, gRPC would report healthy nodes as unreachable."""
-    assert 1 <= width(10_000_000) < 10_000_000
-    assert width(2) == 2
