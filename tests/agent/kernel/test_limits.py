@@ -11,18 +11,13 @@ from pathlib import Path
 import pytest
 
 from breakglass.agent.kernel.limits import PROBE, refuses_children
-from breakglass.agent.kernel.port import PodGroup
 from breakglass.core.gates import Gate, Layout, Limit, Oci
 from breakglass.errors import GateFailed
 from tests.support import own_groups
-from tests.support.fake_host import ID, UID, Host
+from tests.support.fake_host import ID, Host
+from tests.support.gated_pod import KINDS, POD, SLICE, SLICED, UNIT, Gated, code_of
 from tests.support.own_groups import OwnGroups
 
-SLICED = UID.replace("-", "_")
-UNIT = f"kubepods-besteffort-pod{SLICED}.slice"
-SLICE = f"kubepods.slice/kubepods-besteffort.slice/{UNIT}"
-POD = f"kubepods/besteffort/pod{UID}"
-KINDS = {"v2": (True, False), "v1": (False, True), "hybrid": (True, True)}
 EXPECTED = {
     ("v2", POD): ("descendants", "pids"),
     ("v1", POD): ("pids",),
@@ -33,41 +28,12 @@ EXPECTED = {
 }
 
 
-class Gated:
-    """A pod on a machine with trees of one kind, and that machine's kernel."""
-
-    def __init__(self, root: Path, kind: str, path: str) -> None:
-        unified, v1 = KINDS[kind]
-        self.host = Host(root, unified=unified, v1=v1)
-        self.tasks = self.host.file(path, "pids" if v1 else "", "pids.max")
-        if path == SLICE:
-            self.host.systemd.install({UNIT: {"TasksMax": "infinity", "file": str(self.tasks)}})
-        self.group: PodGroup = self.host.pod(path)
-        self.kernel = self.host.kernel()
-
-    def limits(self) -> tuple[Limit, ...]:
-        """Return the pod's limits with their present values."""
-        return self.kernel.limits.current(self.group, Oci.RUNC)
-
-    def set_all(self) -> tuple[Limit, ...]:
-        """Set all limits and return them."""
-        limits = self.limits()
-        for limit in limits:
-            self.kernel.limits.set_limit(self.group, limit)
-        return limits
-
-
 @pytest.fixture(
     params=EXPECTED, ids=lambda one: f"{one[0]}-{'slice' if one[1] == SLICE else 'pod'}"
 )
 def gated(request: pytest.FixtureRequest, tmp_path: Path) -> Gated:
     """Return a pod for each kind of machine and each driver."""
     return Gated(tmp_path, *request.param)
-
-
-def code_of(refused: pytest.ExceptionInfo[GateFailed]) -> str:
-    """Return the stable code of an error."""
-    return refused.value.stable_code
 
 
 def test_each_kind_of_machine_has_its_limits(gated: Gated, request: pytest.FixtureRequest) -> None:
@@ -185,13 +151,6 @@ def test_a_number_before_us_comes_back(gated: Gated, value: str) -> None:
     assert gated.tasks.read_text().strip() == value
 
 
-def test_a_very_old_systemd_says_infinity_in_digits(tmp_path: Path) -> None:
-    """The largest number of 64 bits means infinity."""
-    gated = Gated(tmp_path, "v2", SLICE)
-    gated.host.systemd.install({UNIT: {"TasksMax": str(2**64 - 1)}})
-    assert gated.limits()[-1].old == "infinity"
-
-
 def test_a_value_that_does_not_stay_is_an_error(tmp_path: Path) -> None:
     """A value that does not read back after the write raises."""
     gated = Gated(tmp_path, "v2", SLICE)
@@ -206,34 +165,6 @@ def test_a_value_that_does_not_stay_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(GateFailed) as refused:  # a symlink in the file's place is not followed
         gated.kernel.limits.set_limit(gated.group, descendants)
     assert code_of(refused) == "gate-unwritable"
-
-
-@pytest.mark.parametrize(
-    "odd", ["", "0 ", "max; reboot", "-1", "1\nmax", "TasksMax=5", "0%", "9" * 21]
-)
-def test_an_old_value_from_the_log_is_checked_before_systemd_hears_it(
-    tmp_path: Path, odd: str
-) -> None:
-    """A value from the log becomes an argument of systemctl: only a number or "infinity" may."""
-    gated = Gated(tmp_path, "v2", SLICE)
-    limit = gated.set_all()[-1]
-    before = len(gated.host.systemd.calls)
-    with pytest.raises(GateFailed):
-        gated.kernel.limits.lift(gated.group, replace(limit, old=odd))
-    assert len(gated.host.systemd.calls) == before
-
-
-def test_systemctl_is_called_as_it_should_be(tmp_path: Path) -> None:
-    """It is called with an empty environment, options before "--" and exact names after it."""
-    gated = Gated(tmp_path, "v2", SLICE)
-    gated.set_all()
-    calls = gated.host.systemd.calls
-    assert {call[-1] for call in calls} == {""}
-    assert [call[2:-1] for call in calls] == [
-        ["show", "--property=TasksMax", "--value", "--", UNIT],
-        ["set-property", "--runtime", "--", UNIT, "TasksMax=1"],
-        ["show", "--property=TasksMax", "--value", "--", UNIT],
-    ]
 
 
 @pytest.mark.parametrize(
@@ -284,42 +215,6 @@ def test_a_file_that_is_missing_in_a_group_that_is_there_is_an_error(tmp_path: P
     gated.group.trees[0][1].rename(tmp_path / "gone")
     for limit in limits:
         gated.kernel.limits.set_limit(gated.group, limit)
-
-
-def scope(number: int, *, slice_: str = UNIT, state: str = "failed") -> dict[str, dict[str, str]]:
-    """Return a scope unit as crun leaves it."""
-    name = f"cri-containerd-{number:064x}.scope"
-    return {name: {"Slice": slice_, "ActiveState": state}}
-
-
-def test_failed_scopes_are_reset_by_name_and_only_the_pods_own(tmp_path: Path) -> None:
-    """Other pods' scopes, and units that only resemble a scope, are not reset."""
-    gated = Gated(tmp_path, "v2", SLICE)
-    other = UNIT.replace("123456789abc", "123456789abd")
-    theirs = scope(1, slice_=other) | scope(2, slice_="system.slice")
-    odd = {"cri-containerd-x.scope": {"Slice": UNIT, "ActiveState": "failed"}}
-    living = scope(3, state="active")
-    own = {key: value for number in range(10, 260) for key, value in scope(number).items()}
-    gated.host.systemd.install(theirs | odd | living | own)
-    assert gated.kernel.limits.reset_failed(gated.group) == len(own)
-    assert gated.host.systemd.units == theirs | odd | living
-    assert gated.kernel.limits.reset_failed(gated.group) == 0
-    resets = [call for call in gated.host.systemd.calls if "reset-failed" in call]
-    assert all(call[2:4] == ["reset-failed", "--"] for call in resets)
-    assert sum(len(call) - 5 for call in resets) == len(own)
-
-
-def test_without_slices_systemd_is_not_asked(tmp_path: Path) -> None:
-    """With the cgroupfs driver there are no units, and systemctl is not called."""
-    assert (
-        Gated(tmp_path, "v2", POD).kernel.limits.reset_failed(group_without_systemd(tmp_path / "x"))
-        == 0
-    )
-
-
-def group_without_systemd(root: Path) -> PodGroup:
-    """Return a pod's group on a machine without systemd."""
-    return Host(root, unified=True, v1=False).pod(POD)
 
 
 needs_tree = pytest.mark.skipif(
