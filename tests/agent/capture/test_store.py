@@ -3,97 +3,25 @@
 
 import asyncio
 import hashlib
-import json
 import os
 import resource
 import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from breakglass.agent.capture.port import Capture
-from breakglass.agent.capture.sources import Sources, printable
+from breakglass.agent.capture.sources import Sources
 from breakglass.agent.capture.store import CaptureStore
-from breakglass.agent.clock import SystemClock
 from breakglass.core import bounds
-from breakglass.core.pods import Container, ContainerState, Pod
+from breakglass.core.pods import Pod
 from breakglass.sim.clock import VirtualClock
+from tests.support.captured_node import COMMAND, PATIENCE_S, POD, UID, Node
 from tests.support.sim_runtime import VirtualAgentClock
 
-UID = "12345678-1234-4123-8123-123456789abc"
-COMMAND = "019abcde-0000-7000-8000-000000000001"
-POD = Pod(
-    uid=UID,
-    name="telemetry-x2b4z",
-    namespace="observability",
-    sandbox_id="5" * 64,
-    containers=(
-        Container(id="a" * 64, name="agent", state=ContainerState.RUNNING, image="img\n\u00e9"),
-        Container(id="b" * 64, name="side", state=ContainerState.EXITED, attempt=3),
-    ),
-)
-PATIENCE_S = 60.0
 TIMEOUT_S = bounds.CAPTURE_TIMEOUT_S
-
-
-class Node:
-    """A folder of pod logs, a /proc, and a store of captures."""
-
-    def __init__(self, root: Path) -> None:
-        self.logs = root / "pods"
-        self.own = self.logs / f"{POD.namespace}_{POD.name}_{POD.uid}"
-        self.own.mkdir(parents=True)
-        self.directory = root / "state" / "evidence"
-        self.clock = SystemClock()
-        self.store = CaptureStore(self.directory, pod_logs=self.logs, clock=self.clock)
-
-    def logged(self, container: str, lines: int, *, attempt: int = 0) -> None:
-        """Write lines to a container's log."""
-        (self.own / container).mkdir(exist_ok=True)
-        text = "".join(f"{attempt}: line {number}\n" for number in range(lines))
-        (self.own / container / f"{attempt}.log").write_text(text)
-
-    async def captures(
-        self,
-        pod: Pod = POD,
-        *,
-        command_id: str = COMMAND,
-        pids: tuple[int, ...] = (),
-        group: Path | None = None,
-    ) -> Capture:
-        """Capture the pod; check that the caller waited no longer than the timeout."""
-        async with asyncio.timeout(2 * PATIENCE_S):
-            return await self.store.capture(pod, command_id=command_id, pids=pids, group=group)
-
-    def kept(self, uid: str = UID) -> dict[str, Any]:
-        """Return the document in a pod's stored file."""
-        document: dict[str, Any] = json.loads(self.path(uid).read_bytes())
-        return document
-
-    def path(self, uid: str = UID) -> Path:
-        """Return the path of a pod's stored file."""
-        return self.directory / COMMAND / f"{uid}.json"
-
-    def files(self) -> list[str]:
-        """Return the names of all files in the store."""
-        return sorted(one.name for one in self.directory.glob("*/*"))
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give captures all the time they need, except in tests of the timeout."""
-    monkeypatch.setattr(bounds, "CAPTURE_TIMEOUT_S", PATIENCE_S)
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
-    """Return a node with one pod."""
-    return Node(tmp_path)
 
 
 class Hang:
@@ -160,157 +88,6 @@ async def test_a_capture_is_stored_with_the_hash_that_is_returned(node: Node) ->
     assert ("127.0.0.1", "ESTABLISHED") in seen
     assert kept["pressure"]["of"] == "node"
     assert len(kept["pressure"]["load"].split()) == 5
-
-
-async def test_pressure_is_the_pods_own_where_the_kernel_counts_it(
-    node: Node, tmp_path: Path
-) -> None:
-    """The pod's group is read first, the node's files only if the group has no figures."""
-    (tmp_path / "cpu.pressure").write_text("some avg10=1.00\nfull avg10=0.50\n")
-    await node.captures(group=tmp_path)
-    pressure = node.kept()["pressure"]
-    assert (pressure["of"], pressure["cpu"]) == ("pod", "some avg10=1.00; full avg10=0.50")
-    assert pressure["io"] is None
-
-
-async def test_connections_are_counted_and_the_most_come_first(node: Node, tmp_path: Path) -> None:
-    """Lines that are no connection are skipped; at most twenty rows are kept."""
-    proc = tmp_path / "proc" / "7" / "net"
-    proc.mkdir(parents=True)
-    line = "   0: 0100007F:0CEA {}:01BB {} 00000000:00000000 00:00000000 00000000     0        0 1"
-    rows = [line.format("0A00000A", "01")] * 5 + [line.format(f"{n:08X}", "02") for n in range(30)]
-    table = ["  sl  local_address rem_address   st", "nonsense", *rows, line.format("0" * 8, "FF")]
-    (proc / "tcp").write_text("\n".join(table) + "\n")
-    store = CaptureStore(
-        node.directory, pod_logs=node.logs, clock=node.clock, proc=tmp_path / "proc"
-    )
-    captured = await store.capture(POD, command_id=COMMAND, pids=(6, 7), group=None)
-    assert captured.note == ""
-    connections = node.kept()["connections"]
-    assert connections["most"][0] == {"remote": "10.0.0.10", "state": "ESTABLISHED", "count": 5}
-    assert (connections["total"], connections["remotes"]) == (36, 32)
-    assert len(connections["most"]) == 20
-    assert connections["of_node"] is None
-
-
-async def test_ipv6_addresses_are_written_in_the_usual_form(node: Node, tmp_path: Path) -> None:
-    """The kernel prints four words in machine order; of a cut table only whole lines count."""
-    proc = tmp_path / "proc" / "7" / "net"
-    proc.mkdir(parents=True)
-    (proc / "tcp").write_text("")
-    digits = "B80D0120" + "0" * 16 + "01000000"
-    line = f"   0: {'0' * 32}:0CEA {digits}:01BB 01 00000000:00000000\n"
-    (proc / "tcp6").write_text(line * 6_000)
-    store = CaptureStore(
-        node.directory, pod_logs=node.logs, clock=node.clock, proc=tmp_path / "proc"
-    )
-    captured = await store.capture(POD, command_id=COMMAND, pids=(7,), group=None)
-    assert "only the first" in captured.note
-    (only,) = node.kept()["connections"]["most"]
-    assert (only["remote"], only["state"]) == ("2001:db8::1", "ESTABLISHED")
-    assert only["count"] == 512 * 1024 // len(line)
-
-
-async def test_the_last_lines_of_the_two_newest_attempts_are_kept(node: Node) -> None:
-    """A container that was just restarted has lines of the attempt before in its capture."""
-    node.logged("agent", 500, attempt=9)
-    node.logged("agent", 150, attempt=10)
-    node.logged("agent", 9, attempt=2)
-    await node.captures()
-    lines = node.kept()["logs"]["agent"]
-    assert len(lines) == bounds.CAPTURE_LOG_LINES
-    assert (lines[0], lines[49], lines[50], lines[-1]) == (
-        "9: line 450",
-        "9: line 499",
-        "10: line 0",
-        "10: line 149",
-    )
-
-
-async def test_of_a_huge_log_only_the_end_is_read(node: Node) -> None:
-    """Of a sparse log of a gigabyte, only the last part is read."""
-    node.logged("agent", 0)
-    with (node.own / "agent" / "0.log").open("r+b") as log:
-        log.seek(1 << 30)
-        log.write(b"\nlast\twords \xc3\xa9\x1b[31m\n")
-    captured = await node.captures()
-    assert captured.size <= bounds.CAPTURE_MAX_BYTES
-    assert node.kept()["logs"]["agent"][-1] == "last words ???[31m"
-
-
-async def test_all_containers_share_the_bytes_that_there_are(node: Node) -> None:
-    """With long lines that double in JSON, every container keeps its newest lines."""
-    for number in range(30):
-        (node.own / f"c{number}").mkdir()
-        text = "".join(f"{line:03}" + '"' * 6_000 + "\n" for line in range(40))
-        (node.own / f"c{number}" / "0.log").write_text(text)
-    captured = await node.captures()
-    assert bounds.CAPTURE_MAX_BYTES // 2 < captured.size <= bounds.CAPTURE_MAX_BYTES
-    assert "only its last" in captured.note
-    logs = node.kept()["logs"]
-    assert len(logs) == 30
-    assert all(lines[-1].startswith("039") for lines in logs.values())
-    assert len(captured.note) <= 256
-
-
-@pytest.mark.parametrize("kind", ["fifo", "link", "folder", "socket"])
-async def test_only_regular_files_are_logs(
-    node: Node, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A FIFO without a writer does not hang it and a symlink is refused; other logs are kept."""
-    node.logged("side", 1)
-    (node.own / "agent").mkdir()
-    log = node.own / "agent" / "0.log"
-    (tmp_path / "secret").write_text("secret\n")
-    match kind:
-        case "fifo":
-            os.mkfifo(log)
-        case "link":
-            log.symlink_to(tmp_path / "secret")
-        case "folder":
-            log.mkdir()
-        case _:
-            monkeypatch.chdir(log.parent)  # a socket's path has at most 108 bytes
-            with socket.socket(socket.AF_UNIX) as one:
-                one.bind(log.name)
-    captured = await node.captures()
-    assert "log of agent: not a regular file" in captured.note
-    assert node.kept()["logs"] == {"agent": [], "side": ["0: line 0"]}
-
-
-async def test_links_in_place_of_folders_are_not_followed(node: Node, tmp_path: Path) -> None:
-    """The pod's folder and a container's may be no symlink; other names are left out."""
-    elsewhere = tmp_path / "elsewhere"
-    (elsewhere / "agent").mkdir(parents=True)
-    (elsewhere / "agent" / "0.log").write_text("secret\n")
-    (node.own / "agent").symlink_to(elsewhere / "agent")
-    (node.own / "..x").mkdir()
-    captured = await node.captures()
-    assert captured.note.startswith("connections: no process could be read; log of agent: ")
-    assert node.kept()["logs"] == {"agent": []}
-    (node.own / "agent").unlink()
-    (node.own / "..x").rmdir()
-    node.own.rmdir()
-    node.own.symlink_to(elsewhere)
-    captured = await node.captures(command_id="2")
-    assert "secret" not in (node.directory / "2" / f"{UID}.json").read_text()
-    assert "logs: " in captured.note
-
-
-@pytest.mark.parametrize(
-    ("pod", "note"),
-    [
-        (Pod(uid="u", name="../x", namespace="a", sandbox_id=""), "no folder can have this pod's"),
-        (Pod(uid="u", name="a\0b", namespace="a", sandbox_id=""), "no folder can have this pod's"),
-        (Pod(uid="u", name="gone", namespace="a", sandbox_id=""), "No such file"),
-        (Pod(uid="u", name="n" * 300, namespace="a", sandbox_id=""), "File name too long"),
-    ],
-)
-async def test_a_pod_without_a_log_folder_keeps_the_rest(node: Node, pod: Pod, note: str) -> None:
-    """A pod's name that is no folder's name costs the logs and nothing else."""
-    captured = await node.captures(pod)
-    assert note in captured.note
-    assert node.kept("u")["logs"] == {}
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "a\n", "\u00e9", "x" * 129])
@@ -382,29 +159,6 @@ async def test_a_write_that_fails_halfway_leaves_nothing(node: Node) -> None:
     assert captured.note.startswith("not kept: OSError: ")
     assert node.files() == []
     assert node.store._files._used_bytes == 0
-
-
-async def test_parts_without_time_are_named(node: Node) -> None:
-    """Without any time the states are kept, and the note names each missing part."""
-    node.logged("agent", 1)
-    sources = Sources(pod_logs=node.logs, proc=Path("/proc"), late=lambda: True)
-    document, cuts = sources.document(POD, pids=(os.getpid(),), group=None)
-    assert cuts == ["no time for connections", "no time for the log of agent"]
-    assert document["logs"] == {}
-    assert document["connections"] is None
-
-
-async def test_a_pod_of_very_many_containers_is_cut(node: Node) -> None:
-    """A thousand containers with every text at its longest still fit."""
-    name = '"' * 1_000
-    many = tuple(
-        Container(id=name, name=name, state=ContainerState.RUNNING, image=name)
-        for _ in range(1_000)
-    )
-    captured = await node.captures(replace(POD, containers=many))
-    assert captured.note.startswith("only 64 of 1000 containers")
-    assert len(node.kept()["containers"]) == 64
-    assert captured.size <= bounds.CAPTURE_MAX_BYTES
 
 
 async def test_a_document_that_is_too_large_is_not_kept(
@@ -526,11 +280,3 @@ async def test_a_capture_that_just_beat_its_timeout_is_waited_for(
     calls[0]()
     captured = await virtual.until(capture)
     assert captured.sha256 == hashlib.sha256(node.path().read_bytes()).hexdigest()
-
-
-def test_text_is_made_printable_and_short() -> None:
-    """Control characters, escapes and non-ASCII letters become "?"."""
-    assert printable("a\tb\x1b[0m\n\x7f") == "a b?[0m??"
-    assert printable(b"\xff\x00~") == "??~"
-    assert printable("\ud800\U0001f600") == "?????"
-    assert printable("x" * 1_000_000, 10) == "xxxxxxx..."
