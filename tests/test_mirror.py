@@ -1,69 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tests of breakglass/agent/pods/x.py stand in tests/agent/pods/test_x.py."""
+"""The tests of breakglass/agent/pods/x.py are in tests/agent/pods/test_x.py, or test_x_more.py."""
 
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGE, TESTS = ROOT / "breakglass", ROOT / "tests"
-# Modules that are tested under another name, and where.  Each held node assembles an agent.
+LAYERS = ("agent", "fleet")
+# Modules without a test file of their own: where their tests are, and why there.
 ELSEWHERE = {
-    "agent/assembly.py": "tests/support/held_node.py",
-    "agent/capture/port.py": "tests/agent/capture/test_store.py",
-    "agent/capture/sources.py": "tests/agent/capture/test_store.py",
-    "agent/clock.py": "tests/real/test_hold.py",
-    "agent/command/execute.py": "tests/agent/command/test_stop.py",
-    "agent/command/procedure.py": "tests/agent/command/test_stop.py",
-    "agent/hold/limit_setter.py": "tests/agent/hold/test_faults.py",
-    "agent/kernel/pod_search.py": "tests/agent/kernel/test_hierarchy.py",
-    "agent/kernel/port.py": "tests/contract/test_kernel.py",
-    "agent/kernel/systemd.py": "tests/agent/kernel/test_limits.py",
-    "agent/log/disk.py": "tests/real/test_durable.py",
-    "agent/log/replay.py": "tests/agent/log/test_auditlog.py",
-    "agent/log/space.py": "tests/agent/log/test_auditlog.py",
-    "agent/runtime/cri.py": "tests/contract/test_runtime.py",
-    "agent/runtime/oci.py": "tests/agent/hold/test_watch.py",
-    "agent/runtime/port.py": "tests/contract/test_runtime.py",
-    "agent/serve/client.py": "tests/cli/test_delivery.py",
-    "agent/serve/listeners.py": "tests/real/test_listeners.py",
-    "agent/serve/service.py": "tests/real/test_forgery.py",
-    "agent/stop/container.py": "tests/agent/stop/test_ladder.py",
-    "fleet/evidence/receipts.py": "tests/fleet/rollout/test_deliver.py",
-    "fleet/evidence/store.py": "tests/fleet/rollout/test_deliver.py",
-    "fleet/home/bundle.py": "tests/fleet/home/test_home.py",
-    "fleet/home/founding.py": "tests/fleet/home/test_home.py",
-    "fleet/roads/fanout.py": "tests/fleet/rollout/test_deliver.py",
-    "fleet/roads/grpc.py": "tests/fleet/roads/test_direct.py",
-    "fleet/roads/port.py": "tests/fleet/roads/test_direct.py",
-    "fleet/rollout/outcomes.py": "tests/fleet/rollout/test_deliver.py",
-    "fleet/rollout/roll_out.py": "tests/fleet/rollout/test_deliver.py",
-    "fleet/rollout/rows.py": "tests/fleet/rollout/test_deliver.py",
+    "agent/assembly.py": ("tests/support/held_node.py", "each held node is one assembly"),
+    "agent/capture/port.py": ("tests/agent/capture/test_store.py", "values and a Protocol"),
+    "agent/command/execute.py": ("tests/agent/command/test_stop.py", "one command is one run"),
+    "agent/command/procedure.py": ("tests/agent/command/test_stop.py", "one command is one run"),
+    "agent/hold/limit_setter.py": ("tests/agent/hold/test_faults.py", "each of its effects fails"),
+    "agent/kernel/port.py": ("tests/contract/test_kernel.py", "one suite over fake and real"),
+    "agent/log/disk.py": ("tests/real/test_durable.py", "its effects are system calls"),
+    "agent/runtime/cri.py": ("tests/contract/test_runtime.py", "one suite over fake and real"),
+    "agent/runtime/port.py": ("tests/contract/test_runtime.py", "one suite over fake and real"),
+    "agent/serve/client.py": ("tests/cli/test_delivery.py", "it needs a running agent"),
+    "agent/serve/listeners.py": ("tests/real/test_listeners.py", "it needs a running agent"),
+    "agent/serve/service.py": ("tests/real/test_forgery.py", "it needs a running agent"),
+    "fleet/roads/port.py": ("tests/fleet/roads/test_grpc.py", "values and a Protocol"),
+}
+# Test files that are of a whole wing.
+OF_A_WING = {
+    "agent/hold/test_faults.py": "each effect of a hold fails, whichever module it is in",
+    "agent/hold/test_kept.py": "what all modules keep of a pod ends with it",
 }
 MODULES = sorted(
-    path.relative_to(PACKAGE)
-    for layer in ("agent", "fleet")
-    for path in (PACKAGE / layer).rglob("*.py")
+    path.relative_to(ROOT / "breakglass").as_posix()
+    for layer in LAYERS
+    for path in (ROOT / "breakglass" / layer).rglob("*.py")
     if path.name != "__init__.py"
+)
+TESTS = sorted(
+    path.relative_to(ROOT / "tests").as_posix()
+    for layer in LAYERS
+    for path in (ROOT / "tests" / layer).rglob("test_*.py")
 )
 
 
-def mirrored(module: Path) -> Path:
-    """Return where the tests of a module stand."""
-    return TESTS / module.parent / f"test_{module.name}"
+def module_of(test: str) -> str | None:
+    """Return the module that a test file is of by its path; None when there is none."""
+    folder, _, name = test.rpartition("/")
+    words = name.removeprefix("test_").removesuffix(".py").split("_")
+    for count in range(len(words), 0, -1):
+        module = f"{folder}/{'_'.join(words[:count])}.py"
+        if module in MODULES:
+            return module
+    return None
 
 
-@pytest.mark.parametrize("module", MODULES, ids=Path.as_posix)
-def test_a_module_has_its_tests_at_its_path(module: Path) -> None:
-    """Or it stands in the table above; an entry that is not needed fails."""
-    elsewhere = ELSEWHERE.get(module.as_posix())
-    if elsewhere is None:
-        assert mirrored(module).exists(), mirrored(module)
+MIRRORED = {module_of(test) for test in TESTS}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_has_its_tests_at_its_path(module: str) -> None:
+    """Or it is in the table with a reason; an entry that is not needed fails."""
+    if module in ELSEWHERE:
+        path, reason = ELSEWHERE[module]
+        assert (ROOT / path).exists(), path
+        assert reason
+        assert module not in MIRRORED, f"{module} needs no entry"
     else:
-        assert (ROOT / elsewhere).exists(), elsewhere
-        assert not mirrored(module).exists(), f"{module} needs no entry"
+        assert module in MIRRORED, f"no test of {module} at its path"
 
 
-def test_every_entry_names_a_module() -> None:
-    """A module that is gone takes its entry along."""
-    assert set(ELSEWHERE) <= {module.as_posix() for module in MODULES}
+@pytest.mark.parametrize("test", TESTS)
+def test_a_test_file_is_of_a_module(test: str) -> None:
+    """Or it is of a whole wing; an entry that is not needed fails."""
+    assert (module_of(test) is None) == (test in OF_A_WING), test
+
+
+def test_every_entry_names_a_file() -> None:
+    """A module or a test file that is gone takes its entry along."""
+    assert set(ELSEWHERE) <= set(MODULES)
+    assert set(OF_A_WING) <= set(TESTS)
+
+
+def test_the_path_tells_the_module() -> None:
+    """The longest name counts: `roll_out` is no `roll`."""
+    assert module_of("fleet/rollout/test_roll_out.py") == "fleet/rollout/roll_out.py"
+    assert module_of("agent/pods/test_inventory_wait.py") == "agent/pods/inventory.py"
+    assert module_of("agent/pods/test_none.py") is None

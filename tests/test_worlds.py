@@ -14,9 +14,10 @@ ROOT = Path(__file__).parent.parent
 SIMULATED = """
 from pathlib import Path
 import pytest
-from tests.agent.stop.test_ladder import World, inline
+from tests.agent.stop.conftest import inline
 from tests.support.fake_node import FakeNode
 from tests.support.held_node import HeldNode
+from tests.support.ladder_world import World
 from tests.support.organisation import Organisation
 
 async def test_in_the_world(tmp_path: Path) -> None:
