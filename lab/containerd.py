@@ -34,7 +34,7 @@ import grpc
 
 from lab import LabUnavailable, images, leftovers
 
-READY_S = 30.0
+READY_S = 60.0
 # Reconnect fast: with gRPC's default back-off a client waits long after a restarted containerd
 # answers again.  The minimum back-off is also the timeout of one connection attempt, so calls here
 # use wait_for_ready.

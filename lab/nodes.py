@@ -10,7 +10,7 @@ from lab.sim.node import kernel_socket
 
 WORKLOAD = "monitoring/telemetry"
 PODS = 2
-READY_S = 30.0
+READY_S = 60.0
 
 
 class LabNode(Protocol):
@@ -47,11 +47,6 @@ class SimulatedNode:
         if self._process.stdout is None or self._process.stdout.readline() != b"ready\n":
             self.close()
             raise OSError(f"the simulated node {name} did not start")
-
-    @property
-    def pid(self) -> int:
-        """The process of the runtime, the kubelet and the control groups."""
-        return self._process.pid
 
     def close(self) -> None:
         """End the process."""

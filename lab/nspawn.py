@@ -41,7 +41,7 @@ _TOOLS = ("mmdebstrap", "apt-get", "dpkg", "nsenter", "systemd-analyze")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENTER = ("nsenter", "-m", "-u", "-i", "-n", "-p", "-C")
 _MADE_S = 300.0
-_BOOT_S = 60.0
+_BOOT_S = 180.0
 _RUN_S = 90.0
 _STEP_S = 120.0
 _LOOK_S = 0.02
@@ -131,7 +131,7 @@ class Machine:
             raise AssertionError(f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def wait_until(self, command: str, *, timeout_s: float = 20.0) -> float:
+    def wait_until(self, command: str, *, timeout_s: float = 60.0) -> float:
         """Return the seconds until a command succeeds inside; raise TimeoutError if it is late."""
         start = time.monotonic()
         while self.run(command, check=False).returncode:

@@ -28,7 +28,7 @@ Controller = Literal["daemonset", "statefulset", "deployment", "bare"]
 
 REVISION = "fc555b4c5"
 RPC_S = 60.0
-STARTED_S = 10.0
+STARTED_S = 60.0
 _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _SIGTERM_BIT = 1 << 14
 _LOOK_S = 0.002
@@ -109,7 +109,7 @@ def make_pod(
     )
     made = _run(socket, sandbox, configs)
     for container_id in made.container_ids:
-        _wait_for_handler(f"{cgroup}/{container_id}")
+        _wait_for_shell(f"{cgroup}/{container_id}")
     return made
 
 
@@ -267,14 +267,21 @@ def _container(
     )
 
 
-def _wait_for_handler(cgroup: str) -> None:
-    """Wait until a process in the container's cgroup has a handler for TERM."""
+def _wait_for_shell(cgroup: str) -> None:
+    """Wait until the shell in the container's cgroup handles TERM and has started its child.
+
+    Until then the number of processes changes by itself, and tests read a TERM from that number.
+    """
     end = time.monotonic() + STARTED_S
-    while not any(_catches_term(pid) for pid in leftovers.processes_in(cgroup)):
+    while not _has_shell_and_child(leftovers.processes_in(cgroup)):
         if time.monotonic() > end:
-            msg = f"no process in {cgroup} handles TERM after {STARTED_S:.0f} s"
+            msg = f"no shell with a child handles TERM in {cgroup} after {STARTED_S:.0f} s"
             raise TimeoutError(msg)
         time.sleep(_LOOK_S)
+
+
+def _has_shell_and_child(pids: Sequence[int]) -> bool:
+    return len(pids) > 1 and any(map(_catches_term, pids))
 
 
 def _catches_term(pid: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from breakglass.core.gates import Layout, Oci
 from breakglass.sim.kernel import Host, SimKernel
 
-_ANSWER_S = 5.0
+_ANSWER_S = 60.0
 _CALLS: Final = frozenset(
     {"groups", "leaves", "group_of", "read", "write", "probe", "pids", "kill", "reset_failed"}
 )

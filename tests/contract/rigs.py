@@ -4,6 +4,7 @@
 import asyncio
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +21,11 @@ from breakglass.sim.workloads import WorkloadSpec
 from breakglass.sim.workloads import make_pod as simulated_pod
 from lab import images
 from lab.containerd import Containerd
+from lab.pods import MadePod, processes_of
 from lab.pods import make_pod as real_pod
+
+PATIENCE_S = 60.0  # reached by a test that fails, and by no other
+_LOOK_S = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,10 @@ class Rig(Protocol):
 
     async def start(self) -> None:
         """Start it again."""
+        ...
+
+    async def wait_for_term(self, pod: Made) -> None:
+        """Wait until a pod that ignores TERM has got one."""
         ...
 
 
@@ -111,6 +120,10 @@ class SimRig:
         """Start it, the first time or again."""
         await self._server.start()
 
+    async def wait_for_term(self, pod: Made) -> None:
+        """Wait until a container has got TERM, as the node records it."""
+        await _until(lambda: any("TERM" in self.node.signals(one) for one in pod.container_ids))
+
 
 class ContainerdRig:
     """A real containerd."""
@@ -119,6 +132,7 @@ class ContainerdRig:
 
     def __init__(self, containerd: Containerd) -> None:
         self._containerd = containerd
+        self._pods: dict[str, tuple[MadePod, int]] = {}
         self.socket = containerd.socket
 
     async def pod(self, *, containers: int = 1, ignores_term: bool = False) -> Made:
@@ -131,6 +145,7 @@ class ContainerdRig:
             containers=containers,
             ignores_term=ignores_term,
         )
+        self._pods[made.uid] = (made, len(processes_of(made)))
         return Made(
             uid=made.uid,
             name=made.name,
@@ -153,6 +168,17 @@ class ContainerdRig:
     async def start(self) -> None:
         """Start it again."""
         await asyncio.to_thread(self._containerd.start)
+
+    async def wait_for_term(self, pod: Made) -> None:
+        """Wait until a container has got TERM: its shell starts one more process for each."""
+        made, before = self._pods[pod.uid]
+        await _until(lambda: len(processes_of(made)) > before)
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not is_so():  # noqa: ASYNC110 - neither runtime has an event for it
+            await asyncio.sleep(_LOOK_S)
 
 
 async def create_only(rig: Rig, pod: Made, name: str = "late") -> str:

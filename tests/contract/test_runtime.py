@@ -12,10 +12,11 @@ from breakglass.core import bounds
 from breakglass.core.pods import Container, ContainerState, Pod, Workload, belongs
 from breakglass.errors import RuntimeUnavailable
 from tests.contract import rigs
-from tests.contract.rigs import Made, Rig
+from tests.contract.rigs import PATIENCE_S, Made, Rig
 
 TELEMETRY = Workload(namespace="default", name="telemetry")
 UNKNOWN_ID = "ab" * 32
+KILLED = 137  # the exit code of a container that SIGKILL has ended
 
 
 async def find(runtime: CriRuntime, made: Made) -> Pod:
@@ -55,10 +56,11 @@ def _runs_with_grace(container: Container) -> bool:
 async def test_a_stop_within_the_grace_ends_one_container(rig: Rig, runtime: CriRuntime) -> None:
     """A process that obeys TERM ends early, and the pod's other container keeps running."""
     made = await rig.pod(containers=2)
-    begun = time.monotonic()
-    await runtime.stop_container(made.container_ids[0], timeout_s=20, deadline_s=30)
-    assert time.monotonic() - begun < 15
-    assert await state_of(runtime, made, 0) is ContainerState.EXITED
+    await runtime.stop_container(made.container_ids[0], timeout_s=60, deadline_s=70)
+    look = await runtime.container(made.container_ids[0])
+    assert look is not None
+    assert look.state is ContainerState.EXITED
+    assert look.exit_code != KILLED  # the grace was not over
     assert await state_of(runtime, made, 1) is ContainerState.RUNNING
     assert (await find(runtime, made)).live
 
@@ -80,7 +82,7 @@ async def test_a_timeout_of_zero_kills_at_once(rig: Rig, runtime: CriRuntime) ->
     await runtime.stop_container(made.container_ids[0], timeout_s=0, deadline_s=10)
     look = await runtime.container(made.container_ids[0])
     assert look is not None
-    assert (look.state, look.exit_code) == (ContainerState.EXITED, 137)
+    assert (look.state, look.exit_code) == (ContainerState.EXITED, KILLED)
 
 
 async def test_a_stop_again_is_no_error(rig: Rig, runtime: CriRuntime) -> None:
@@ -180,7 +182,7 @@ async def test_a_stuck_runtime_costs_a_deadline_and_no_more(rig: Rig, runtime: C
         for ended in await asyncio.gather(*calls, return_exceptions=True):  # noqa: TID251 - all four
             assert isinstance(ended, RuntimeUnavailable)
             assert ended.stable_code == port.TIMEOUT
-        assert time.monotonic() - begun < bounds.RUNTIME_CALL_TIMEOUT_S + 1.5
+        assert time.monotonic() - begun < PATIENCE_S
     finally:
         await rig.resume()
     assert await state_of(runtime, made) is ContainerState.RUNNING
@@ -191,12 +193,10 @@ async def test_a_runtime_that_returns_is_found_at_once(rig: Rig, runtime: CriRun
     made = await rig.pod()
     await runtime.pods()
     await rig.kill()
-    begun = time.monotonic()
     try:
         with pytest.raises(RuntimeUnavailable) as caught:
             await runtime.pods()
-        assert caught.value.stable_code == port.UNAVAILABLE
-        assert time.monotonic() - begun < bounds.RUNTIME_CALL_TIMEOUT_S
+        assert caught.value.stable_code == port.UNAVAILABLE  # and not TIMEOUT: it came before
     finally:
         await rig.start()
     back = time.monotonic()
@@ -204,7 +204,7 @@ async def test_a_runtime_that_returns_is_found_at_once(rig: Rig, runtime: CriRun
         try:
             assert await state_of(runtime, made) is ContainerState.RUNNING
         except RuntimeUnavailable:
-            assert time.monotonic() - back < 5
+            assert time.monotonic() - back < PATIENCE_S
             await asyncio.sleep(bounds.LOOK_INTERVAL_S)
         else:
             return
@@ -213,10 +213,8 @@ async def test_a_runtime_that_returns_is_found_at_once(rig: Rig, runtime: CriRun
 async def test_a_socket_that_is_not_there_is_said_at_once(rig: Rig) -> None:
     """A wrong path is an error with a hint, not a wait."""
     client = CriRuntime(rig.socket.with_name("unused.sock"))
-    begun = time.monotonic()
     with pytest.raises(RuntimeUnavailable) as caught:
         await client.version()
-    assert caught.value.stable_code == port.UNAVAILABLE
+    assert caught.value.stable_code == port.UNAVAILABLE  # and not TIMEOUT: it came before
     assert "socket path" in caught.value.hint
-    assert time.monotonic() - begun < bounds.RUNTIME_CALL_TIMEOUT_S
     await client.close()

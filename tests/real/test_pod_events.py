@@ -106,7 +106,7 @@ async def main():
     events.open()
     (Path(sys.argv[1]) / "a_b_0123456789abcdef0123456789abcdef").mkdir()
     async with asyncio.timeout(60):
-        print(len(await events.wait(20)))
+        print(len(await events.wait(120)))
     events.close()
 
 asyncio.run(main())

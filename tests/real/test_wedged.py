@@ -97,6 +97,16 @@ def expect_nothing_starts(node: RealNode, *pods: PlayedPod) -> None:
     node.checked_state()
 
 
+def wait_for_listing(node: RealNode, pod: PlayedPod) -> None:
+    """Wait until the agent has written a listing with the pod.
+
+    An agent says that it is ready before its first listing is written; these tests are about one
+    that has it.
+    """
+    listing = node.files.folder / "state" / "listing.json"
+    until(lambda: listing.exists() and pod.uid in listing.read_text(), "the listing of the pod")
+
+
 def listed(node: RealNode) -> dict[str, str]:
     """Return the pods' states as the runtime reports them; none while it does not answer."""
     with node.agent.local() as client:
@@ -111,6 +121,7 @@ def test_pods_are_stopped_without_a_paused_runtime(node: RealNode) -> None:
     """The agent knows one pod from the last listing, and a later one from its log folder only."""
     known = node.kubelet.pod()
     node.start()
+    wait_for_listing(node, known)
     with node.asleep():
         since = node.kubelet.pod()
         node.containerd.pause()
@@ -136,9 +147,7 @@ def test_an_agent_started_beside_such_a_runtime_knows_its_pods(node: RealNode, h
     """It knows them, with their revision, from the listing that the earlier agent saved."""
     pod = node.kubelet.pod()
     node.start()
-    # An agent says that it is ready before its first listing is written: wait for the file.
-    listing = node.files.folder / "state" / "listing.json"
-    until(lambda: listing.exists() and pod.uid in listing.read_text(), "the listing of the pod")
+    wait_for_listing(node, pod)
     node.agent.kill()
     if how == "dead":
         node.containerd.kill()
@@ -161,7 +170,7 @@ def test_a_runtime_that_stops_in_the_middle_of_a_stop(node: RealNode) -> None:
     """The runtime got the call and then hangs: after the grace the agent kills by the kernel."""
     pod = node.kubelet.pod(stubborn=True)
     node.start(*IMPATIENT)
-    delivery, progress = stopping(node, pod, grace_s=1)
+    delivery, progress = stopping(node, pod, grace_s=5)  # time to pause it before its kill
     node.containerd.pause()
     delivery.join(60)
     assert finished(progress).down == 1

@@ -6,7 +6,6 @@ python -m tests.support.impatient_agent serve --config FILE
 
 from breakglass.core import bounds
 
-bounds.RUNTIME_CALL_TIMEOUT_S = 1.0
 bounds.STOP_MARGIN_S = 1.5
 bounds.KILL_TIMEOUT_S = 1.5
 bounds.RUNTIME_PATIENCE_S = 3.0

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 SIGNER = "signer"
 _VERSION = re.compile(r"OpenSSH_([0-9]+)\.([0-9]+)")
 

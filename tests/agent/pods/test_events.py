@@ -17,7 +17,7 @@ from breakglass.sim.clock import VirtualClock
 from tests.support.sim_runtime import VirtualAgentClock
 
 UIDS = tuple(f"12345678-1234-4123-8123-{number:012x}" for number in range(1, 9))
-LONG_S = 10.0
+LONG_S = 120.0
 
 
 def logs_of(uid: str) -> str:

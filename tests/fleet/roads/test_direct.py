@@ -142,7 +142,7 @@ def row(port: int, *, pinned: TlsIdentity = N1) -> InventoryNode:
     )
 
 
-async def collected(road: Road, *, silence_s: float = 5.0) -> list[NodeProgress]:
+async def collected(road: Road, *, silence_s: float = 60.0) -> list[NodeProgress]:
     """Deliver a file and return its progress."""
     return [one async for one in road.submit(b"file", silence_s=silence_s)]
 
