@@ -78,7 +78,7 @@ def failed(folder: Path, test: str) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
